@@ -1,0 +1,31 @@
+# PG_CONFIG=/path/to/pg_config chooses another PostgreSQL (15, 17, 18) than the newest that is installed.
+export PG_CONFIG
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' Makefile | expand -t 10
+
+run: build  ## start a private PostgreSQL under target/run and play a live stream in it; leaves the server up
+	@scripts/demo
+
+stop:  ## stop the server that `make run` left up
+	@scripts/server run stop
+
+test: build  ## the whole test suite; TESTS='tests/chat_test.py -k react' runs a part of it
+	@scripts/test $(TESTS)
+
+lint: setup  ## formatting and clippy, warnings being errors
+	@scripts/lint
+
+build: setup  ## compile and lay out for the servers under target/
+	@scripts/build
+
+setup:  ## install what building and testing need and the machine lacks
+	@scripts/setup
+
+install: setup  ## build the release and install it into the server of PG_CONFIG
+	@scripts/build install
+
+clean:  ## stop the servers under target/ and delete everything there
+	@scripts/clean
+
+.PHONY: help run stop test lint build setup install clean

@@ -1,0 +1,292 @@
+create type public.live_stream_message_type as enum
+  ('chat', 'reaction', 'system', 'product_highlight');
+comment on type public.live_stream_message_type is 'What a chat message is.';
+
+create table public.live_stream_chat (
+  id uuid not null default gen_random_uuid(),
+  session_id uuid not null,
+  viewer_id uuid,
+  user_id uuid,
+  message text not null,
+  message_type public.live_stream_message_type not null default 'chat',
+  username varchar(100),
+  avatar_url varchar(2048),
+  is_influencer boolean not null default false,
+  is_moderator boolean not null default false,
+  is_deleted boolean not null default false,
+  is_flagged boolean not null default false,
+  deleted_by uuid,
+  deletion_reason varchar(500),
+  reactions jsonb not null default '{}',
+  replies_count integer not null default 0,
+  parent_message_id uuid,
+  sent_at timestamptz not null default now(),
+  edited_at timestamptz,
+  deleted_at timestamptz,
+  constraint live_stream_chat_pkey primary key (id),
+  constraint live_stream_chat_session_id_fkey foreign key (session_id)
+    references public.live_stream_sessions (id) on delete cascade,
+  constraint live_stream_chat_viewer_id_fkey foreign key (viewer_id)
+    references public.live_stream_viewers (id) on delete set null,
+  constraint live_stream_chat_parent_message_id_fkey foreign key (parent_message_id)
+    references public.live_stream_chat (id) on delete set null,
+  constraint live_stream_chat_message_check check (
+    btrim(message) <> '' and length(message) <= 2000),
+  constraint live_stream_chat_reactions_check check (jsonb_typeof(reactions) = 'object'),
+  constraint live_stream_chat_replies_count_check check (replies_count >= 0)
+) with (fillfactor = 90);
+
+comment on table public.live_stream_chat is
+  'Messages of a session''s chat. Readable with the session, written by signed-in people as themselves.';
+comment on column public.live_stream_chat.id is 'Id of the message.';
+comment on column public.live_stream_chat.session_id is 'Session that the message belongs to.';
+comment on column public.live_stream_chat.viewer_id is 'Viewer row of the author in this session; found by the database.';
+comment on column public.live_stream_chat.user_id is 'Author: always the signed-in user.';
+comment on column public.live_stream_chat.message is 'Text, 1 to 2,000 characters.';
+comment on column public.live_stream_chat.message_type is
+  'chat, reaction, or, from the host, system or product_highlight.';
+comment on column public.live_stream_chat.username is 'Name that the author shows.';
+comment on column public.live_stream_chat.avatar_url is 'Picture that the author shows.';
+comment on column public.live_stream_chat.is_influencer is 'Whether the host wrote it; decided by the database.';
+comment on column public.live_stream_chat.is_moderator is 'Whether a moderator wrote it; decided by the database.';
+comment on column public.live_stream_chat.is_deleted is
+  'Whether it was taken away: by its author for good, by the host until put back.';
+comment on column public.live_stream_chat.is_flagged is 'Whether somebody asked the host to look at it.';
+comment on column public.live_stream_chat.deleted_by is 'User who took it away; set by the database.';
+comment on column public.live_stream_chat.deletion_reason is 'Why it was taken away.';
+comment on column public.live_stream_chat.reactions is 'Reactions and how many people gave each, as in {"🔥": 3}.';
+comment on column public.live_stream_chat.replies_count is 'Replies that are not deleted.';
+comment on column public.live_stream_chat.parent_message_id is 'Message that this one answers.';
+comment on column public.live_stream_chat.sent_at is 'When it was sent; set by the database.';
+comment on column public.live_stream_chat.edited_at is 'When its text was last changed.';
+comment on column public.live_stream_chat.deleted_at is 'When it was taken away.';
+
+create table public.live_stream_chat_reactions (
+  message_id uuid not null,
+  user_id uuid not null,
+  reaction varchar(32) not null,
+  session_id uuid not null,
+  viewer_id uuid,
+  created_at timestamptz not null default now(),
+  constraint live_stream_chat_reactions_pkey primary key (message_id, user_id, reaction),
+  constraint live_stream_chat_reactions_message_id_fkey foreign key (message_id)
+    references public.live_stream_chat (id) on delete cascade,
+  constraint live_stream_chat_reactions_session_id_fkey foreign key (session_id)
+    references public.live_stream_sessions (id) on delete cascade,
+  constraint live_stream_chat_reactions_viewer_id_fkey foreign key (viewer_id)
+    references public.live_stream_viewers (id) on delete set null,
+  constraint live_stream_chat_reactions_reaction_check check (btrim(reaction) <> '')
+);
+
+comment on table public.live_stream_chat_reactions is
+  'Who reacted to which message: each person gives each reaction once.';
+comment on column public.live_stream_chat_reactions.message_id is 'Message reacted to.';
+comment on column public.live_stream_chat_reactions.user_id is 'User who reacted.';
+comment on column public.live_stream_chat_reactions.reaction is 'Emoji or name, 1 to 32 characters.';
+comment on column public.live_stream_chat_reactions.session_id is 'Session of the message; found by the database.';
+comment on column public.live_stream_chat_reactions.viewer_id is
+  'Viewer row of the user in that session; found by the database.';
+comment on column public.live_stream_chat_reactions.created_at is 'When the user reacted.';
+
+alter table public.live_stream_chat add constraint live_stream_chat_user_id_fkey
+  foreign key (user_id) references auth.users (id) on delete set null;
+alter table public.live_stream_chat add constraint live_stream_chat_deleted_by_fkey
+  foreign key (deleted_by) references auth.users (id) on delete set null;
+alter table public.live_stream_chat_reactions add constraint live_stream_chat_reactions_user_id_fkey
+  foreign key (user_id) references auth.users (id) on delete cascade;
+
+create index live_stream_chat_session_id_sent_at_idx
+  on public.live_stream_chat (session_id, sent_at desc);
+create index live_stream_chat_viewer_id_idx
+  on public.live_stream_chat (viewer_id) where viewer_id is not null;
+create index live_stream_chat_user_id_idx
+  on public.live_stream_chat (user_id) where user_id is not null;
+create index live_stream_chat_deleted_by_idx
+  on public.live_stream_chat (deleted_by) where deleted_by is not null;
+create index live_stream_chat_parent_message_id_idx
+  on public.live_stream_chat (parent_message_id) where parent_message_id is not null;
+create index live_stream_chat_reactions_user_id_idx
+  on public.live_stream_chat_reactions (user_id);
+create index live_stream_chat_reactions_session_id_idx
+  on public.live_stream_chat_reactions (session_id);
+create index live_stream_chat_reactions_viewer_id_idx
+  on public.live_stream_chat_reactions (viewer_id) where viewer_id is not null;
+
+alter table public.live_stream_chat enable row level security;
+alter table public.live_stream_chat_reactions enable row level security;
+
+revoke all on table public.live_stream_chat from public;
+revoke all on table public.live_stream_chat from anon;
+revoke all on table public.live_stream_chat from authenticated;
+grant select on table public.live_stream_chat to anon;
+grant select, insert, update on table public.live_stream_chat to authenticated;
+grant all on table public.live_stream_chat to service_role;
+
+revoke all on table public.live_stream_chat_reactions from public;
+revoke all on table public.live_stream_chat_reactions from anon;
+revoke all on table public.live_stream_chat_reactions from authenticated;
+grant select on table public.live_stream_chat_reactions to authenticated;
+grant all on table public.live_stream_chat_reactions to service_role;
+
+create policy live_stream_chat_select on public.live_stream_chat
+  for select to public
+  using (exists (select from public.live_stream_sessions s where s.id = session_id));
+create policy live_stream_chat_insert on public.live_stream_chat
+  for insert to public
+  with check (user_id = (select live_stream.uid()) or (select live_stream.is_service()));
+create policy live_stream_chat_update on public.live_stream_chat
+  for update to public
+  using (
+    user_id = (select live_stream.uid())
+    or (select live_stream.is_service())
+    or session_id in (select s.id from public.live_stream_sessions s
+                       where s.influencer_id = any ((select live_stream.influencer_ids())::uuid[])))
+  with check (
+    user_id = (select live_stream.uid())
+    or (select live_stream.is_service())
+    or session_id in (select s.id from public.live_stream_sessions s
+                       where s.influencer_id = any ((select live_stream.influencer_ids())::uuid[])));
+create policy live_stream_chat_delete on public.live_stream_chat
+  for delete to public using ((select live_stream.is_service()));
+
+create policy live_stream_chat_reactions_select on public.live_stream_chat_reactions
+  for select to public
+  using (user_id = (select live_stream.uid()) or (select live_stream.is_service()));
+create policy live_stream_chat_reactions_insert on public.live_stream_chat_reactions
+  for insert to public with check ((select live_stream.is_service()));
+create policy live_stream_chat_reactions_update on public.live_stream_chat_reactions
+  for update to public
+  using ((select live_stream.is_service())) with check ((select live_stream.is_service()));
+create policy live_stream_chat_reactions_delete on public.live_stream_chat_reactions
+  for delete to public using ((select live_stream.is_service()));
+
+create or replace trigger live_stream_chat_guard
+  before insert or update on public.live_stream_chat
+  for each row execute function live_stream.chat_guard();
+create or replace trigger live_stream_chat_settle_insert
+  after insert on public.live_stream_chat
+  referencing new table as new_rows
+  for each statement execute function live_stream.chat_settle();
+create or replace trigger live_stream_chat_settle_update
+  after update on public.live_stream_chat
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function live_stream.chat_settle();
+create or replace trigger live_stream_chat_settle_delete
+  after delete on public.live_stream_chat
+  referencing old table as old_rows
+  for each statement execute function live_stream.chat_settle();
+
+create or replace trigger live_stream_chat_reactions_guard
+  before insert or update on public.live_stream_chat_reactions
+  for each row execute function live_stream.chat_reactions_guard();
+create or replace trigger live_stream_chat_reactions_settle_insert
+  after insert on public.live_stream_chat_reactions
+  referencing new table as new_rows
+  for each statement execute function live_stream.chat_reactions_settle();
+create or replace trigger live_stream_chat_reactions_settle_update
+  after update on public.live_stream_chat_reactions
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function live_stream.chat_reactions_settle();
+create or replace trigger live_stream_chat_reactions_settle_delete
+  after delete on public.live_stream_chat_reactions
+  referencing old table as old_rows
+  for each statement execute function live_stream.chat_reactions_settle();
+
+create or replace function live_stream.message(message_id uuid)
+  returns setof public.live_stream_chat
+  language sql stable security definer set search_path = '' as $$
+  select m.* from public.live_stream_chat m
+    join public.live_stream_sessions s on s.id = m.session_id
+   where m.id = $1
+     and (s.visibility in ('public', 'unlisted')
+          or s.influencer_id = any ((select live_stream.influencer_ids())::uuid[]))
+$$;
+comment on function live_stream.message is
+  'A message whose session the caller may see, also an unlisted one: its id is known.';
+
+create or replace function public.live_stream_send_message(
+    session_id uuid,
+    message text,
+    message_type public.live_stream_message_type default 'chat',
+    username text default null,
+    avatar_url text default null,
+    parent_message_id uuid default null,
+    viewer_id uuid default null)
+  returns public.live_stream_chat
+  language sql volatile set search_path = '' as $$
+  insert into public.live_stream_chat
+    (session_id, message, message_type, username, avatar_url, parent_message_id, viewer_id, user_id)
+  values ($1, $2, $3, $4, $5, $6, $7, live_stream.uid())
+  returning live_stream_chat.*
+$$;
+comment on function public.live_stream_send_message is
+  'Writes in the chat of a session that is live or paused, and returns the message.';
+
+create or replace function public.live_stream_edit_message(message_id uuid, message text)
+  returns public.live_stream_chat
+  language sql volatile set search_path = '' as $$
+  select live_stream.require_own_message($1);
+  update public.live_stream_chat m set message = $2 where m.id = $1 returning m.*
+$$;
+comment on function public.live_stream_edit_message is
+  'Changes the text of the caller''s own message and returns it.';
+
+create or replace function public.live_stream_delete_message(message_id uuid, reason text default null)
+  returns public.live_stream_chat
+  language sql volatile set search_path = '' as $$
+  select live_stream.require_own_message($1);
+  update public.live_stream_chat m set is_deleted = true, deletion_reason = $2
+   where m.id = $1 returning m.*
+$$;
+comment on function public.live_stream_delete_message is
+  'Takes away a message of the caller''s own, or one of the caller''s session, and returns it.';
+
+create or replace function public.live_stream_react(message_id uuid, reaction text)
+  returns public.live_stream_chat
+  language sql volatile set search_path = '' as $$
+  select live_stream.react($1, $2, false);
+  select m.* from live_stream.message($1) m
+$$;
+comment on function public.live_stream_react is
+  'Reacts to a message, once per person and reaction, and returns the message.';
+
+create or replace function public.live_stream_unreact(message_id uuid, reaction text)
+  returns public.live_stream_chat
+  language sql volatile set search_path = '' as $$
+  select live_stream.react($1, $2, true);
+  select m.* from live_stream.message($1) m
+$$;
+comment on function public.live_stream_unreact is 'Takes a reaction back and returns the message.';
+
+create or replace function public.live_stream_flag_message(message_id uuid)
+  returns public.live_stream_chat
+  language sql volatile set search_path = '' as $$
+  select live_stream.flag_message($1);
+  select m.* from live_stream.message($1) m
+$$;
+comment on function public.live_stream_flag_message is
+  'Asks the host to look at a message and returns it.';
+
+comment on function live_stream.react is 'Adds or takes back a reaction; behind live_stream_react.';
+comment on function live_stream.flag_message is 'Flags a message; behind live_stream_flag_message.';
+comment on function live_stream.require_own_message is
+  'Nothing if the caller may change the message; an error that says why not otherwise.';
+
+revoke all on function live_stream.message from public;
+grant execute on function live_stream.message, live_stream.react, live_stream.flag_message,
+  live_stream.require_own_message to authenticated;
+grant execute on function live_stream.message, live_stream.react, live_stream.flag_message,
+  live_stream.require_own_message to service_role;
+
+revoke all on function public.live_stream_send_message, public.live_stream_edit_message,
+  public.live_stream_delete_message, public.live_stream_react, public.live_stream_unreact,
+  public.live_stream_flag_message from public;
+revoke all on function public.live_stream_send_message, public.live_stream_edit_message,
+  public.live_stream_delete_message, public.live_stream_react, public.live_stream_unreact,
+  public.live_stream_flag_message from anon;
+grant execute on function public.live_stream_send_message, public.live_stream_edit_message,
+  public.live_stream_delete_message, public.live_stream_react, public.live_stream_unreact,
+  public.live_stream_flag_message to authenticated;
+grant execute on function public.live_stream_send_message, public.live_stream_edit_message,
+  public.live_stream_delete_message, public.live_stream_react, public.live_stream_unreact,
+  public.live_stream_flag_message to service_role;

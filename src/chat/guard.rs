@@ -1,0 +1,277 @@
+//! What may be written to a message, and what the database decides itself.
+
+use crate::error::{Error, OrRaise, Result, SqlState};
+use crate::identity::{self, as_owner};
+use crate::metrics;
+use crate::plan::{self, Plan};
+use crate::row::{self, Outcome, Row};
+use crate::sessions::{self, Locked, no_such_session, required, transaction_time};
+use crate::viewers;
+use pgrx::JsonB;
+use pgrx::Uuid;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+const MESSAGE_CHARS: usize = 2_000;
+
+/// A message's columns that its author cannot write.
+const DECIDED: &[&str] = &[
+    "id",
+    "session_id",
+    "viewer_id",
+    "user_id",
+    "message_type",
+    "username",
+    "avatar_url",
+    "is_influencer",
+    "is_moderator",
+    "deleted_by",
+    "parent_message_id",
+    "sent_at",
+    "edited_at",
+    "deleted_at",
+];
+
+/// BEFORE INSERT OR UPDATE of a message.
+#[pg_trigger]
+fn chat_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
+    row::before(trigger, |old, new| {
+        if metrics::is_settling() {
+            return Ok(());
+        }
+        match old {
+            None => guard_insert(new),
+            Some(old) => guard_update(old, new),
+        }
+    })
+}
+
+/// The session of a message, locked, if the caller may write there now.
+pub fn writable(session: Uuid) -> Result<(Locked, bool)> {
+    let locked = sessions::lock(session)?.ok_or_else(|| no_such_session(session))?;
+    let hosts = identity::owned_influencers()?.contains(&locked.influencer);
+    if locked.private && !hosts {
+        return Err(no_such_session(session));
+    }
+    let closed = |why: String| {
+        Error::new(
+            SqlState::INSUFFICIENT_PRIVILEGE,
+            format!("the chat of session {session} is closed"),
+        )
+        .detail(why)
+        .hint("Write while the session is live or paused and its chat is enabled.")
+    };
+    if !locked.status.is_on_air() {
+        return Err(closed(format!("The session is {}.", locked.status)));
+    }
+    if !locked.chat_enabled {
+        return Err(closed("The host has turned the chat off.".to_owned()));
+    }
+    Ok((locked, hosts))
+}
+
+/// The signed-in user, who alone may write.
+pub fn signed_in() -> Result<Uuid> {
+    identity::user_id()?.ok_or_else(|| {
+        Error::new(SqlState::INSUFFICIENT_PRIVILEGE, "only signed-in people write in the chat")
+            .hint("Sign in first.")
+    })
+}
+
+thread_local! {
+    static OWN_VIEWER: Plan = const { Plan::writing(
+        c"select true from public.live_stream_viewers
+           where id = $1 and session_id = $2 and user_id = $3",
+        &[pg_sys::UUIDOID, pg_sys::UUIDOID, pg_sys::UUIDOID],
+    ) };
+    static PARENT: Plan = const { Plan::writing(
+        c"select true from public.live_stream_chat where id = $1 and session_id = $2",
+        &[pg_sys::UUIDOID, pg_sys::UUIDOID],
+    ) };
+    static HOST: Plan = const { Plan::writing(
+        c"select influencer_id from public.live_stream_sessions where id = $1",
+        &[pg_sys::UUIDOID],
+    ) };
+}
+
+fn guard_insert(new: &mut Row<'_>) -> Result<()> {
+    let session: Uuid = required(new, "session_id")?;
+    check_message(new)?;
+    if identity::is_service()? {
+        sessions::lock(session)?;
+    } else {
+        let user = signed_in()?;
+        let (_, hosts) = writable(session)?;
+        if new.get::<Uuid>("user_id")?.is_some_and(|claimed| claimed != user) {
+            return Err(Error::new(
+                SqlState::INSUFFICIENT_PRIVILEGE,
+                "a message is written by the signed-in user alone",
+            )
+            .hint("Leave user_id out, or send the id of the signed-in user."));
+        }
+        new.set("user_id", Some(user))?;
+        set_viewer(new, session, user)?;
+        let kind = new.label("message_type")?;
+        if !hosts && !matches!(kind.as_deref(), None | Some("chat" | "reaction")) {
+            return Err(Error::new(
+                SqlState::INSUFFICIENT_PRIVILEGE,
+                "only the host sends system messages and product highlights",
+            )
+            .hint("Send message_type chat or reaction."));
+        }
+        new.set("is_influencer", Some(hosts))?;
+        new.set("is_moderator", Some(false))?;
+        new.set("sent_at", Some(transaction_time()))?;
+        new.set::<TimestampWithTimeZone>("edited_at", None)?;
+        new.set("is_deleted", Some(false))?;
+        new.set("is_flagged", Some(false))?;
+    }
+    if new.get::<bool>("is_deleted")? != Some(true) {
+        new.set::<TimestampWithTimeZone>("deleted_at", None)?;
+        new.set::<Uuid>("deleted_by", None)?;
+        new.set::<String>("deletion_reason", None)?;
+    }
+    new.set("reactions", Some(JsonB(serde_json::Map::new().into())))?;
+    new.set_zero(&["replies_count"])?;
+    if let Some(parent) = new.get::<Uuid>("parent_message_id")? {
+        let there = as_owner(|| plan::execute(&PARENT, &[parent.into(), session.into()]))?;
+        if there == 0 {
+            return Err(no_such_message(parent)
+                .detail("A reply and the message it answers belong to the same session."));
+        }
+    }
+    Ok(())
+}
+
+fn set_viewer(new: &mut Row<'_>, session: Uuid, user: Uuid) -> Result<()> {
+    let Some(viewer) = new.get::<Uuid>("viewer_id")? else {
+        return new.set("viewer_id", viewers::viewer_of(session, user)?);
+    };
+    let args = [viewer.into(), session.into(), user.into()];
+    if as_owner(|| plan::execute(&OWN_VIEWER, &args))? == 0 {
+        return Err(Error::new(
+            SqlState::INSUFFICIENT_PRIVILEGE,
+            format!("viewer {viewer} is not the caller in this session"),
+        )
+        .hint("Leave viewer_id out, or send the id that joining this session returned."));
+    }
+    Ok(())
+}
+
+fn check_message(row: &Row<'_>) -> Result<()> {
+    let message: String = required(row, "message")?;
+    if message.trim().is_empty() {
+        return Err(Error::new(SqlState::CHECK_VIOLATION, "the message is empty")
+            .hint(format!("Write 1 to {MESSAGE_CHARS} characters.")));
+    }
+    let chars = message.chars().count();
+    if chars > MESSAGE_CHARS {
+        return Err(Error::new(SqlState::CHECK_VIOLATION, "the message is too long")
+            .detail(format!("It has {chars} characters."))
+            .hint(format!("Write {MESSAGE_CHARS} characters at most.")));
+    }
+    Ok(())
+}
+
+fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
+    new.keep(old, &["id", "reactions", "replies_count"])?;
+    let edited = !new.same::<String>(old, "message")?;
+    if edited {
+        check_message(new)?;
+    }
+    let service = identity::is_service()?;
+    if !service {
+        new.keep(old, DECIDED)?;
+        let session: Uuid = required(old, "session_id")?;
+        let user = signed_in()?;
+        let author = old.get("user_id")? == Some(user);
+        let hosts = hosts(session)?;
+        if edited && !(author && old.get("is_deleted")? != Some(true)) {
+            return Err(Error::new(
+                SqlState::INSUFFICIENT_PRIVILEGE,
+                "only its author edits a message, until it is deleted",
+            )
+            .hint("The host can delete the message instead."));
+        }
+        if !hosts {
+            new.keep(old, &["is_flagged"])?;
+            if old.get("is_deleted")? == Some(true) {
+                new.keep(old, &["is_deleted", "deletion_reason"])?;
+            }
+        }
+        if edited {
+            new.set("edited_at", Some(transaction_time()))?;
+        }
+    }
+    let (was, is) = (old.get("is_deleted")?.unwrap_or(false), new.get("is_deleted")?);
+    match (was, is.unwrap_or(was)) {
+        (false, true) => {
+            if !service || new.is_null("deleted_by")? {
+                new.set("deleted_by", identity::user_id()?)?;
+            }
+            new.set("deleted_at", Some(transaction_time()))?;
+        }
+        (_, false) => {
+            new.set::<Uuid>("deleted_by", None)?;
+            new.set::<TimestampWithTimeZone>("deleted_at", None)?;
+            new.set::<String>("deletion_reason", None)?;
+        }
+        (true, true) => {}
+    }
+    new.set("is_deleted", Some(is.unwrap_or(was)))
+}
+
+/// True when the caller owns the session's influencer.
+pub fn hosts(session: Uuid) -> Result<bool> {
+    let influencer = as_owner(|| {
+        plan::run(&HOST, &[session.into()], |rows| Ok(rows.get::<Uuid>(0, 0)))
+    })?;
+    let owned = identity::owned_influencers()?;
+    Ok(influencer.is_some_and(|influencer| owned.contains(&influencer)))
+}
+
+pub fn no_such_message(id: Uuid) -> Error {
+    Error::new(SqlState::NOT_FOUND, format!("message {id} does not exist"))
+        .hint("Read the chat again: the message may have been removed.")
+}
+
+thread_local! {
+    static FLAG: Plan = const { Plan::writing(
+        c"update public.live_stream_chat set is_flagged = true where id = $1 and not is_flagged",
+        &[pg_sys::UUIDOID],
+    ) };
+}
+
+/// Marks a message for the host to look at; returns its id. Anybody signed in may who can see it.
+///
+/// Errors: 42501 without a user; PT404 for no message that the caller can see.
+#[pg_extern(volatile)]
+fn flag_message(message_id: Option<Uuid>) -> Uuid {
+    let flag = || {
+        signed_in()?;
+        let message = super::reactions::visible_message(message_id)?;
+        metrics::settling(|| plan::execute(&FLAG, &[message.id.into()]))?;
+        Ok(message.id)
+    };
+    flag().or_raise()
+}
+
+/// Nothing if the caller may change a message: its author, or the host of its session.
+///
+/// Errors: 42501 for somebody else's; PT404 for no message that the caller can see.
+#[pg_extern(volatile)]
+fn require_own_message(message_id: Option<Uuid>) {
+    let check = || {
+        let user = signed_in()?;
+        let message = super::reactions::visible_message(message_id)?;
+        if message.author == Some(user) || hosts(message.session)? || identity::is_service()? {
+            return Ok(());
+        }
+        Err(Error::new(
+            SqlState::INSUFFICIENT_PRIVILEGE,
+            format!("message {} is not the caller's", message.id),
+        )
+        .hint("Only its author and the host change a message."))
+    };
+    check().or_raise()
+}

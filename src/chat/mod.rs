@@ -1,0 +1,5 @@
+//! The chat of a session: messages, and reactions to them.
+
+mod guard;
+mod reactions;
+mod settle;

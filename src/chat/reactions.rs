@@ -1,0 +1,195 @@
+//! Reactions to messages: each person gives each reaction once, and can take it back.
+
+use super::guard::{no_such_message, signed_in, writable};
+use crate::error::{Error, OrRaise, Result, SqlState};
+use crate::identity::{self, as_owner};
+use crate::metrics::{self, Delta};
+use crate::plan::{self, Plan};
+use crate::row::{self, Outcome};
+use crate::sessions::required;
+use crate::viewers;
+use pgrx::Uuid;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use std::collections::BTreeMap;
+
+const REACTION_CHARS: usize = 32;
+/// Different reactions that one message may have.
+const MAX_DIFFERENT: i64 = 50;
+
+/// A message that the caller can see.
+pub struct Message {
+    pub id: Uuid,
+    pub session: Uuid,
+    pub author: Option<Uuid>,
+}
+
+thread_local! {
+    static MESSAGE: Plan = const { Plan::writing(
+        c"select m.session_id, m.user_id, s.visibility <> 'private', s.influencer_id
+            from public.live_stream_chat m
+            join public.live_stream_sessions s on s.id = m.session_id
+           where m.id = $1",
+        &[pg_sys::UUIDOID],
+    ) };
+    static TAKES: Plan = const { Plan::writing(
+        c"select session_id, is_deleted, reactions ? $2,
+                 (select count(*) from jsonb_object_keys(reactions))
+            from public.live_stream_chat where id = $1",
+        &[pg_sys::UUIDOID, pg_sys::TEXTOID],
+    ) };
+    static ADD: Plan = const { Plan::writing(
+        c"insert into public.live_stream_chat_reactions (message_id, user_id, reaction)
+          values ($1, $2, $3) on conflict do nothing",
+        &[pg_sys::UUIDOID, pg_sys::UUIDOID, pg_sys::TEXTOID],
+    ) };
+    static TAKE_BACK: Plan = const { Plan::writing(
+        c"delete from public.live_stream_chat_reactions
+           where message_id = $1 and user_id = $2 and reaction = $3",
+        &[pg_sys::UUIDOID, pg_sys::UUIDOID, pg_sys::TEXTOID],
+    ) };
+    static COUNT: Plan = const { Plan::writing(
+        c"update public.live_stream_chat
+             set reactions = case
+                   when coalesce((reactions ->> $2)::bigint, 0) + $3 > 0
+                   then reactions || jsonb_build_object(
+                          $2, coalesce((reactions ->> $2)::bigint, 0) + $3)
+                   else reactions - $2 end
+           where id = $1",
+        &[pg_sys::UUIDOID, pg_sys::TEXTOID, pg_sys::INT8OID],
+    ) };
+    static COUNT_OF_VIEWER: Plan = const { Plan::writing(
+        c"update public.live_stream_viewers set reactions_sent = reactions_sent + $2 where id = $1",
+        &[pg_sys::UUIDOID, pg_sys::INT8OID],
+    ) };
+}
+
+/// The message with this id, if the caller can see its session.
+pub fn visible_message(message_id: Option<Uuid>) -> Result<Message> {
+    let id = message_id.ok_or_else(|| {
+        Error::new(SqlState::INVALID_PARAMETER, "message_id must not be null")
+            .hint("Pass the id of a message.")
+    })?;
+    let found = as_owner(|| {
+        plan::run(&MESSAGE, &[id.into()], |rows| {
+            let session = rows.get::<Uuid>(0, 0);
+            let open = rows.get::<bool>(0, 2) == Some(true);
+            Ok(session.map(|session| (session, rows.get(0, 1), open, rows.get::<Uuid>(0, 3))))
+        })
+    })?;
+    match found {
+        Some((session, author, open, influencer))
+            if open
+                || identity::is_service()?
+                || influencer.is_some_and(|id| {
+                    identity::owned_influencers().is_ok_and(|owned| owned.contains(&id))
+                }) =>
+        {
+            Ok(Message { id, session, author })
+        }
+        _ => Err(no_such_message(id)),
+    }
+}
+
+/// Adds the caller's reaction to a message, or takes it back; returns the message's id. Doing
+/// either twice changes nothing.
+///
+/// Errors: 42501 without a user, or where the chat is closed; PT404 for no message that the
+/// caller can see; 23514 for an empty or over-long reaction, or too many different ones.
+#[pg_extern(volatile)]
+fn react(message_id: Option<Uuid>, reaction: Option<&str>, take_back: bool) -> Uuid {
+    let react = || {
+        let user = signed_in()?;
+        let reaction = reaction.map_or("", str::trim);
+        check_reaction(reaction)?;
+        let message = visible_message(message_id)?;
+        writable(message.session)?;
+        let plan = if take_back { &TAKE_BACK } else { &ADD };
+        as_owner(|| plan::execute(plan, &[message.id.into(), user.into(), reaction.into()]))?;
+        Ok(message.id)
+    };
+    react().or_raise()
+}
+
+fn check_reaction(reaction: &str) -> Result<()> {
+    if reaction.is_empty() || reaction.chars().count() > REACTION_CHARS {
+        return Err(Error::new(SqlState::CHECK_VIOLATION, "the reaction is empty or too long")
+            .hint(format!("Send an emoji or a name of 1 to {REACTION_CHARS} characters.")));
+    }
+    Ok(())
+}
+
+/// BEFORE INSERT OR UPDATE of a reaction: finds its session and viewer.
+#[pg_trigger]
+fn chat_reactions_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
+    row::before(trigger, |_, new| {
+        let message: Uuid = required(new, "message_id")?;
+        let user: Uuid = required(new, "user_id")?;
+        let reaction: String = required(new, "reaction")?;
+        check_reaction(&reaction)?;
+        let found = as_owner(|| {
+            plan::run(&TAKES, &[message.into(), reaction.clone().into()], |rows| {
+                let known = rows.get::<bool>(0, 2) == Some(true);
+                let different: i64 = rows.get(0, 3).unwrap_or(0);
+                let open = rows.get::<bool>(0, 1) != Some(true);
+                Ok(rows.get::<Uuid>(0, 0).filter(|_| open).map(|id| (id, known, different)))
+            })
+        })?;
+        let Some((session, known, different)) = found else { return Err(no_such_message(message)) };
+        if !known && different >= MAX_DIFFERENT {
+            return Err(Error::new(
+                SqlState::CHECK_VIOLATION,
+                "the message has too many different reactions",
+            )
+            .hint(format!("Use one of its {MAX_DIFFERENT} reactions.")));
+        }
+        new.set("session_id", Some(session))?;
+        new.set("viewer_id", viewers::viewer_of(session, user)?)
+    })
+}
+
+/// AFTER INSERT, UPDATE or DELETE of reactions.
+#[pg_trigger]
+fn chat_reactions_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
+    row::after(trigger, |changes| {
+        let session_id = changes.column::<Uuid>("session_id")?;
+        let viewer_id = changes.column::<Uuid>("viewer_id")?;
+        let message_id = changes.column::<Uuid>("message_id")?;
+        let reaction = changes.column::<String>("reaction")?;
+        let mut sessions: BTreeMap<[u8; 16], i64> = BTreeMap::new();
+        let mut viewers: BTreeMap<[u8; 16], i64> = BTreeMap::new();
+        let mut messages: BTreeMap<([u8; 16], String), i64> = BTreeMap::new();
+        changes.for_each(|old, new| {
+            for (row, sign) in [(old, -1), (new, 1)] {
+                let Some(row) = row else { continue };
+                if let Some(session) = row.at::<Uuid>(session_id) {
+                    *sessions.entry(*session.as_bytes()).or_default() += sign;
+                }
+                if let Some(viewer) = row.at::<Uuid>(viewer_id) {
+                    *viewers.entry(*viewer.as_bytes()).or_default() += sign;
+                }
+                if let Some((message, name)) =
+                    row.at::<Uuid>(message_id).zip(row.at::<String>(reaction))
+                {
+                    *messages.entry((*message.as_bytes(), name)).or_default() += sign;
+                }
+            }
+            Ok(())
+        })?;
+        for (session, reactions) in sessions {
+            let delta = Delta { reactions, ..Delta::default() };
+            metrics::apply(Uuid::from_bytes(session), delta)?;
+        }
+        metrics::settling(|| {
+            for (viewer, change) in viewers.into_iter().filter(|(_, change)| *change != 0) {
+                let args = [Uuid::from_bytes(viewer).into(), change.into()];
+                plan::execute(&COUNT_OF_VIEWER, &args)?;
+            }
+            for ((message, name), change) in messages.into_iter().filter(|(_, n)| *n != 0) {
+                let args = [Uuid::from_bytes(message).into(), name.into(), change.into()];
+                plan::execute(&COUNT, &args)?;
+            }
+            Ok(())
+        })
+    })
+}

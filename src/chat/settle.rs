@@ -1,0 +1,86 @@
+//! What a statement on the chat changes in the numbers of sessions, viewers and messages.
+
+use crate::error::Result;
+use crate::metrics::{self, Delta};
+use crate::plan::{self, Plan};
+use crate::row::{self, Outcome};
+use pgrx::Uuid;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use std::collections::BTreeMap;
+
+thread_local! {
+    static COUNT_OF_VIEWER: Plan = const { Plan::writing(
+        c"update public.live_stream_viewers
+             set messages_sent = messages_sent + $2, reactions_sent = reactions_sent + $3
+           where id = $1",
+        &[pg_sys::UUIDOID, pg_sys::INT8OID, pg_sys::INT8OID],
+    ) };
+    static COUNT_REPLIES: Plan = const { Plan::writing(
+        c"update public.live_stream_chat set replies_count = replies_count + $2 where id = $1",
+        &[pg_sys::UUIDOID, pg_sys::INT8OID],
+    ) };
+}
+
+type Id = [u8; 16];
+
+/// AFTER INSERT, UPDATE or DELETE of messages. Messages of the types `chat` and `reaction` count
+/// as such; what was sent stays counted when it is marked as deleted, but is no reply any more.
+#[pg_trigger]
+fn chat_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
+    row::after(trigger, |changes| {
+        let session_id = changes.column::<Uuid>("session_id")?;
+        let viewer_id = changes.column::<Uuid>("viewer_id")?;
+        let parent_message_id = changes.column::<Uuid>("parent_message_id")?;
+        let is_deleted = changes.column::<bool>("is_deleted")?;
+        let message_type = changes.enum_column("message_type")?;
+        let chat = changes.enum_value(message_type, "chat");
+        let reaction = changes.enum_value(message_type, "reaction");
+
+        let mut sessions: BTreeMap<Id, Delta> = BTreeMap::new();
+        let mut viewers: BTreeMap<Id, (i64, i64)> = BTreeMap::new();
+        let mut parents: BTreeMap<Id, i64> = BTreeMap::new();
+        changes.for_each(|old, new| {
+            for (row, sign) in [(old, -1), (new, 1)] {
+                let Some(row) = row else { continue };
+                let kind = row.label_at(message_type);
+                let message = if kind == chat { sign } else { 0 };
+                let reacted = if kind == reaction { sign } else { 0 };
+                if let Some(session) = row.at::<Uuid>(session_id) {
+                    let delta = sessions.entry(*session.as_bytes()).or_default();
+                    delta.messages += message;
+                    delta.reactions += reacted;
+                }
+                if let Some(viewer) = row.at::<Uuid>(viewer_id) {
+                    let sent = viewers.entry(*viewer.as_bytes()).or_default();
+                    sent.0 += message;
+                    sent.1 += reacted;
+                }
+                if let Some(parent) = row.at::<Uuid>(parent_message_id)
+                    && row.at(is_deleted) != Some(true)
+                {
+                    *parents.entry(*parent.as_bytes()).or_default() += sign;
+                }
+            }
+            Ok(())
+        })?;
+        for (session, delta) in sessions {
+            metrics::apply(Uuid::from_bytes(session), delta)?;
+        }
+        viewers.retain(|_, sent| *sent != (0, 0));
+        parents.retain(|_, replies| *replies != 0);
+        if viewers.is_empty() && parents.is_empty() {
+            return Ok(());
+        }
+        metrics::settling(|| {
+            for (viewer, (messages, reactions)) in viewers {
+                let args = [Uuid::from_bytes(viewer).into(), messages.into(), reactions.into()];
+                plan::execute(&COUNT_OF_VIEWER, &args)?;
+            }
+            for (parent, replies) in parents {
+                plan::execute(&COUNT_REPLIES, &[Uuid::from_bytes(parent).into(), replies.into()])?;
+            }
+            Ok(())
+        })
+    })
+}

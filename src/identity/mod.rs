@@ -1,0 +1,172 @@
+//! Who is calling: the request's claims and headers, and the rights of the current role.
+
+mod claims;
+mod owner;
+
+pub use owner::{as_owner, as_role};
+
+use crate::error::{Error, OrRaise, Result, SqlState};
+use crate::plan::{self, Plan};
+use crate::sessions::code;
+use claims::Invalid;
+use pgrx::pg_sys;
+use pgrx::Uuid;
+use pgrx::prelude::*;
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+use std::ffi::{CStr, CString};
+
+static VIEWER_ID: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+
+pub fn define_settings() {
+    GucRegistry::define_string_guc(
+        c"live_stream.viewer_id",
+        c"Id of the viewer row that the current transaction has made.",
+        c"Set by live_stream itself, so that an anonymous viewer can read the row it has just \
+          inserted. A request header x-viewer-id does the same for later requests.",
+        &VIEWER_ID,
+        GucContext::Userset,
+        GucFlags::NO_SHOW_ALL,
+    );
+}
+
+/// The value of a setting of PostgREST's; none when it is not set, or empty.
+fn request_setting(name: &CStr) -> Option<String> {
+    // SAFETY: PostgreSQL answers with null or a string that is copied at once.
+    unsafe {
+        let value = pg_sys::GetConfigOption(name.as_ptr(), true, false);
+        if value.is_null() {
+            return None;
+        }
+        let value = CStr::from_ptr(value).to_string_lossy();
+        (!value.is_empty()).then(|| value.into_owned())
+    }
+}
+
+fn request_header(name: &str) -> Option<String> {
+    claims::header(&request_setting(c"request.headers")?, name)
+}
+
+/// The id of the user that the request's claims name; none for an anonymous request.
+pub fn user_id() -> Result<Option<Uuid>> {
+    let user_id = match request_setting(c"request.jwt.claims") {
+        Some(claims) => claims::subject(&claims),
+        None => match request_setting(c"request.jwt.claim.sub") {
+            Some(sub) => claims::user_id(&sub),
+            None => Ok(None),
+        },
+    };
+    user_id.map(|id| id.map(to_datum_uuid)).map_err(|invalid| {
+        let message = match invalid {
+            Invalid::Json => "the claims of the request are no JSON object",
+            Invalid::Subject => "the claim \"sub\" of the request is no UUID",
+        };
+        Error::new(SqlState::INVALID_AUTHORIZATION, message)
+            .detail("live_stream reads the user's id from the setting request.jwt.claims.")
+            .hint("Sign in again, or look at what issues the tokens.")
+    })
+}
+
+fn to_datum_uuid(id: uuid::Uuid) -> Uuid {
+    Uuid::from_bytes(*id.as_bytes())
+}
+
+/// True when the current role may do what the shop's own server does: it has the rights of
+/// `service_role` or of the tables' owner, or passes row-level security by.
+pub fn is_service() -> Result<bool> {
+    // SAFETY: look-ups of roles by OID and name.
+    unsafe {
+        let user = pg_sys::GetUserId();
+        if pg_sys::has_bypassrls_privilege(user) {
+            return Ok(true);
+        }
+        if let Some(owner) = owner::owner_if_installed()?
+            && pg_sys::has_privs_of_role(user, owner)
+        {
+            return Ok(true);
+        }
+        let service = pg_sys::get_role_oid(c"service_role".as_ptr(), true);
+        Ok(service != pg_sys::InvalidOid && pg_sys::has_privs_of_role(user, service))
+    }
+}
+
+/// The viewer row that this request may act for: the one it has just made, or the one that its
+/// header `x-viewer-id` names. The id is random and only its viewer ever sees it.
+pub fn viewer_id() -> Option<Uuid> {
+    let id = match VIEWER_ID.get() {
+        Some(id) if !id.is_empty() => id.into_string().ok()?,
+        _ => request_header("x-viewer-id")?,
+    };
+    uuid::Uuid::try_parse(&id).ok().map(to_datum_uuid)
+}
+
+/// Lets the rest of this transaction act for a viewer row.
+pub fn set_viewer_id(id: &Uuid) -> Result<()> {
+    let id = CString::new(uuid::Uuid::from_bytes(*id.as_bytes()).to_string()).unwrap_or_default();
+    // SAFETY: a setting of ours, set for the transaction only; both strings outlive the call.
+    unsafe {
+        pg_sys::set_config_option(
+            c"live_stream.viewer_id".as_ptr(),
+            id.as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_LOCAL,
+            true,
+            0,
+            false,
+        );
+    }
+    Ok(())
+}
+
+thread_local! {
+    static INFLUENCERS_OF_USER: Plan = const { Plan::reading(
+        c"select id from public.influencers where user_id = $1",
+        &[pg_sys::UUIDOID],
+    ) };
+}
+
+/// The influencers that the calling user owns.
+pub fn owned_influencers() -> Result<Vec<Uuid>> {
+    let Some(user) = user_id()? else { return Ok(Vec::new()) };
+    as_owner(|| {
+        plan::run(&INFLUENCERS_OF_USER, &[user.into()], |rows| {
+            Ok((0..rows.len()).filter_map(|row| rows.get(row, 0)).collect())
+        })
+    })
+}
+
+
+/// The id of the user who is calling, from the claims of the request: `sub` in
+/// `request.jwt.claims`, or `request.jwt.claim.sub`. Null for an anonymous request.
+///
+/// Errors: 28000 for claims that are no JSON object, or a `sub` that is no UUID.
+#[pg_extern(stable, parallel_safe, name = "uid")]
+fn uid() -> Option<Uuid> {
+    user_id().or_raise()
+}
+
+/// True when the current role is `service_role`, the owner of the tables, or a role that passes
+/// row-level security by.
+#[pg_extern(stable, parallel_safe, name = "is_service")]
+fn is_service_sql() -> bool {
+    is_service().or_raise()
+}
+
+/// The viewer row that this request may act for: the one made in this transaction, or the one
+/// that the header `x-viewer-id` names. Null without either.
+#[pg_extern(stable, parallel_restricted, name = "viewer_id")]
+fn viewer_id_sql() -> Option<Uuid> {
+    viewer_id()
+}
+
+/// The ids of the influencers that the calling user owns; empty for an anonymous request.
+#[pg_extern(stable, parallel_safe, name = "influencer_ids")]
+fn influencer_ids() -> Vec<Uuid> {
+    owned_influencers().or_raise()
+}
+
+/// The session code that the header `x-session-code` carries, in its stored form; null without.
+#[pg_extern(stable, parallel_safe, name = "request_session_code")]
+fn request_session_code() -> Option<String> {
+    code::normalize(&request_header("x-session-code")?)
+}

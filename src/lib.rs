@@ -1,0 +1,30 @@
+//! The live-streaming backend that a PostgreSQL database can be: one room per domain.
+
+mod chat;
+mod error;
+mod identity;
+mod influencers;
+mod install;
+mod metrics;
+mod notifications;
+mod orders;
+mod plan;
+mod products;
+mod row;
+mod sessions;
+mod viewers;
+
+::pgrx::pg_module_magic!(name, version);
+
+/// Called by PostgreSQL once per backend, when the library is loaded.
+#[pgrx::pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    // A backtrace would end in the DETAIL of errors that browsers see.
+    // SAFETY: a backend has one thread.
+    unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
+    identity::define_settings();
+    install::define_settings();
+    viewers::define_settings();
+    // SAFETY: the prefix is ours; this refuses misspelt settings.
+    unsafe { pgrx::pg_sys::MarkGUCPrefixReserved(c"live_stream".as_ptr()) };
+}

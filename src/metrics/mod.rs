@@ -1,0 +1,220 @@
+//! The numbers of a session, exact in the transaction that changes them.
+//!
+//! The other domains tell this one what a statement changed ([`apply`]) and ask it to protect
+//! the columns it keeps ([`keep`], [`clear`]); nothing else writes them.
+
+mod delta;
+
+pub use delta::Delta;
+
+use crate::error::{Error, Result, SqlState};
+use crate::identity::as_owner;
+use crate::plan::{self, Plan};
+use crate::row::Row;
+use crate::sessions::transaction_time;
+use pgrx::pg_sys;
+use pgrx::Uuid;
+use pgrx::prelude::*;
+use std::cell::{Cell, RefCell};
+
+/// The columns of a session that nobody but this module writes.
+const COLUMNS: &[&str] = &[
+    "current_viewers",
+    "peak_viewers",
+    "total_unique_viewers",
+    "total_watch_time_seconds",
+    "total_watch_time_minutes",
+    "average_watch_time_minutes",
+    "total_messages",
+    "total_reactions",
+    "total_shares",
+    "total_products_showcased",
+    "total_clicks",
+    "total_orders",
+    "total_revenue",
+    "conversion_rate",
+    "connection_issues_count",
+    "buffering_events",
+    "total_buffering_time_seconds",
+];
+
+const MAX_CONVERSION_HUNDREDTHS: i64 = 999_99;
+
+thread_local! {
+    /// How many settlements deep this backend is.
+    static SETTLING: Cell<u32> = const { Cell::new(0) };
+    /// The session whose changes are collected instead of applied.
+    static COLLECTING: RefCell<Option<(Uuid, Delta)>> = const { RefCell::new(None) };
+    static APPLY: Plan = const { Plan::writing(
+        c"update public.live_stream_sessions
+             set current_viewers = current_viewers + $2,
+                 peak_viewers = greatest(peak_viewers, current_viewers + $3),
+                 total_unique_viewers = total_unique_viewers + $4,
+                 total_watch_time_seconds = total_watch_time_seconds + $5,
+                 total_messages = total_messages + $6,
+                 total_reactions = total_reactions + $7,
+                 total_shares = total_shares + $8,
+                 total_products_showcased = total_products_showcased + $9,
+                 total_clicks = total_clicks + $10,
+                 total_orders = total_orders + $11,
+                 total_revenue = total_revenue + $12 * 0.01,
+                 connection_issues_count = connection_issues_count + $13,
+                 buffering_events = buffering_events + $14,
+                 total_buffering_time_seconds = total_buffering_time_seconds + $15
+           where id = $1
+          returning current_viewers, max_viewers",
+        &[
+            pg_sys::UUIDOID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID,
+            pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID,
+            pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID,
+        ],
+    ) };
+}
+
+/// True while the engine itself writes: its updates pass the guards of the tables.
+pub fn is_settling() -> bool {
+    SETTLING.get() > 0
+}
+
+struct Settling;
+
+impl Drop for Settling {
+    fn drop(&mut self) {
+        SETTLING.set(SETTLING.get() - 1);
+    }
+}
+
+/// Runs updates of the engine's own, with the rights of the tables' owner.
+pub fn settling<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
+    SETTLING.set(SETTLING.get() + 1);
+    let _settling = Settling;
+    as_owner(f)
+}
+
+/// Adds a change to a session's numbers; a session that is gone has none.
+///
+/// Errors: PT409 when viewers come and the session is full.
+pub fn apply(session: Uuid, delta: Delta) -> Result<()> {
+    if delta.is_nothing() || collected(session, delta) {
+        return Ok(());
+    }
+    let viewers = settling(|| {
+        let args = [
+            session.into(),
+            delta.viewers.into(),
+            delta.peak.into(),
+            delta.unique_viewers.into(),
+            delta.watch_seconds.into(),
+            delta.messages.into(),
+            delta.reactions.into(),
+            delta.shares.into(),
+            delta.products.into(),
+            delta.clicks.into(),
+            delta.orders.into(),
+            delta.revenue.into(),
+            delta.disconnections.into(),
+            delta.buffering_events.into(),
+            delta.buffering_seconds.into(),
+        ];
+        plan::run(&APPLY, &args, |rows| Ok(rows.get::<i32>(0, 0).zip(rows.get::<i32>(0, 1))))
+    })?;
+    match viewers {
+        Some((current, max))
+            if delta.peak > 0
+                && i64::from(current) - delta.viewers + delta.peak > i64::from(max) =>
+        {
+            Err(Error::new(SqlState::CONFLICT, format!("session {session} is full"))
+                .detail(format!("It admits {max} viewers at the same time."))
+                .hint("Try again when somebody has left."))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn collected(session: Uuid, delta: Delta) -> bool {
+    COLLECTING.with_borrow_mut(|collecting| match collecting {
+        Some((of, sum)) if *of == session => {
+            *sum += delta;
+            true
+        }
+        _ => false,
+    })
+}
+
+struct Collecting(Option<(Uuid, Delta)>);
+
+impl Drop for Collecting {
+    fn drop(&mut self) {
+        COLLECTING.replace(self.0.take());
+    }
+}
+
+/// Runs `f` and returns what it changed of a session's numbers, for a trigger that is changing
+/// that session's row itself.
+pub fn collect(session: Uuid, f: impl FnOnce() -> Result<()>) -> Result<Delta> {
+    let _outer = Collecting(COLLECTING.replace(Some((session, Delta::default()))));
+    f()?;
+    Ok(COLLECTING.take().map_or_else(Delta::default, |(_, delta)| delta))
+}
+
+/// Adds what was collected to the session's row.
+pub fn add(session: &mut Row<'_>, delta: Delta) -> Result<()> {
+    let number = |row: &Row<'_>, column| row.get::<i32>(column).map(|value| value.unwrap_or(0));
+    let long = |row: &Row<'_>, column| row.get::<i64>(column).map(|value| value.unwrap_or(0));
+    let current = number(session, "current_viewers")?;
+    let peak = number(session, "peak_viewers")?;
+    let watched = long(session, "total_watch_time_seconds")?;
+    session.set("current_viewers", Some(current + delta.viewers as i32))?;
+    session.set("peak_viewers", Some(peak.max(current + delta.peak as i32)))?;
+    session.set("total_watch_time_seconds", Some(watched + delta.watch_seconds))?;
+    derive(session)
+}
+
+/// Sets the columns that follow from others.
+pub fn derive(session: &mut Row<'_>) -> Result<()> {
+    let seconds: i64 = session.get("total_watch_time_seconds")?.unwrap_or(0);
+    let viewers: i64 = session.get::<i32>("total_unique_viewers")?.unwrap_or(0).into();
+    let orders: i64 = session.get::<i32>("total_orders")?.unwrap_or(0).into();
+    let minutes = i32::try_from(seconds / 60).unwrap_or(i32::MAX);
+    session.set("total_watch_time_minutes", Some(minutes))?;
+    session.set_hundredths("average_watch_time_minutes", ratio(seconds * 100, viewers * 60))?;
+    let conversion = ratio(orders * 100_00, viewers).min(MAX_CONVERSION_HUNDREDTHS);
+    session.set_hundredths("conversion_rate", conversion)?;
+    session.set("updated_at", Some(transaction_time()))
+}
+
+/// `part / whole`, rounded half up; 0 of nothing.
+fn ratio(part: i64, whole: i64) -> i64 {
+    if whole <= 0 { 0 } else { (2 * part + whole) / (2 * whole) }
+}
+
+/// A new session has no numbers yet, whatever the client sent.
+pub fn clear(session: &mut Row<'_>) -> Result<()> {
+    session.set_zero(COLUMNS)
+}
+
+/// The numbers stay as they are, whatever the client sent.
+pub fn keep(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
+    new.keep(old, COLUMNS)
+}
+
+/// Money as hundredths.
+pub fn hundredths(money: AnyNumeric) -> Result<i64> {
+    i64::try_from(money * 100).map_err(|_| {
+        Error::new(SqlState::OUT_OF_RANGE, "the amount of money is out of range")
+            .hint("Amounts have two decimals and ten digits before them at most.")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ratio;
+
+    #[test]
+    fn ratios_are_rounded_half_up() {
+        assert_eq!(ratio(1, 3), 0);
+        assert_eq!(ratio(1, 2), 1);
+        assert_eq!(ratio(200, 3), 67);
+        assert_eq!(ratio(5, 0), 0);
+    }
+}

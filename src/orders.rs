@@ -1,0 +1,150 @@
+//! Orders: what was bought during a session, each counted once.
+
+use crate::error::{Error, Result, SqlState};
+use crate::identity::as_owner;
+use crate::metrics;
+use crate::plan::{self, Plan};
+use crate::row::{self, Outcome, Row};
+use crate::sessions::required;
+use crate::viewers;
+use pgrx::Uuid;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use std::collections::BTreeMap;
+
+/// BEFORE INSERT OR UPDATE of an order.
+#[pg_trigger]
+fn orders_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
+    row::before(trigger, |old, new| guard(old, new))
+}
+
+thread_local! {
+    static PRODUCT: Plan = const { Plan::writing(
+        c"select id from public.live_stream_products where session_id = $1 and product_id = $2",
+        &[pg_sys::UUIDOID, pg_sys::UUIDOID],
+    ) };
+    static VIEWER: Plan = const { Plan::writing(
+        c"select user_id from public.live_stream_viewers where id = $1 and session_id = $2",
+        &[pg_sys::UUIDOID, pg_sys::UUIDOID],
+    ) };
+    static COUNT_OF_PRODUCT: Plan = const { Plan::writing(
+        c"update public.live_stream_products
+             set orders = orders + $2, revenue = revenue + $3 * 0.01,
+                 sold_quantity = sold_quantity + $4
+           where id = $1",
+        &[pg_sys::UUIDOID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID],
+    ) };
+    static COUNT_OF_VIEWER: Plan = const { Plan::writing(
+        c"update public.live_stream_viewers set orders_placed = orders_placed + $2 where id = $1",
+        &[pg_sys::UUIDOID, pg_sys::INT8OID],
+    ) };
+}
+
+fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
+    let session: Uuid = required(new, "session_id")?;
+    let product: Uuid = required(new, "product_id")?;
+    let quantity: i32 = required(new, "quantity")?;
+    if quantity < 1 {
+        return Err(Error::new(
+            SqlState::CHECK_VIOLATION,
+            format!("quantity of an order cannot be {quantity}"),
+        )
+        .hint("Order 1 or more."));
+    }
+    let amount: AnyNumeric = required(new, "amount")?;
+    if amount.is_nan() || amount < AnyNumeric::from(0) {
+        return Err(Error::new(
+            SqlState::CHECK_VIOLATION,
+            format!("amount of an order cannot be {amount}"),
+        )
+        .hint("Give what was paid: 0 or more, with two decimals."));
+    }
+    if let Some(old) = old {
+        let fixed = ["id", "session_id", "session_product_id", "product_id", "created_at"];
+        return new.keep(old, &fixed);
+    }
+    let showcased = as_owner(|| {
+        plan::run(&PRODUCT, &[session.into(), product.into()], |rows| {
+            Ok(rows.get::<Uuid>(0, 0))
+        })
+    })?;
+    let Some(showcased) = showcased else {
+        return Err(Error::new(
+            SqlState::FOREIGN_KEY_VIOLATION,
+            format!("product {product} is not in session {session}"),
+        )
+        .hint("Add the product to the session first."));
+    };
+    new.set("session_product_id", Some(showcased))?;
+    match (new.get::<Uuid>("viewer_id")?, new.get::<Uuid>("user_id")?) {
+        (Some(viewer), user) => {
+            let found = as_owner(|| {
+                plan::run(&VIEWER, &[viewer.into(), session.into()], |rows| {
+                    Ok((rows.len() > 0).then(|| rows.get::<Uuid>(0, 0)))
+                })
+            })?;
+            let Some(owner) = found else {
+                return Err(Error::new(
+                    SqlState::FOREIGN_KEY_VIOLATION,
+                    format!("viewer {viewer} is not in session {session}"),
+                )
+                .hint("Leave viewer_id out where it is not known."));
+            };
+            new.set("user_id", user.or(owner))
+        }
+        (None, Some(user)) => new.set("viewer_id", viewers::viewer_of(session, user)?),
+        (None, None) => Ok(()),
+    }
+}
+
+#[derive(Default)]
+struct Sales {
+    orders: i64,
+    revenue: i64,
+    quantity: i64,
+}
+
+/// AFTER INSERT, UPDATE or DELETE of orders. The products' own trigger tells the sessions.
+#[pg_trigger]
+fn orders_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
+    row::after(trigger, |changes| {
+        let session_product_id = changes.column::<Uuid>("session_product_id")?;
+        let viewer_id = changes.column::<Uuid>("viewer_id")?;
+        let quantity = changes.column::<i32>("quantity")?;
+        let amount = changes.column::<AnyNumeric>("amount")?;
+        let mut products: BTreeMap<[u8; 16], Sales> = BTreeMap::new();
+        let mut viewers: BTreeMap<[u8; 16], i64> = BTreeMap::new();
+        changes.for_each(|old, new| {
+            for (row, sign) in [(old, -1), (new, 1)] {
+                let Some(row) = row else { continue };
+                if let Some(product) = row.at::<Uuid>(session_product_id) {
+                    let sales = products.entry(*product.as_bytes()).or_default();
+                    sales.orders += sign;
+                    sales.quantity += i64::from(row.at::<i32>(quantity).unwrap_or(0)) * sign;
+                    if let Some(amount) = row.at::<AnyNumeric>(amount) {
+                        sales.revenue += metrics::hundredths(amount)? * sign;
+                    }
+                }
+                if let Some(viewer) = row.at::<Uuid>(viewer_id) {
+                    *viewers.entry(*viewer.as_bytes()).or_default() += sign;
+                }
+            }
+            Ok(())
+        })?;
+        metrics::settling(|| {
+            for (product, sales) in products {
+                let args = [
+                    Uuid::from_bytes(product).into(),
+                    sales.orders.into(),
+                    sales.revenue.into(),
+                    sales.quantity.into(),
+                ];
+                plan::execute(&COUNT_OF_PRODUCT, &args)?;
+            }
+            for (viewer, orders) in viewers.into_iter().filter(|(_, orders)| *orders != 0) {
+                plan::execute(&COUNT_OF_VIEWER, &[Uuid::from_bytes(viewer).into(), orders.into()])?;
+            }
+            Ok(())
+        })
+    })
+}

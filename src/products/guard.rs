@@ -1,0 +1,85 @@
+//! What may be written to a product of a session.
+
+use crate::error::{Error, Result, SqlState};
+use crate::identity;
+use crate::metrics;
+use crate::row::{self, Outcome, Row};
+use crate::sessions::{self, required, transaction_time};
+use pgrx::Uuid;
+use pgrx::prelude::*;
+
+/// Numbers that cannot be below 0.
+const COUNTS: &[&str] = &[
+    "sold_quantity",
+    "views",
+    "clicks",
+    "add_to_cart",
+    "orders",
+    "likes",
+    "comments",
+    "shares",
+];
+
+/// BEFORE INSERT OR UPDATE of a product of a session.
+#[pg_trigger]
+fn products_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
+    row::before(trigger, |old, new| {
+        if !metrics::is_settling() {
+            guard(old, new)?;
+        }
+        new.set("updated_at", Some(transaction_time()))
+    })
+}
+
+fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
+    match old {
+        None => {
+            sessions::lock(required(new, "session_id")?)?;
+        }
+        Some(old) => {
+            new.keep(old, &["id", "created_at"])?;
+            if !new.same::<Uuid>(old, "session_id")? && !identity::is_service()? {
+                return Err(Error::new(
+                    SqlState::INSUFFICIENT_PRIVILEGE,
+                    "a product cannot be moved to another session",
+                )
+                .hint("Add the product to the other session instead."));
+            }
+        }
+    }
+    for column in COUNTS {
+        let value: i32 = required(new, column)?;
+        if value < 0 {
+            return Err(negative(column, value));
+        }
+    }
+    for column in ["limited_quantity", "featured_duration_minutes"] {
+        if let Some(value) = new.get::<i32>(column)?.filter(|value| *value < 0) {
+            return Err(negative(column, value));
+        }
+    }
+    for column in ["original_price", "live_stream_price", "revenue"] {
+        let value: Option<AnyNumeric> = new.get(column)?;
+        if let Some(value) = value.filter(|value| value.is_nan() || *value < AnyNumeric::from(0)) {
+            return Err(negative(column, value));
+        }
+    }
+    let discount: Option<AnyNumeric> = new.get("discount_percentage")?;
+    if let Some(discount) = discount
+        && (discount.is_nan()
+            || discount < AnyNumeric::from(0)
+            || discount > AnyNumeric::from(100))
+    {
+        return Err(Error::new(
+            SqlState::CHECK_VIOLATION,
+            format!("discount_percentage cannot be {discount}"),
+        )
+        .hint("Give a percentage from 0 to 100."));
+    }
+    Ok(())
+}
+
+fn negative(column: &str, value: impl std::fmt::Display) -> Error {
+    Error::new(SqlState::CHECK_VIOLATION, format!("{column} cannot be {value}"))
+        .hint(format!("Give a number of 0 or more for {column}."))
+}

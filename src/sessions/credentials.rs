@@ -1,0 +1,77 @@
+//! Stream key and RTMP address: taken out of the session's row before it is stored.
+//!
+//! The BEFORE trigger keeps them in memory for the AFTER trigger of the same row, which fires
+//! only when the row was really written: with ON CONFLICT DO NOTHING, or a refusal by row-level
+//! security, it is not, and nothing of another's session may change.
+
+use crate::error::Result;
+use crate::identity::as_owner;
+use crate::plan::{self, Plan};
+use crate::row::Row;
+use pgrx::pg_sys;
+use pgrx::Uuid;
+use std::cell::RefCell;
+
+struct Taken {
+    transaction: pg_sys::TransactionId,
+    subtransaction: pg_sys::SubTransactionId,
+    session: Uuid,
+    stream_key: Option<String>,
+    rtmp_url: Option<String>,
+}
+
+impl Taken {
+    fn is_of_now(&self) -> bool {
+        // SAFETY: reads of this backend's transaction state.
+        unsafe {
+            self.transaction == pg_sys::GetTopTransactionIdIfAny()
+                && self.subtransaction == pg_sys::GetCurrentSubTransactionId()
+        }
+    }
+}
+
+thread_local! {
+    static TAKEN: RefCell<Vec<Taken>> = const { RefCell::new(Vec::new()) };
+    static STORE: Plan = const { Plan::writing(
+        c"insert into public.live_stream_credentials as c (session_id, stream_key, rtmp_url)
+          values ($1, nullif($2, ''), nullif($3, ''))
+          on conflict (session_id) do update
+            set stream_key = case when $2 is null then c.stream_key else nullif($2, '') end,
+                rtmp_url = case when $3 is null then c.rtmp_url else nullif($3, '') end,
+                updated_at = now()",
+        &[pg_sys::UUIDOID, pg_sys::TEXTOID, pg_sys::TEXTOID],
+    ) };
+}
+
+/// Takes the secrets out of a row that is about to be stored.
+pub fn take(new: &mut Row<'_>, session: Uuid) -> Result<()> {
+    let stream_key: Option<String> = new.get("stream_key")?;
+    let rtmp_url: Option<String> = new.get("rtmp_url")?;
+    if stream_key.is_none() && rtmp_url.is_none() {
+        return Ok(());
+    }
+    new.set::<String>("stream_key", None)?;
+    new.set::<String>("rtmp_url", None)?;
+    // SAFETY: reads of this backend's transaction state; the transaction is about to write.
+    let (transaction, subtransaction) =
+        unsafe { (pg_sys::GetTopTransactionId(), pg_sys::GetCurrentSubTransactionId()) };
+    TAKEN.with_borrow_mut(|all| {
+        all.retain(|taken| taken.is_of_now() && taken.session != session);
+        all.push(Taken { transaction, subtransaction, session, stream_key, rtmp_url })
+    });
+    Ok(())
+}
+
+/// Stores the secrets that were taken out of a row which has now been written.
+pub fn store(session: Uuid) -> Result<()> {
+    let taken = TAKEN.with_borrow_mut(|all| {
+        all.retain(Taken::is_of_now);
+        let at = all.iter().position(|taken| taken.session == session)?;
+        Some(all.swap_remove(at))
+    });
+    let Some(taken) = taken else { return Ok(()) };
+    as_owner(|| {
+        let args = [session.into(), taken.stream_key.into(), taken.rtmp_url.into()];
+        plan::execute(&STORE, &args).map(drop)
+    })
+}

@@ -1,0 +1,333 @@
+//! Sessions: what may be written to them, and what happens as they live and end.
+
+pub mod code;
+mod credentials;
+pub mod lifecycle;
+mod lock;
+
+pub use lock::{Locked, lock};
+
+use crate::error::{Error, OrRaise, Result, SqlState};
+use crate::identity::{self, as_owner};
+use crate::metrics;
+use crate::plan::{self, Plan};
+use crate::row::{self, Outcome, Row};
+use crate::viewers;
+use lifecycle::Status;
+use pgrx::pg_sys;
+use pgrx::Uuid;
+use pgrx::prelude::*;
+
+const TITLE_CHARS: usize = 255;
+const DESCRIPTION_CHARS: usize = 10_000;
+
+/// BEFORE INSERT OR UPDATE: the life cycle, the code, the secrets and the numbers.
+#[pg_trigger]
+fn sessions_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
+    row::before(trigger, |old, new| {
+        if metrics::is_settling() {
+            return metrics::derive(new);
+        }
+        match old {
+            None => guard_insert(new),
+            Some(old) => guard_update(old, new),
+        }
+    })
+}
+
+/// AFTER INSERT OR UPDATE OF the secrets: puts them where only the owner reads them.
+#[pg_trigger]
+fn sessions_credentials<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
+    row::after_row(trigger, |new| {
+        let id = required(new, "id")?;
+        credentials::store(id)
+    })
+}
+
+fn guard_insert(new: &mut Row<'_>) -> Result<()> {
+    let id = required(new, "id")?;
+    check_fields(new)?;
+    match new.get::<String>("session_code")?.filter(|code| !code.is_empty()) {
+        Some(code) => code::validate(&code).map_err(|invalid| invalid_code(&code, invalid))?,
+        None => new.set("session_code", Some(generate_code()?))?,
+    }
+    check_code_is_free(new, id)?;
+    metrics::clear(new)?;
+    credentials::take(new, id)?;
+
+    let status = status(new)?;
+    let imported = identity::is_service()?;
+    if !imported {
+        new.set::<TimestampWithTimeZone>("actual_start_time", None)?;
+        new.set::<TimestampWithTimeZone>("actual_end_time", None)?;
+        let now = transaction_time();
+        new.set("created_at", Some(now))?;
+        new.set("updated_at", Some(now))?;
+        if !matches!(status, Status::Scheduled | Status::Live) {
+            return Err(Error::new(
+                SqlState::CHECK_VIOLATION,
+                format!("a session cannot begin as {status}"),
+            )
+            .hint("Create it as scheduled, or as live."));
+        }
+    }
+    if status.is_on_air() {
+        check_nothing_else_on_air(new, id)?;
+        if new.is_null("actual_start_time")? {
+            new.set("actual_start_time", Some(transaction_time()))?;
+        }
+    }
+    if status == Status::Ended && new.is_null("actual_end_time")? {
+        new.set("actual_end_time", Some(transaction_time()))?;
+    }
+    Ok(())
+}
+
+fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
+    let id = required(old, "id")?;
+    new.keep(old, &["id", "created_at"])?;
+    new.set("updated_at", Some(transaction_time()))?;
+    metrics::keep(old, new)?;
+    let service = identity::is_service()?;
+    if !new.same::<Uuid>(old, "influencer_id")? && !service {
+        return Err(Error::new(
+            SqlState::INSUFFICIENT_PRIVILEGE,
+            format!("session {id} belongs to its influencer for good"),
+        )
+        .hint("Create a session of the other influencer instead."));
+    }
+    check_fields(new)?;
+    if !new.same::<String>(old, "session_code")? {
+        match new.get::<String>("session_code")?.filter(|code| !code.is_empty()) {
+            Some(code) => {
+                code::validate(&code).map_err(|invalid| invalid_code(&code, invalid))?;
+                check_code_is_free(new, id)?;
+            }
+            None => new.keep(old, &["session_code"])?,
+        }
+    }
+    credentials::take(new, id)?;
+    change_status(old, new, id, service)
+}
+
+/// The life cycle, for direct updates and API functions alike.
+fn change_status(old: &Row<'_>, new: &mut Row<'_>, id: Uuid, service: bool) -> Result<()> {
+    let (from, to) = (status(old)?, status(new)?);
+    if !from.can_become(to) {
+        return Err(cannot_become(id, from, to));
+    }
+    if from != to || !service {
+        // The times belong to the changes of status; only a server may correct them later.
+        new.keep(old, &["actual_start_time", "actual_end_time"])?;
+    }
+    let moved = !new.same::<Uuid>(old, "influencer_id")?;
+    if to.is_on_air() && (!from.is_on_air() || moved) {
+        check_nothing_else_on_air(new, id)?;
+        if new.is_null("actual_start_time")? {
+            new.set("actual_start_time", Some(transaction_time()))?;
+        }
+    }
+    if to.is_finished() && !from.is_finished() {
+        let started = new.get::<TimestampWithTimeZone>("actual_start_time")?;
+        let ended = started.map_or(transaction_time(), |started| started.max(transaction_time()));
+        if to == Status::Ended {
+            new.set("actual_end_time", Some(ended))?;
+        }
+        let settled = viewers::close_all(id, ended)?;
+        metrics::add(new, settled)?;
+    }
+    Ok(())
+}
+
+fn check_fields(new: &mut Row<'_>) -> Result<()> {
+    let nonsense = |message: &'static str| Error::new(SqlState::CHECK_VIOLATION, message);
+    if new.get::<String>("title")?.is_some_and(|title| title.trim().is_empty()) {
+        return Err(nonsense("the title of a session is empty")
+            .hint(format!("Give it 1 to {TITLE_CHARS} characters.")));
+    }
+    let description: Option<String> = new.get("description")?;
+    if let Some(chars) = description.map(|text| text.chars().count())
+        && chars > DESCRIPTION_CHARS
+    {
+        return Err(nonsense("the description of a session is too long")
+            .detail(format!("It has {chars} characters."))
+            .hint(format!("Keep it to {DESCRIPTION_CHARS} characters.")));
+    }
+    if new.get::<i32>("max_viewers")?.is_some_and(|max| max < 1) {
+        return Err(nonsense("max_viewers of a session must be 1 or more")
+            .hint("Leave it null for a session without a limit."));
+    }
+    let starts: Option<TimestampWithTimeZone> = new.get("scheduled_start_time")?;
+    let ends: Option<TimestampWithTimeZone> = new.get("scheduled_end_time")?;
+    if let (Some(starts), Some(ends)) = (starts, ends)
+        && ends <= starts
+    {
+        return Err(nonsense("the session is scheduled to end before it starts")
+            .hint("Set scheduled_end_time to a time after scheduled_start_time."));
+    }
+    Ok(())
+}
+
+fn generate_code() -> Result<String> {
+    code::generate().map_err(|error| {
+        Error::new(SqlState::INTERNAL, format!("no random bytes from the system: {error}"))
+    })
+}
+
+fn invalid_code(code: &str, invalid: code::Invalid) -> Error {
+    Error::new(SqlState::CHECK_VIOLATION, format!("\"{code}\" is no valid session code"))
+        .detail(invalid.to_string())
+        .hint("Leave session_code out, and the database makes one.")
+}
+
+thread_local! {
+    static CODE_TAKEN: Plan = const { Plan::writing(
+        c"select true from public.live_stream_sessions
+           where translate(upper(session_code collate \"C\"), 'OIL -', '011') = $1 and id <> $2",
+        &[pg_sys::TEXTOID, pg_sys::UUIDOID],
+    ) };
+    static LOCK_INFLUENCER: Plan = const { Plan::writing(
+        c"select pg_advisory_xact_lock(hashtextextended('live_stream.on_air ' || $1::text, 0))",
+        &[pg_sys::UUIDOID],
+    ) };
+    static ON_AIR: Plan = const { Plan::writing(
+        c"select id, session_code::text, title::text, status::text
+            from public.live_stream_sessions
+           where influencer_id = $1 and status in ('live', 'paused') and id <> $2",
+        &[pg_sys::UUIDOID, pg_sys::UUIDOID],
+    ) };
+}
+
+fn check_code_is_free(new: &Row<'_>, id: Uuid) -> Result<()> {
+    let code: String = required(new, "session_code")?;
+    let Some(normal) = code::normalize(&code) else { return Ok(()) };
+    let taken = as_owner(|| plan::execute(&CODE_TAKEN, &[normal.into(), id.into()]))? > 0;
+    if !taken {
+        return Ok(());
+    }
+    Err(Error::new(SqlState::UNIQUE_VIOLATION, format!("session code \"{code}\" is taken"))
+        .detail("Codes are the same when they differ in case, dashes, or O for 0 and I or L for 1.")
+        .hint("Choose another code, or leave session_code out."))
+}
+
+/// The unique index live_stream_sessions_one_on_air_idx holds in any case; this names the other
+/// session, also when both go live at the same time.
+fn check_nothing_else_on_air(new: &Row<'_>, id: Uuid) -> Result<()> {
+    let Some(influencer) = new.get::<Uuid>("influencer_id")? else { return Ok(()) };
+    as_owner(|| {
+        plan::execute(&LOCK_INFLUENCER, &[influencer.into()])?;
+        plan::run(&ON_AIR, &[influencer.into(), id.into()], |rows| {
+            let Some(other) = rows.get::<Uuid>(0, 0) else { return Ok(()) };
+            let text = |column| rows.get::<String>(0, column).unwrap_or_default();
+            Err(Error::new(
+                SqlState::UNIQUE_VIOLATION,
+                format!("influencer {influencer} has another session on air: {other}"),
+            )
+            .detail(format!("Session \"{}\" ({}) is {}.", text(2), text(1), text(3)))
+            .hint("End that session first: an influencer has one live or paused session."))
+        })
+    })
+}
+
+fn status(row: &Row<'_>) -> Result<Status> {
+    let label = row.label("status")?.unwrap_or_default();
+    label.parse().map_err(|()| {
+        Error::new(SqlState::CHECK_VIOLATION, "a session needs a status")
+            .hint("Leave status out, and the session is scheduled.")
+    })
+}
+
+fn cannot_become(id: Uuid, from: Status, to: Status) -> Error {
+    let next: Vec<_> = from.next().iter().map(|status| status.label()).collect();
+    let hint = if next.is_empty() {
+        "It is finished. Create a new session.".to_owned()
+    } else {
+        format!("It can become {}.", next.join(", "))
+    };
+    Error::new(SqlState::CHECK_VIOLATION, format!("session {id} is {from} and cannot become {to}"))
+        .hint(hint)
+}
+
+/// The value of a column that cannot be null.
+pub fn required<T: FromDatum + IntoDatum>(row: &Row<'_>, column: &str) -> Result<T> {
+    row.get(column)?.ok_or_else(|| {
+        Error::new(SqlState::NOT_NULL_VIOLATION, format!("{column} must not be null"))
+            .hint(format!("Give a value for {column}."))
+    })
+}
+
+/// When the current transaction began, as `now()`.
+pub fn transaction_time() -> TimestampWithTimeZone {
+    pgrx::datum::datetime_support::now()
+}
+
+pub fn no_such_session(id: Uuid) -> Error {
+    Error::new(SqlState::NOT_FOUND, format!("session {id} does not exist"))
+        .detail("Or it is private, and the caller may not see it.")
+        .hint("Check the id, or ask the host for the session's code.")
+}
+
+thread_local! {
+    static OWNER_OF: Plan = const { Plan::writing(
+        c"select influencer_id, visibility = 'private'
+            from public.live_stream_sessions where id = $1",
+        &[pg_sys::UUIDOID],
+    ) };
+    static UNLISTED_OF_USER: Plan = const { Plan::reading(
+        c"select distinct s.id
+            from public.live_stream_viewers v
+            join public.live_stream_sessions s on s.id = v.session_id
+           where v.user_id = $1 and s.visibility = 'unlisted'",
+        &[pg_sys::UUIDOID],
+    ) };
+}
+
+/// Nothing if the caller may manage the session.
+///
+/// Errors: PT404 for no session, or a private one of somebody else's; 42501 for another's.
+#[pg_extern(volatile, name = "require_own_session")]
+fn require_own_session(session_id: Option<Uuid>) {
+    own_session(session_id).or_raise();
+}
+
+/// Checks that the caller may manage a session; returns its id.
+pub fn own_session(session_id: Option<Uuid>) -> Result<Uuid> {
+    let id = session_id.ok_or_else(|| {
+        Error::new(SqlState::INVALID_PARAMETER, "session_id must not be null")
+            .hint("Pass the id of a session.")
+    })?;
+    let found = as_owner(|| {
+        plan::run(&OWNER_OF, &[id.into()], |rows| {
+            Ok(rows.get::<Uuid>(0, 0).zip(rows.get::<bool>(0, 1)))
+        })
+    })?;
+    let Some((influencer, private)) = found else { return Err(no_such_session(id)) };
+    if identity::owned_influencers()?.contains(&influencer) || identity::is_service()? {
+        return Ok(id);
+    }
+    if private {
+        return Err(no_such_session(id));
+    }
+    Err(Error::new(SqlState::INSUFFICIENT_PRIVILEGE, format!("session {id} is not the caller's"))
+        .hint("Sign in as the user who owns the session's influencer."))
+}
+
+/// The normal form of a session code as a person typed it; null where it cannot be a code.
+#[pg_extern(immutable, parallel_safe, strict)]
+fn normalize_session_code(code: &str) -> Option<String> {
+    code::normalize(code)
+}
+
+/// The unlisted sessions that the calling user is a viewer of.
+#[pg_extern(stable, parallel_safe)]
+fn unlisted_session_ids() -> Vec<Uuid> {
+    let find = || {
+        let Some(user) = identity::user_id()? else { return Ok(Vec::new()) };
+        as_owner(|| {
+            plan::run(&UNLISTED_OF_USER, &[user.into()], |rows| {
+                Ok((0..rows.len()).filter_map(|row| rows.get(row, 0)).collect())
+            })
+        })
+    };
+    find().or_raise()
+}
