@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # Sourced by the other scripts: where things are, and which PostgreSQL is meant.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -57,7 +58,8 @@ use_postgres() {
   # Only where needed: the variable differing from one build to the next compiles pgrx anew.
   local known
   known=$(sed -n "s/^pg$major *= *\"\(.*\)\"/\1/p" "${PGRX_HOME:-$HOME/.pgrx}/config.toml" 2>/dev/null || true)
-  if [ -z "$known" ] || [ "$("$known" --version --includedir-server 2>&1)" != "$("$pg_config" --version --includedir-server)" ]; then
+  local same=(--version --includedir-server)
+  if [ -z "$known" ] || [ "$("$known" "${same[@]}" 2>&1)" != "$("$pg_config" "${same[@]}")" ]; then
     export PGRX_PG_CONFIG_PATH=$pg_config
   fi
 }

@@ -33,10 +33,13 @@ create table public.live_stream_analytics (
   constraint live_stream_analytics_quality_check check (average_connection_quality between 1 and 4),
   constraint live_stream_analytics_counters_check check (
     viewers_joined >= 0 and viewers_left >= 0 and peak_concurrent_viewers >= 0
-    and average_concurrent_viewers >= 0 and messages_sent >= 0 and reactions_sent >= 0
+    and average_concurrent_viewers >= 0 and average_concurrent_viewers <> 'NaN' and messages_sent >= 0 and reactions_sent >= 0
     and shares_count >= 0 and products_clicked >= 0 and orders_placed >= 0
     and revenue_generated >= 0 and revenue_generated <> 'NaN'
-    and total_buffering_time_seconds >= 0 and total_disconnections >= 0)
+    and total_buffering_time_seconds >= 0 and total_disconnections >= 0),
+  constraint live_stream_analytics_breakdowns_check check (
+    jsonb_typeof(top_countries) = 'object' and jsonb_typeof(top_cities) = 'object'
+    and jsonb_typeof(device_breakdown) = 'object' and jsonb_typeof(browser_breakdown) = 'object')
 );
 
 comment on table public.live_stream_analytics is
@@ -71,6 +74,7 @@ alter table public.live_stream_analytics enable row level security;
 revoke all on table public.live_stream_analytics from public;
 revoke all on table public.live_stream_analytics from anon;
 revoke all on table public.live_stream_analytics from authenticated;
+revoke all on table public.live_stream_analytics from service_role;
 grant select on table public.live_stream_analytics to authenticated;
 grant all on table public.live_stream_analytics to service_role;
 

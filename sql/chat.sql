@@ -118,6 +118,7 @@ alter table public.live_stream_chat_reactions enable row level security;
 revoke all on table public.live_stream_chat from public;
 revoke all on table public.live_stream_chat from anon;
 revoke all on table public.live_stream_chat from authenticated;
+revoke all on table public.live_stream_chat from service_role;
 grant select on table public.live_stream_chat to anon;
 grant select, insert, update on table public.live_stream_chat to authenticated;
 grant all on table public.live_stream_chat to service_role;
@@ -125,12 +126,15 @@ grant all on table public.live_stream_chat to service_role;
 revoke all on table public.live_stream_chat_reactions from public;
 revoke all on table public.live_stream_chat_reactions from anon;
 revoke all on table public.live_stream_chat_reactions from authenticated;
+revoke all on table public.live_stream_chat_reactions from service_role;
 grant select on table public.live_stream_chat_reactions to authenticated;
 grant all on table public.live_stream_chat_reactions to service_role;
 
 create policy live_stream_chat_select on public.live_stream_chat
   for select to public
-  using (exists (select from public.live_stream_sessions s where s.id = session_id));
+  using (
+    user_id = (select live_stream.uid())
+    or exists (select from public.live_stream_sessions s where s.id = session_id));
 create policy live_stream_chat_insert on public.live_stream_chat
   for insert to public
   with check (user_id = (select live_stream.uid()) or (select live_stream.is_service()));
@@ -175,6 +179,9 @@ create or replace trigger live_stream_chat_settle_delete
   after delete on public.live_stream_chat
   referencing old table as old_rows
   for each statement execute function live_stream.chat_settle();
+create or replace trigger live_stream_chat_truncated
+  after truncate on public.live_stream_chat
+  for each statement execute function live_stream.chat_truncated();
 
 create or replace trigger live_stream_chat_reactions_guard
   before insert or update on public.live_stream_chat_reactions
@@ -191,10 +198,13 @@ create or replace trigger live_stream_chat_reactions_settle_delete
   after delete on public.live_stream_chat_reactions
   referencing old table as old_rows
   for each statement execute function live_stream.chat_reactions_settle();
+create or replace trigger live_stream_chat_reactions_truncated
+  after truncate on public.live_stream_chat_reactions
+  for each statement execute function live_stream.chat_reactions_truncated();
 
 create or replace function live_stream.message(message_id uuid)
   returns setof public.live_stream_chat
-  language sql stable security definer set search_path = '' as $$
+  language sql stable security definer set search_path = pg_catalog, pg_temp as $$
   select m.* from public.live_stream_chat m
     join public.live_stream_sessions s on s.id = m.session_id
    where m.id = $1

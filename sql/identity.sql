@@ -34,3 +34,5 @@ comment on function live_stream.influencer_ids() is
   'Ids of the influencers that the calling user owns.';
 comment on function live_stream.request_session_code() is
   'Session code in the header x-session-code, in its normal form; null without one.';
+comment on function live_stream.install() is
+  'Makes the tables and functions of the API, or adds what they have gained; for the owner of the extension.';

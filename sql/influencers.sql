@@ -32,6 +32,7 @@ alter table public.influencers enable row level security;
 revoke all on table public.influencers from public;
 revoke all on table public.influencers from anon;
 revoke all on table public.influencers from authenticated;
+revoke all on table public.influencers from service_role;
 grant select on table public.influencers to anon;
 grant select on table public.influencers to authenticated;
 grant insert (id, user_id, display_name, avatar_url, bio) on table public.influencers to authenticated;

@@ -18,10 +18,10 @@ create table public.live_stream_notifications (
   constraint live_stream_notifications_session_id_fkey foreign key (session_id)
     references public.live_stream_sessions (id) on delete cascade,
   constraint live_stream_notifications_type_check check (
-    type in ('stream_starting', 'stream_reminder', 'stream_ended', 'followed_influencer_live',
+    type::text in ('stream_starting', 'stream_reminder', 'stream_ended', 'followed_influencer_live',
              'product_featured', 'special_offer')),
   constraint live_stream_notifications_delivery_method_check check (
-    delivery_method in ('in_app', 'email', 'sms', 'push')),
+    delivery_method::text in ('in_app', 'email', 'sms', 'push')),
   constraint live_stream_notifications_title_check check (btrim(title) <> ''),
   constraint live_stream_notifications_message_check check (length(message) <= 10000)
 );
@@ -64,6 +64,7 @@ alter table public.live_stream_notifications enable row level security;
 revoke all on table public.live_stream_notifications from public;
 revoke all on table public.live_stream_notifications from anon;
 revoke all on table public.live_stream_notifications from authenticated;
+revoke all on table public.live_stream_notifications from service_role;
 grant select, delete on table public.live_stream_notifications to authenticated;
 grant update (is_read, read_at) on table public.live_stream_notifications to authenticated;
 grant all on table public.live_stream_notifications to service_role;

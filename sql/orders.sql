@@ -52,6 +52,7 @@ alter table public.live_stream_orders enable row level security;
 revoke all on table public.live_stream_orders from public;
 revoke all on table public.live_stream_orders from anon;
 revoke all on table public.live_stream_orders from authenticated;
+revoke all on table public.live_stream_orders from service_role;
 grant select, insert on table public.live_stream_orders to authenticated;
 grant all on table public.live_stream_orders to service_role;
 
@@ -89,6 +90,9 @@ create or replace trigger live_stream_orders_settle_delete
   after delete on public.live_stream_orders
   referencing old table as old_rows
   for each statement execute function live_stream.orders_settle();
+create or replace trigger live_stream_orders_truncated
+  before truncate on public.live_stream_orders
+  for each statement execute function live_stream.orders_truncated();
 
 create or replace function public.live_stream_record_order(
     session_id uuid,
@@ -105,7 +109,7 @@ create or replace function public.live_stream_record_order(
   insert into public.live_stream_orders
     (id, session_id, product_id, amount, quantity, viewer_id, user_id, order_reference)
   values ($8, $1, $2, $3, $4, $5, $6, $7)
-  on conflict do nothing;
+  on conflict on constraint live_stream_orders_session_id_order_reference_key do nothing;
   select o.* from public.live_stream_orders o
    where o.session_id = $1 and (o.id = $8 or o.order_reference = $7)
    limit 1

@@ -71,6 +71,7 @@ alter table public.live_stream_products enable row level security;
 revoke all on table public.live_stream_products from public;
 revoke all on table public.live_stream_products from anon;
 revoke all on table public.live_stream_products from authenticated;
+revoke all on table public.live_stream_products from service_role;
 grant select on table public.live_stream_products to anon;
 grant select, insert, update, delete on table public.live_stream_products to authenticated;
 grant all on table public.live_stream_products to service_role;
@@ -116,10 +117,13 @@ create or replace trigger live_stream_products_settle_delete
   after delete on public.live_stream_products
   referencing old table as old_rows
   for each statement execute function live_stream.products_settle();
+create or replace trigger live_stream_products_truncated
+  after truncate on public.live_stream_products
+  for each statement execute function live_stream.products_truncated();
 
 create or replace function live_stream.session_product(session_product_id uuid)
   returns setof public.live_stream_products
-  language sql stable security definer set search_path = '' as $$
+  language sql stable security definer set search_path = pg_catalog, pg_temp as $$
   select p.* from public.live_stream_products p
     join public.live_stream_sessions s on s.id = p.session_id
    where p.id = $1
@@ -163,7 +167,10 @@ create or replace function public.live_stream_track_view(
   returns public.live_stream_products
   language sql volatile set search_path = '' as $$
   select live_stream.track_product($1, 'view', $2);
-  select p.* from live_stream.session_product($1) p
+  select * from live_stream.session_product($1)
+  union all
+  select p.* from public.live_stream_products p where p.id = $1
+  limit 1
 $$;
 comment on function public.live_stream_track_view is
   'Counts that somebody looked at a product of a session and returns the product.';
@@ -173,7 +180,10 @@ create or replace function public.live_stream_track_click(
   returns public.live_stream_products
   language sql volatile set search_path = '' as $$
   select live_stream.track_product($1, 'click', $2);
-  select p.* from live_stream.session_product($1) p
+  select * from live_stream.session_product($1)
+  union all
+  select p.* from public.live_stream_products p where p.id = $1
+  limit 1
 $$;
 comment on function public.live_stream_track_click is
   'Counts a click on a product of a session, also for the viewer, and returns the product.';
@@ -183,7 +193,10 @@ create or replace function public.live_stream_track_add_to_cart(
   returns public.live_stream_products
   language sql volatile set search_path = '' as $$
   select live_stream.track_product($1, 'add_to_cart', $2);
-  select p.* from live_stream.session_product($1) p
+  select * from live_stream.session_product($1)
+  union all
+  select p.* from public.live_stream_products p where p.id = $1
+  limit 1
 $$;
 comment on function public.live_stream_track_add_to_cart is
   'Counts that somebody put a product of a session in the cart and returns the product.';
@@ -193,7 +206,10 @@ create or replace function public.live_stream_track_share(
   returns public.live_stream_products
   language sql volatile set search_path = '' as $$
   select live_stream.track_product($1, 'share', $2);
-  select p.* from live_stream.session_product($1) p
+  select * from live_stream.session_product($1)
+  union all
+  select p.* from public.live_stream_products p where p.id = $1
+  limit 1
 $$;
 comment on function public.live_stream_track_share is
   'Counts that somebody shared a product of a session and returns the product.';

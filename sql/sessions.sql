@@ -166,6 +166,7 @@ alter table public.live_stream_credentials enable row level security;
 revoke all on table public.live_stream_sessions from public;
 revoke all on table public.live_stream_sessions from anon;
 revoke all on table public.live_stream_sessions from authenticated;
+revoke all on table public.live_stream_sessions from service_role;
 grant select on table public.live_stream_sessions to anon;
 grant select, insert, update, delete on table public.live_stream_sessions to authenticated;
 grant all on table public.live_stream_sessions to service_role;
@@ -173,6 +174,7 @@ grant all on table public.live_stream_sessions to service_role;
 revoke all on table public.live_stream_credentials from public;
 revoke all on table public.live_stream_credentials from anon;
 revoke all on table public.live_stream_credentials from authenticated;
+revoke all on table public.live_stream_credentials from service_role;
 grant select on table public.live_stream_credentials to authenticated;
 grant all on table public.live_stream_credentials to service_role;
 

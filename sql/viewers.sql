@@ -112,6 +112,7 @@ alter table public.live_stream_heartbeats enable row level security;
 revoke all on table public.live_stream_viewers from public;
 revoke all on table public.live_stream_viewers from anon;
 revoke all on table public.live_stream_viewers from authenticated;
+revoke all on table public.live_stream_viewers from service_role;
 grant select, insert, update on table public.live_stream_viewers to anon;
 grant select, insert, update on table public.live_stream_viewers to authenticated;
 grant all on table public.live_stream_viewers to service_role;
@@ -119,6 +120,7 @@ grant all on table public.live_stream_viewers to service_role;
 revoke all on table public.live_stream_heartbeats from public;
 revoke all on table public.live_stream_heartbeats from anon;
 revoke all on table public.live_stream_heartbeats from authenticated;
+revoke all on table public.live_stream_heartbeats from service_role;
 grant all on table public.live_stream_heartbeats to service_role;
 
 create policy live_stream_viewers_select on public.live_stream_viewers
@@ -170,6 +172,9 @@ create or replace trigger live_stream_viewers_settle_delete
   after delete on public.live_stream_viewers
   referencing old table as old_rows
   for each statement execute function live_stream.viewers_settle();
+create or replace trigger live_stream_viewers_truncated
+  after truncate on public.live_stream_viewers
+  for each statement execute function live_stream.viewers_truncated();
 
 create or replace function public.live_stream_join(
     session_id uuid default null,

@@ -26,7 +26,7 @@ pub fn install() -> Result<()> {
     } else {
         check_shape()?;
     }
-    plan::utility(&cards_view()?)?;
+    run_file("influencer_cards", &cards_view()?)?;
     run_file("influencer_cards", include_str!("../sql/influencer_cards.sql"))
 }
 
@@ -68,20 +68,27 @@ fn check_shape() -> Result<()> {
 /// The one place that reads the app's table for others: no column but these three ever comes
 /// out, whatever else the table holds.
 fn cards_view() -> Result<String> {
-    let column = |names: &[&str]| -> Result<Option<String>> {
+    // A column of another kind, such as a picture's bytes, is something else by the same name.
+    let column = |names: &[&str], kind: &str| -> Result<Option<String>> {
         plan::ask(
-            "select quote_ident(a.attname) from pg_attribute a
+            "select quote_ident(a.attname) from pg_attribute a join pg_type t on t.oid = a.atttypid
               where a.attrelid = to_regclass('public.influencers') and not a.attisdropped
-                and a.attname = any ($1) order by array_position($1, a.attname::text) limit 1",
-            &[names.iter().map(|name| (*name).to_owned()).collect::<Vec<String>>().into()],
+                and a.attname = any ($1) and t.typcategory = $2::\"char\"
+                and t.oid <> 'money'::regtype
+              order by array_position($1, a.attname::text) limit 1",
+            &[
+                names.iter().map(|name| (*name).to_owned()).collect::<Vec<String>>().into(),
+                kind.into(),
+            ],
         )
     };
+    let (words, number) = ("S", "N");
     let text = |name: Option<String>| {
         name.map_or_else(|| "null::text".to_owned(), |name| format!("i.{name}::text"))
     };
-    let display_name = text(column(&["display_name"])?);
-    let avatar_url = text(column(PICTURES)?);
-    let followers_count = column(&["followers_count"])?
+    let display_name = text(column(&["display_name"], words)?);
+    let avatar_url = text(column(PICTURES, words)?);
+    let followers_count = column(&["followers_count"], number)?
         .map_or_else(|| "0::bigint".to_owned(), |name| format!("i.{name}::bigint"));
     Ok(format!(
         "create or replace view live_stream.influencer_cards as

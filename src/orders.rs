@@ -5,7 +5,7 @@ use crate::identity::as_owner;
 use crate::metrics;
 use crate::plan::{self, Plan};
 use crate::row::{self, Outcome, Row};
-use crate::sessions::required;
+use crate::sessions::{self, required};
 use crate::viewers;
 use pgrx::Uuid;
 use pgrx::pg_sys;
@@ -26,6 +26,11 @@ thread_local! {
     static VIEWER: Plan = const { Plan::writing(
         c"select user_id from public.live_stream_viewers where id = $1 and session_id = $2",
         &[pg_sys::UUIDOID, pg_sys::UUIDOID],
+    ) };
+    static LOCK_PRODUCTS: Plan = const { Plan::writing(
+        c"select from public.live_stream_products
+           where id = any ($1) order by id for no key update",
+        &[pg_sys::UUIDARRAYOID],
     ) };
     static COUNT_OF_PRODUCT: Plan = const { Plan::writing(
         c"update public.live_stream_products
@@ -63,6 +68,7 @@ fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
         let fixed = ["id", "session_id", "session_product_id", "product_id", "created_at"];
         return new.keep(old, &fixed);
     }
+    sessions::own_session(Some(session))?;
     let showcased = as_owner(|| {
         plan::run(&PRODUCT, &[session.into(), product.into()], |rows| {
             Ok(rows.get::<Uuid>(0, 0))
@@ -104,6 +110,34 @@ struct Sales {
     quantity: i64,
 }
 
+/// BEFORE TRUNCATE, while the orders can still be summed: products count more than them.
+#[pg_trigger]
+fn orders_truncated<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
+    row::truncate(trigger, || {
+        metrics::settling(|| {
+            plan::execute(&PRODUCTS_WITHOUT_ORDERS, &[])?;
+            plan::execute(&VIEWERS_WITHOUT_ORDERS, &[]).map(drop)
+        })
+    })
+}
+
+thread_local! {
+    static PRODUCTS_WITHOUT_ORDERS: Plan = const { Plan::writing(
+        c"update public.live_stream_products p
+             set orders = p.orders - o.orders, revenue = p.revenue - o.revenue,
+                 sold_quantity = p.sold_quantity - o.quantity
+            from (select session_product_id, count(*) as orders, sum(amount) as revenue,
+                         sum(quantity) as quantity
+                    from public.live_stream_orders group by session_product_id) as o
+           where p.id = o.session_product_id",
+        &[],
+    ) };
+    static VIEWERS_WITHOUT_ORDERS: Plan = const { Plan::writing(
+        c"update public.live_stream_viewers set orders_placed = 0 where orders_placed > 0",
+        &[],
+    ) };
+}
+
 /// AFTER INSERT, UPDATE or DELETE of orders. The products' own trigger tells the sessions.
 #[pg_trigger]
 fn orders_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
@@ -132,6 +166,11 @@ fn orders_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
             Ok(())
         })?;
         metrics::settling(|| {
+            if products.len() > 1 {
+                // The first one locks the session too, and every product comes before that.
+                let ids: Vec<Uuid> = products.keys().copied().map(Uuid::from_bytes).collect();
+                plan::execute(&LOCK_PRODUCTS, &[ids.into()])?;
+            }
             for (product, sales) in products {
                 let args = [
                     Uuid::from_bytes(product).into(),

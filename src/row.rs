@@ -317,6 +317,16 @@ pub fn after<'a>(
     Ok(None)
 }
 
+/// A TRUNCATE trigger, which knows no rows: `settle` brings right what depended on them.
+pub fn truncate<'a>(trigger: &'a PgTrigger<'a>, settle: impl FnOnce() -> Result<()>) -> Outcome<'a> {
+    match trigger.op() {
+        Ok(PgTriggerOperation::Truncate) => settle(),
+        _ => Err(wrong_trigger("a TRUNCATE trigger")),
+    }
+    .or_raise();
+    Ok(None)
+}
+
 /// Reads a transition table from its beginning with a read pointer of its own.
 struct Reader {
     store: *mut pg_sys::Tuplestorestate,

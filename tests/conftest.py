@@ -70,8 +70,3 @@ def _sweep() -> None:
         if not Path(f"/proc/{pid}").exists():
             subprocess.run([ROOT / "scripts" / "server", f"tests/{folder.name}", "remove"], check=False)
 
-
-def pytest_report_header() -> str:
-    stage = ROOT / "target" / "stage"
-    built = ", ".join(sorted(folder.name for folder in stage.glob("pg*"))) or "nothing: run scripts/build"
-    return f"extension built for: {built}"

@@ -9,13 +9,15 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Callable
 
 from database import Database
-from postgrest import Api, Row
+from postgrest import Api, RequestError, Row
 
 
 @dataclass
@@ -146,6 +148,21 @@ class World:
 
 def people(db: Database) -> World:
     return World(db)
+
+
+def at_once(*calls: Callable[[], Any]) -> list[Any]:
+    """Makes all the calls at the same moment, each on a connection of its own: their results, or RequestErrors."""
+    start = threading.Barrier(len(calls))
+
+    def run(call: Callable[[], Any]) -> Any:
+        start.wait()
+        try:
+            return call()
+        except RequestError as error:
+            return error
+
+    with ThreadPoolExecutor(len(calls)) as threads:
+        return list(threads.map(run, calls))
 
 
 def _insert(table: str, columns: Row) -> str:

@@ -185,8 +185,8 @@ class Api:
         wrapped = _Query().text("with pgrst_source as (")
         if select is None:
             wrapped.add(query.text("1)"))
-            wrapped.text(" select '' as total_result_set, pg_catalog.count(*) as page_total, array[]::text[] as header,")
-            wrapped.text(" null::json as body from (select * from pgrst_source) _postgrest_t")
+            wrapped.text(" select '' as total_result_set, pg_catalog.count(*) as page_total,")
+            wrapped.text(" array[]::text[] as header, null::json as body from (select * from pgrst_source) _postgrest_t")
             return self._send(method, f"/{table}", wrapped)
         embeds = "(" in select
         columns = ["*"] if embeds else [item.column for item in _parse_select(select)]
@@ -268,7 +268,8 @@ class Gateway:
         with self._lock:
             connection = self._idle.pop() if self._idle else None
         if connection is None:
-            connection = self._connect("authenticator", options="-c statement_timeout=60s -c client_min_messages=warning")
+            options = "-c statement_timeout=60s -c client_min_messages=warning"
+            connection = self._connect("authenticator", options=options)
         try:
             connection.execute(f"begin isolation level read committed {'read only' if read_only else 'read write'}")
             calls = ", ".join("set_config(%s, %s, true)" for _ in settings)
@@ -335,7 +336,8 @@ class _Query:
             if value is None:
                 condition.text(column + (" is not null" if op == "neq" else " is null"))
             elif isinstance(value, (list, tuple, set)):
-                items = ",".join('"' + _text(item).replace("\\", "\\\\").replace('"', '\\"') + '"' for item in value)
+                quoted = [_text(item).replace("\\", "\\\\").replace('"', '\\"') for item in value]
+                items = ",".join(f'"{item}"' for item in quoted)
                 condition.text(column + " = any (").param("{" + items + "}").text(")")
             else:
                 sql = {"": "=", "eq": "=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<=", "neq": "<>"}.get(op, op)
@@ -573,7 +575,8 @@ where k.contype = 'f'
 _FUNCTIONS = """
 select p.proname as name,
        case when p.proargmodes is null then p.proargnames
-            else array(select n from unnest(p.proargnames, p.proargmodes) as _(n, m) where m in ('i', 'b', 'v')) end as names,
+            else array(select n from unnest(p.proargnames, p.proargmodes) as _(n, m) where m in ('i', 'b', 'v'))
+       end as names,
        array(select pg_catalog.format_type(t, null) from unnest(p.proargtypes) as t) as types,
        p.pronargdefaults as defaults, p.proretset as many, p.prorettype = 'void'::regtype as void,
        t.typtype = 'c' or coalesce(p.proargmodes && '{t,b,o}'::"char"[], false) as composite

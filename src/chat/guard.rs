@@ -46,28 +46,26 @@ fn chat_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     })
 }
 
-/// The session of a message, locked, if the caller may write there now.
+/// The session of a message, locked, if the caller may write there now; and whether it hosts.
 pub fn writable(session: Uuid) -> Result<(Locked, bool)> {
     let locked = sessions::lock(session)?.ok_or_else(|| no_such_session(session))?;
     let hosts = identity::owned_influencers()?.contains(&locked.influencer);
     if locked.private && !hosts {
         return Err(no_such_session(session));
     }
-    let closed = |why: String| {
-        Error::new(
-            SqlState::INSUFFICIENT_PRIVILEGE,
-            format!("the chat of session {session} is closed"),
-        )
-        .detail(why)
-        .hint("Write while the session is live or paused and its chat is enabled.")
-    };
     if !locked.status.is_on_air() {
-        return Err(closed(format!("The session is {}.", locked.status)));
+        return Err(closed(session).detail(format!("The session is {}.", locked.status)));
     }
     if !locked.chat_enabled {
-        return Err(closed("The host has turned the chat off.".to_owned()));
+        return Err(closed(session).detail("The host has turned the chat off."));
     }
     Ok((locked, hosts))
+}
+
+fn closed(session: Uuid) -> Error {
+    let message = format!("the chat of session {session} is closed");
+    Error::new(SqlState::INSUFFICIENT_PRIVILEGE, message)
+        .hint("Write while the session is live or paused and its chat is enabled.")
 }
 
 /// The signed-in user, who alone may write.
@@ -88,8 +86,10 @@ thread_local! {
         c"select true from public.live_stream_chat where id = $1 and session_id = $2",
         &[pg_sys::UUIDOID, pg_sys::UUIDOID],
     ) };
-    static HOST: Plan = const { Plan::writing(
-        c"select influencer_id from public.live_stream_sessions where id = $1",
+    static CHAT: Plan = const { Plan::writing(
+        c"select influencer_id, status in ('live', 'paused') and is_chat_enabled,
+                 visibility = 'private'
+            from public.live_stream_sessions where id = $1",
         &[pg_sys::UUIDOID],
     ) };
 }
@@ -185,13 +185,16 @@ fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
         let session: Uuid = required(old, "session_id")?;
         let user = signed_in()?;
         let author = old.get("user_id")? == Some(user);
-        let hosts = hosts(session)?;
+        let Chat { hosts, open } = chat_of(session)?;
         if edited && !(author && old.get("is_deleted")? != Some(true)) {
             return Err(Error::new(
                 SqlState::INSUFFICIENT_PRIVILEGE,
                 "only its author edits a message, until it is deleted",
             )
             .hint("The host can delete the message instead."));
+        }
+        if edited && !open {
+            return Err(closed(session));
         }
         if !hosts {
             new.keep(old, &["is_flagged"])?;
@@ -221,13 +224,24 @@ fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
     new.set("is_deleted", Some(is.unwrap_or(was)))
 }
 
-/// True when the caller owns the session's influencer.
-pub fn hosts(session: Uuid) -> Result<bool> {
-    let influencer = as_owner(|| {
-        plan::run(&HOST, &[session.into()], |rows| Ok(rows.get::<Uuid>(0, 0)))
+/// What a session's chat is to the caller.
+struct Chat {
+    hosts: bool,
+    open: bool,
+}
+
+/// Read without a lock: whoever changes a message holds its row, and the session's comes first.
+fn chat_of(session: Uuid) -> Result<Chat> {
+    let found = as_owner(|| {
+        plan::run(&CHAT, &[session.into()], |rows| {
+            let influencer = rows.get::<Uuid>(0, 0);
+            Ok((influencer, rows.get(0, 1) == Some(true), rows.get(0, 2) == Some(true)))
+        })
     })?;
+    let (influencer, open, private) = found;
     let owned = identity::owned_influencers()?;
-    Ok(influencer.is_some_and(|influencer| owned.contains(&influencer)))
+    let hosts = influencer.is_some_and(|influencer| owned.contains(&influencer));
+    Ok(Chat { hosts, open: open && (hosts || !private) })
 }
 
 pub fn no_such_message(id: Uuid) -> Error {
@@ -264,7 +278,7 @@ fn require_own_message(message_id: Option<Uuid>) {
     let check = || {
         let user = signed_in()?;
         let message = super::reactions::visible_message(message_id)?;
-        if message.author == Some(user) || hosts(message.session)? || identity::is_service()? {
+        if message.author == Some(user) || chat_of(message.session)?.hosts || identity::is_service()? {
             return Ok(());
         }
         Err(Error::new(

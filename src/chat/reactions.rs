@@ -97,14 +97,14 @@ pub fn visible_message(message_id: Option<Uuid>) -> Result<Message> {
 /// Errors: 42501 without a user, or where the chat is closed; PT404 for no message that the
 /// caller can see; 23514 for an empty or over-long reaction, or too many different ones.
 #[pg_extern(volatile)]
-fn react(message_id: Option<Uuid>, reaction: Option<&str>, take_back: bool) -> Uuid {
+fn react(message_id: Option<Uuid>, reaction: Option<&str>, take_back: Option<bool>) -> Uuid {
     let react = || {
         let user = signed_in()?;
         let reaction = reaction.map_or("", str::trim);
         check_reaction(reaction)?;
         let message = visible_message(message_id)?;
         writable(message.session)?;
-        let plan = if take_back { &TAKE_BACK } else { &ADD };
+        let plan = if take_back == Some(true) { &TAKE_BACK } else { &ADD };
         as_owner(|| plan::execute(plan, &[message.id.into(), user.into(), reaction.into()]))?;
         Ok(message.id)
     };
@@ -146,6 +146,39 @@ fn chat_reactions_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         new.set("session_id", Some(session))?;
         new.set("viewer_id", viewers::viewer_of(session, user)?)
     })
+}
+
+/// AFTER TRUNCATE of reactions: those sent as messages remain.
+#[pg_trigger]
+fn chat_reactions_truncated<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
+    row::truncate(trigger, || {
+        metrics::settling(|| {
+            plan::execute(&SESSIONS_WITHOUT_REACTIONS, &[])?;
+            plan::execute(&VIEWERS_WITHOUT_REACTIONS, &[])?;
+            plan::execute(&MESSAGES_WITHOUT_REACTIONS, &[]).map(drop)
+        })
+    })
+}
+
+thread_local! {
+    static SESSIONS_WITHOUT_REACTIONS: Plan = const { Plan::writing(
+        c"update public.live_stream_sessions s
+             set total_reactions = (select count(*) from public.live_stream_chat m
+                                     where m.session_id = s.id and m.message_type = 'reaction')
+           where s.total_reactions > 0",
+        &[],
+    ) };
+    static VIEWERS_WITHOUT_REACTIONS: Plan = const { Plan::writing(
+        c"update public.live_stream_viewers v
+             set reactions_sent = (select count(*) from public.live_stream_chat m
+                                    where m.viewer_id = v.id and m.message_type = 'reaction')
+           where v.reactions_sent > 0",
+        &[],
+    ) };
+    static MESSAGES_WITHOUT_REACTIONS: Plan = const { Plan::writing(
+        c"update public.live_stream_chat set reactions = '{}' where reactions <> '{}'",
+        &[],
+    ) };
 }
 
 /// AFTER INSERT, UPDATE or DELETE of reactions.

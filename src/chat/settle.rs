@@ -9,7 +9,28 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::collections::BTreeMap;
 
+/// AFTER TRUNCATE of messages, and so of reactions to them: as if every one had been deleted.
+#[pg_trigger]
+fn chat_truncated<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
+    row::truncate(trigger, || {
+        metrics::settling(|| {
+            plan::execute(&SESSIONS_WITHOUT_CHAT, &[])?;
+            plan::execute(&VIEWERS_WITHOUT_CHAT, &[]).map(drop)
+        })
+    })
+}
+
 thread_local! {
+    static SESSIONS_WITHOUT_CHAT: Plan = const { Plan::writing(
+        c"update public.live_stream_sessions set total_messages = 0, total_reactions = 0
+           where total_messages > 0 or total_reactions > 0",
+        &[],
+    ) };
+    static VIEWERS_WITHOUT_CHAT: Plan = const { Plan::writing(
+        c"update public.live_stream_viewers set messages_sent = 0, reactions_sent = 0
+           where messages_sent > 0 or reactions_sent > 0",
+        &[],
+    ) };
     static COUNT_OF_VIEWER: Plan = const { Plan::writing(
         c"update public.live_stream_viewers
              set messages_sent = messages_sent + $2, reactions_sent = reactions_sent + $3

@@ -4,6 +4,7 @@
 //! rows, and drops it with the extension; the tables must survive both.
 
 mod statement;
+mod unchanged;
 
 use crate::error::{Error, OrRaise, Result, SqlState};
 use crate::{identity, influencers, plan};
@@ -51,51 +52,94 @@ const FILES: &[(&str, &str)] = &[
 ];
 
 /// Makes the tables, types, views, policies, triggers and functions of the API in the schema
-/// `public`, owned by the owner of the extension. Run again, it adds what is missing: foreign
-/// keys, grants and publications whose other side has come since.
+/// `public`, owned by the role that created the extension. Run again, it adds what is missing:
+/// foreign keys, grants and publications whose other side has come since.
 ///
-/// Errors: 42501 unless the caller has the rights of the extension's owner; 42P07 when a table
-/// or type of the same name is there and is another.
+/// Errors: 42501 unless the caller has the rights of that role; 42P07 when something of the same
+/// name is there and is another's, or another thing.
 #[pg_extern(volatile, name = "install")]
 fn install() {
     install_api().or_raise();
 }
 
 fn install_api() -> Result<()> {
-    let (extension, owner) = extension()?;
-    // SAFETY: plain reads of this backend's state, and a look-up of roles.
-    let (creating, may_install, restoring) = unsafe {
+    let extension = extension()?;
+    // SAFETY: plain reads of this backend's state.
+    let (caller, creating, restoring) = unsafe {
         (
-            pg_sys::creating_extension && pg_sys::CurrentExtensionObject == extension,
-            pg_sys::has_privs_of_role(pg_sys::GetUserId(), owner),
+            pg_sys::GetUserId(),
+            pg_sys::creating_extension && pg_sys::CurrentExtensionObject == extension.id,
             !pg_sys::row_security,
         )
     };
-    if !may_install {
+    let skip = creating
+        && match INSTALL.get() {
+            When::auto => restoring,
+            When::on => false,
+            When::off => true,
+        };
+    let role = extension.schema_owner;
+    if !has_rights_of(caller, role) {
         return Err(Error::new(
             SqlState::INSUFFICIENT_PRIVILEGE,
-            "only the owner of the extension live_stream may install it",
+            "only the owner of the schema live_stream may install its tables and functions",
         )
-        .hint("Run live_stream.install() as the role that created the extension."));
+        .hint(format!("Run live_stream.install() as {}.", name_of(role)?)));
     }
     if creating {
-        adopt_engine(extension, owner)?;
-        match INSTALL.get() {
-            When::off => return Ok(()),
-            When::auto if restoring => return Ok(()),
-            _ => {}
-        }
+        check_schema(&extension, skip)?;
+    }
+    identity::as_role(caller, 0, || adopt_engine(&extension, creating))?;
+    if skip {
+        return Ok(());
     }
     let _ordinary = OrdinaryObjects::begin();
-    identity::as_role(owner, pg_sys::SECURITY_RESTRICTED_OPERATION, || {
+    identity::as_role(role, pg_sys::SECURITY_RESTRICTED_OPERATION, || {
         plan::utility("select pg_advisory_xact_lock(hashtextextended('live_stream.install', 0))")?;
+        check_public()?;
         influencers::install()?;
-        FILES.iter().try_for_each(|(name, sql)| statement::run_file(name, sql))
+        FILES
+            .iter()
+            .try_for_each(|(name, sql)| statement::run_file(name, sql))
     })
 }
 
+/// A restore makes the schema before the extension, with the owner that it had; else it is new.
+/// One of somebody else's would be theirs to change.
+fn check_schema(extension: &Extension, restoring: bool) -> Result<()> {
+    let owner = extension.schema_owner;
+    if owner == extension.owner || restoring && has_rights_of(extension.owner, owner) {
+        return Ok(());
+    }
+    let owner = name_of(owner)?;
+    Err(Error::new(
+        SqlState::DUPLICATE_TABLE,
+        "schema live_stream exists and is another role's",
+    )
+    .detail(format!("It belongs to {owner}. Nothing has been changed."))
+    .hint(format!(
+        "Drop it; or create the extension as {owner}, if {owner} did so before."
+    )))
+}
+
+fn check_public() -> Result<()> {
+    let may_create: Option<bool> = plan::ask(
+        "select has_schema_privilege(oid, 'create') from pg_namespace where nspname = 'public'",
+        &[],
+    )?;
+    if may_create == Some(true) {
+        return Ok(());
+    }
+    Err(Error::new(
+        SqlState::INSUFFICIENT_PRIVILEGE,
+        "live_stream cannot make its tables in the schema public",
+    )
+    .detail("The schema must exist, and the installing role needs the privilege CREATE on it.")
+    .hint("Run GRANT CREATE ON SCHEMA public TO the role, as the owner of the database."))
+}
+
 /// Runs one file for another domain that decides by itself whether to.
-pub fn run_file(name: &str, sql: &'static str) -> Result<()> {
+pub fn run_file(name: &str, sql: &str) -> Result<()> {
     statement::run_file(name, sql)
 }
 
@@ -123,18 +167,31 @@ impl Drop for OrdinaryObjects {
     }
 }
 
-fn extension() -> Result<(pg_sys::Oid, pg_sys::Oid)> {
+struct Extension {
+    id: pg_sys::Oid,
+    /// The role that created it. After a restore that is whoever restored.
+    owner: pg_sys::Oid,
+    /// The role that the API layer belongs to: a dump keeps the owner of the schema.
+    schema_owner: pg_sys::Oid,
+}
+
+fn extension() -> Result<Extension> {
     let find = |column| {
         plan::ask::<pg_sys::Oid>(
             &format!(
-                "select {column} from pg_catalog.pg_extension \
-                  where extname operator(pg_catalog.=) 'live_stream'"
+                "select {column} from pg_catalog.pg_extension e
+                   join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) e.extnamespace
+                  where e.extname operator(pg_catalog.=) 'live_stream'"
             ),
             &[],
         )
     };
-    match (find("oid")?, find("extowner")?) {
-        (Some(extension), Some(owner)) => Ok((extension, owner)),
+    match (find("e.oid")?, find("e.extowner")?, find("n.nspowner")?) {
+        (Some(id), Some(owner), Some(schema_owner)) => Ok(Extension {
+            id,
+            owner,
+            schema_owner,
+        }),
         _ => Err(Error::new(
             SqlState::NOT_IN_PREREQUISITE_STATE,
             "extension \"live_stream\" is not installed",
@@ -143,24 +200,61 @@ fn extension() -> Result<(pg_sys::Oid, pg_sys::Oid)> {
     }
 }
 
-/// The script of a trusted extension runs as the bootstrap superuser, who so owns the functions
-/// it makes. They go to the installing role: it grants them, and none runs as a superuser.
-fn adopt_engine(extension: pg_sys::Oid, owner: pg_sys::Oid) -> Result<()> {
-    let statements: Option<Vec<String>> = plan::ask(
-        "select pg_catalog.array_agg(s.statement)
-           from pg_catalog.pg_depend d
-           join pg_catalog.pg_proc p on p.oid operator(pg_catalog.=) d.objid,
-                lateral (values
-                  (pg_catalog.format('alter function %s owner to %I',
-                     p.oid::pg_catalog.regprocedure, pg_catalog.pg_get_userbyid($2))),
-                  (pg_catalog.format('revoke all on function %s from public',
-                     p.oid::pg_catalog.regprocedure))) s(statement)
-          where d.refclassid operator(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
-            and d.refobjid operator(pg_catalog.=) $1
-            and d.classid operator(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass",
-        &[extension.into(), owner.into()],
+fn has_rights_of(member: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    // SAFETY: a look-up of roles.
+    unsafe { pg_sys::has_privs_of_role(member, role) }
+}
+
+fn name_of(role: pg_sys::Oid) -> Result<String> {
+    let name = plan::ask(
+        "select pg_catalog.pg_get_userbyid($1)::pg_catalog.text",
+        &[role.into()],
     )?;
-    statements.unwrap_or_default().iter().try_for_each(|statement| plan::utility(statement))
+    Ok(name.unwrap_or_default())
+}
+
+/// Gives the functions of the extension to the role that the API layer belongs to, and takes
+/// them from everybody else: it calls and grants them, and none runs as a superuser. The script
+/// of a trusted extension runs as a superuser, who so owns what it makes; so may a restore.
+fn adopt_engine(extension: &Extension, creating: bool) -> Result<()> {
+    const ENGINE: &str = "from pg_depend d join pg_proc p on p.oid = d.objid
+          where d.refclassid = 'pg_extension'::regclass and d.refobjid = $1
+            and d.classid = 'pg_proc'::regclass";
+    let stranger: Option<pg_sys::Oid> = plan::ask(
+        &format!("select p.proowner {ENGINE} and p.proowner <> $2 limit 1"),
+        &[extension.id.into(), extension.schema_owner.into()],
+    )?;
+    // SAFETY: a plain read of this backend's state.
+    let caller = unsafe { pg_sys::GetUserId() };
+    match stranger {
+        None if !creating => return Ok(()),
+        Some(stranger) if !has_rights_of(caller, stranger) => {
+            let stranger = name_of(stranger)?;
+            return Err(Error::new(
+                SqlState::INSUFFICIENT_PRIVILEGE,
+                "the functions of the extension live_stream belong to another role",
+            )
+            .detail(format!("They belong to {stranger}."))
+            .hint(format!("Run live_stream.install() once as {stranger}.")));
+        }
+        _ => {}
+    }
+    for change in [
+        "alter function %s owner to %I",
+        "revoke all on function %s from public",
+    ] {
+        let statements: Option<Vec<String>> = plan::ask(
+            &format!(
+                "select array_agg(format('{change}', p.oid::regprocedure, pg_get_userbyid($2))) {ENGINE}"
+            ),
+            &[extension.id.into(), extension.schema_owner.into()],
+        )?;
+        statements
+            .unwrap_or_default()
+            .iter()
+            .try_for_each(|statement| plan::utility(statement))?;
+    }
+    Ok(())
 }
 
 extension_sql!("select live_stream.install();", name = "install", finalize);

@@ -39,10 +39,11 @@ const COLUMNS: &[&str] = &[
 ];
 
 const MAX_CONVERSION_HUNDREDTHS: i64 = 999_99;
+const MAX_AVERAGE_HUNDREDTHS: i64 = 99_999_999_99;
 
 thread_local! {
-    /// How many settlements deep this backend is.
-    static SETTLING: Cell<u32> = const { Cell::new(0) };
+    /// How deep in triggers the innermost settlement began.
+    static SETTLING: Cell<Option<i32>> = const { Cell::new(None) };
     /// The session whose changes are collected instead of applied.
     static COLLECTING: RefCell<Option<(Uuid, Delta)>> = const { RefCell::new(None) };
     static APPLY: Plan = const { Plan::writing(
@@ -62,6 +63,11 @@ thread_local! {
                  buffering_events = buffering_events + $14,
                  total_buffering_time_seconds = total_buffering_time_seconds + $15
            where id = $1
+             and greatest(current_viewers + $3, total_unique_viewers + $4, total_messages + $6,
+                          total_reactions + $7, total_shares + $8, total_products_showcased + $9,
+                          total_clicks + $10, total_orders + $11, connection_issues_count + $13,
+                          buffering_events + $14) <= 2147483647
+             and total_revenue + $12 * 0.01 < 1e10
           returning current_viewers, max_viewers",
         &[
             pg_sys::UUIDOID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID,
@@ -69,31 +75,41 @@ thread_local! {
             pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID,
         ],
     ) };
+    static EXISTS: Plan = const { Plan::writing(
+        c"select from public.live_stream_sessions where id = $1",
+        &[pg_sys::UUIDOID],
+    ) };
 }
 
-/// True while the engine itself writes: its updates pass the guards of the tables.
+/// True in a trigger that an update of the engine's own fired: it passes the guards of the
+/// tables. What an app's trigger writes meanwhile, one trigger deeper, does not.
 pub fn is_settling() -> bool {
-    SETTLING.get() > 0
+    SETTLING.get().is_some_and(|depth| trigger_depth() == depth + 1)
 }
 
-struct Settling;
+fn trigger_depth() -> i32 {
+    // SAFETY: the function takes no arguments and returns a number.
+    unsafe { pgrx::direct_function_call(pg_sys::pg_trigger_depth, &[]) }.unwrap_or(0)
+}
+
+struct Settling(Option<i32>);
 
 impl Drop for Settling {
     fn drop(&mut self) {
-        SETTLING.set(SETTLING.get() - 1);
+        SETTLING.set(self.0);
     }
 }
 
 /// Runs updates of the engine's own, with the rights of the tables' owner.
 pub fn settling<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
-    SETTLING.set(SETTLING.get() + 1);
-    let _settling = Settling;
+    let _outer = Settling(SETTLING.replace(Some(trigger_depth())));
     as_owner(f)
 }
 
 /// Adds a change to a session's numbers; a session that is gone has none.
 ///
-/// Errors: PT409 when viewers come and the session is full.
+/// Errors: PT409 when viewers come and the session is full; 22003 when a number would no longer
+/// fit its column.
 pub fn apply(session: Uuid, delta: Delta) -> Result<()> {
     if delta.is_nothing() || collected(session, delta) {
         return Ok(());
@@ -116,7 +132,18 @@ pub fn apply(session: Uuid, delta: Delta) -> Result<()> {
             delta.buffering_events.into(),
             delta.buffering_seconds.into(),
         ];
-        plan::run(&APPLY, &args, |rows| Ok(rows.get::<i32>(0, 0).zip(rows.get::<i32>(0, 1))))
+        let (found, viewers) = plan::run(&APPLY, &args, |rows| {
+            Ok((rows.len() > 0, rows.get::<i32>(0, 0).zip(rows.get::<i32>(0, 1))))
+        })?;
+        if !found && plan::execute(&EXISTS, &[session.into()])? > 0 {
+            return Err(Error::new(
+                SqlState::OUT_OF_RANGE,
+                format!("a number of session {session} would be too large"),
+            )
+            .detail("Counters end at 2147483647, revenue at 9999999999.99.")
+            .hint("Look at what the products of the session count."));
+        }
+        Ok(viewers)
     })?;
     match viewers {
         Some((current, max))
@@ -177,7 +204,8 @@ pub fn derive(session: &mut Row<'_>) -> Result<()> {
     let orders: i64 = session.get::<i32>("total_orders")?.unwrap_or(0).into();
     let minutes = i32::try_from(seconds / 60).unwrap_or(i32::MAX);
     session.set("total_watch_time_minutes", Some(minutes))?;
-    session.set_hundredths("average_watch_time_minutes", ratio(seconds * 100, viewers * 60))?;
+    let average = ratio(seconds.saturating_mul(100), viewers * 60).min(MAX_AVERAGE_HUNDREDTHS);
+    session.set_hundredths("average_watch_time_minutes", average)?;
     let conversion = ratio(orders * 100_00, viewers).min(MAX_CONVERSION_HUNDREDTHS);
     session.set_hundredths("conversion_rate", conversion)?;
     session.set("updated_at", Some(transaction_time()))
@@ -185,7 +213,11 @@ pub fn derive(session: &mut Row<'_>) -> Result<()> {
 
 /// `part / whole`, rounded half up; 0 of nothing.
 fn ratio(part: i64, whole: i64) -> i64 {
-    if whole <= 0 { 0 } else { (2 * part + whole) / (2 * whole) }
+    if whole <= 0 {
+        return 0;
+    }
+    let (part, whole) = (i128::from(part), i128::from(whole));
+    i64::try_from((2 * part + whole) / (2 * whole)).unwrap_or(i64::MAX)
 }
 
 /// A new session has no numbers yet, whatever the client sent.
@@ -216,5 +248,6 @@ mod tests {
         assert_eq!(ratio(1, 2), 1);
         assert_eq!(ratio(200, 3), 67);
         assert_eq!(ratio(5, 0), 0);
+        assert_eq!(ratio(i64::MAX, 1), i64::MAX);
     }
 }

@@ -1,11 +1,13 @@
 //! What may be written to a product of a session.
 
 use crate::error::{Error, Result, SqlState};
-use crate::identity;
+use crate::identity::{self, as_owner};
 use crate::metrics;
+use crate::plan::{self, Plan};
 use crate::row::{self, Outcome, Row};
 use crate::sessions::{self, required, transaction_time};
 use pgrx::Uuid;
+use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 /// Numbers that cannot be below 0.
@@ -31,10 +33,23 @@ fn products_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     })
 }
 
+thread_local! {
+    static LOCK: Plan = const { Plan::writing(
+        c"select from public.live_stream_products
+           where session_id = $1 and product_id = $2 for no key update",
+        &[pg_sys::UUIDOID, pg_sys::UUIDOID],
+    ) };
+}
+
 fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
     match old {
         None => {
-            sessions::lock(required(new, "session_id")?)?;
+            let session: Uuid = required(new, "session_id")?;
+            let product: Uuid = required(new, "product_id")?;
+            sessions::own_session(Some(session))?;
+            // ON CONFLICT DO UPDATE: whoever counts on the product locks it before its session.
+            as_owner(|| plan::execute(&LOCK, &[session.into(), product.into()]))?;
+            sessions::lock(session)?;
         }
         Some(old) => {
             new.keep(old, &["id", "created_at"])?;

@@ -1,22 +1,53 @@
 //! What a statement on products changes in the numbers of their sessions.
 
+use crate::error::{Error, Result, SqlState};
+use crate::identity::as_owner;
 use crate::metrics::{self, Delta};
+use crate::plan::{self, Plan};
 use crate::row::{self, Outcome};
 use pgrx::Uuid;
+use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::collections::BTreeMap;
+
+thread_local! {
+    static WITHOUT_PRODUCTS: Plan = const { Plan::writing(
+        c"update public.live_stream_sessions s
+             set total_products_showcased = 0, total_clicks = 0, total_orders = 0,
+                 total_revenue = 0, total_shares = of_viewers.shares
+            from (select o.id, coalesce(sum(v.shares_sent), 0) as shares
+                    from public.live_stream_sessions o
+                    left join public.live_stream_viewers v on v.session_id = o.id
+                   group by o.id) as of_viewers
+           where of_viewers.id = s.id and s.total_products_showcased > 0",
+        &[],
+    ) };
+}
+
+/// AFTER TRUNCATE: as if every row had been deleted.
+#[pg_trigger]
+fn products_truncated<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
+    row::truncate(trigger, || {
+        metrics::settling(|| plan::execute(&WITHOUT_PRODUCTS, &[]).map(drop))
+    })
+}
 
 /// AFTER INSERT, UPDATE or DELETE of products.
 #[pg_trigger]
 fn products_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     row::after(trigger, |changes| {
+        let id = changes.column::<Uuid>("id")?;
         let session_id = changes.column::<Uuid>("session_id")?;
         let clicks = changes.column::<i32>("clicks")?;
         let orders = changes.column::<i32>("orders")?;
         let revenue = changes.column::<AnyNumeric>("revenue")?;
         let shares = changes.column::<i32>("shares")?;
         let mut sessions: BTreeMap<[u8; 16], Delta> = BTreeMap::new();
+        let mut removed: Vec<Uuid> = Vec::new();
         changes.for_each(|old, new| {
+            if let (Some(old), None) = (old, new) {
+                removed.extend(old.at::<Uuid>(id));
+            }
             for (row, sign) in [(old, -1), (new, 1)] {
                 let Some((row, session)) =
                     row.and_then(|row| Some((row, row.at::<Uuid>(session_id)?)))
@@ -35,8 +66,40 @@ fn products_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
             }
             Ok(())
         })?;
+        check_without_orders(removed)?;
         sessions
             .into_iter()
             .try_for_each(|(session, delta)| metrics::apply(Uuid::from_bytes(session), delta))
+    })
+}
+
+thread_local! {
+    static ORDERED: Plan = const { Plan::writing(
+        c"select o.product_id, o.session_id
+            from public.live_stream_orders o
+            join public.live_stream_sessions s on s.id = o.session_id
+           where o.session_product_id = any ($1) limit 1",
+        &[pg_sys::UUIDARRAYOID],
+    ) };
+}
+
+/// The foreign key of the orders holds in any case, at the end of the transaction; this says so
+/// at once and better. With its session a product goes, and its orders too.
+fn check_without_orders(removed: Vec<Uuid>) -> Result<()> {
+    if removed.is_empty() {
+        return Ok(());
+    }
+    as_owner(|| {
+        plan::run(&ORDERED, &[removed.into()], |rows| {
+            let Some((product, session)) = rows.get::<Uuid>(0, 0).zip(rows.get::<Uuid>(0, 1))
+            else {
+                return Ok(());
+            };
+            Err(Error::new(
+                SqlState::FOREIGN_KEY_VIOLATION,
+                format!("product {product} has orders in session {session}"),
+            )
+            .hint("Leave it in the session, or delete its orders there first."))
+        })
     })
 }

@@ -11,27 +11,31 @@ use crate::row::Row;
 use pgrx::pg_sys;
 use pgrx::Uuid;
 use std::cell::RefCell;
+use std::collections::HashMap;
 
 struct Taken {
     transaction: pg_sys::TransactionId,
     subtransaction: pg_sys::SubTransactionId,
-    session: Uuid,
     stream_key: Option<String>,
     rtmp_url: Option<String>,
 }
 
 impl Taken {
+    fn is_of_this_transaction(&self) -> bool {
+        // SAFETY: reads of this backend's transaction state.
+        self.transaction == unsafe { pg_sys::GetTopTransactionIdIfAny() }
+    }
+
+    /// What a subtransaction took goes with it when it is rolled back.
     fn is_of_now(&self) -> bool {
         // SAFETY: reads of this backend's transaction state.
-        unsafe {
-            self.transaction == pg_sys::GetTopTransactionIdIfAny()
-                && self.subtransaction == pg_sys::GetCurrentSubTransactionId()
-        }
+        self.is_of_this_transaction()
+            && self.subtransaction == unsafe { pg_sys::GetCurrentSubTransactionId() }
     }
 }
 
 thread_local! {
-    static TAKEN: RefCell<Vec<Taken>> = const { RefCell::new(Vec::new()) };
+    static TAKEN: RefCell<HashMap<[u8; 16], Taken>> = RefCell::new(HashMap::new());
     static STORE: Plan = const { Plan::writing(
         c"insert into public.live_stream_credentials as c (session_id, stream_key, rtmp_url)
           values ($1, nullif($2, ''), nullif($3, ''))
@@ -48,6 +52,8 @@ pub fn take(new: &mut Row<'_>, session: Uuid) -> Result<()> {
     let stream_key: Option<String> = new.get("stream_key")?;
     let rtmp_url: Option<String> = new.get("rtmp_url")?;
     if stream_key.is_none() && rtmp_url.is_none() {
+        // A row before this one may have been taken for the session and never been written.
+        TAKEN.with_borrow_mut(|all| all.remove(session.as_bytes()));
         return Ok(());
     }
     new.set::<String>("stream_key", None)?;
@@ -56,20 +62,19 @@ pub fn take(new: &mut Row<'_>, session: Uuid) -> Result<()> {
     let (transaction, subtransaction) =
         unsafe { (pg_sys::GetTopTransactionId(), pg_sys::GetCurrentSubTransactionId()) };
     TAKEN.with_borrow_mut(|all| {
-        all.retain(|taken| taken.is_of_now() && taken.session != session);
-        all.push(Taken { transaction, subtransaction, session, stream_key, rtmp_url })
+        if !all.values().next().is_none_or(Taken::is_of_this_transaction) {
+            all.clear();
+        }
+        let taken = Taken { transaction, subtransaction, stream_key, rtmp_url };
+        all.insert(*session.as_bytes(), taken);
     });
     Ok(())
 }
 
 /// Stores the secrets that were taken out of a row which has now been written.
 pub fn store(session: Uuid) -> Result<()> {
-    let taken = TAKEN.with_borrow_mut(|all| {
-        all.retain(Taken::is_of_now);
-        let at = all.iter().position(|taken| taken.session == session)?;
-        Some(all.swap_remove(at))
-    });
-    let Some(taken) = taken else { return Ok(()) };
+    let taken = TAKEN.with_borrow_mut(|all| all.remove(session.as_bytes()));
+    let Some(taken) = taken.filter(Taken::is_of_now) else { return Ok(()) };
     as_owner(|| {
         let args = [session.into(), taken.stream_key.into(), taken.rtmp_url.into()];
         plan::execute(&STORE, &args).map(drop)

@@ -58,6 +58,7 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
     let status = status(new)?;
     let imported = identity::is_service()?;
     if !imported {
+        check_own_influencer(new)?;
         new.set::<TimestampWithTimeZone>("actual_start_time", None)?;
         new.set::<TimestampWithTimeZone>("actual_end_time", None)?;
         let now = transaction_time();
@@ -78,9 +79,53 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
         }
     }
     if status == Status::Ended && new.is_null("actual_end_time")? {
-        new.set("actual_end_time", Some(transaction_time()))?;
+        new.set("actual_end_time", Some(end_time(new)?))?;
+    }
+    check_actual_times(new)
+}
+
+/// Row-level security holds in any case; this says what is wrong.
+fn check_own_influencer(new: &Row<'_>) -> Result<()> {
+    let influencer = new.get::<Uuid>("influencer_id")?.ok_or_else(|| {
+        Error::new(SqlState::NOT_NULL_VIOLATION, "influencer_id must not be null")
+            .hint("Give the id of an influencer that the signed-in user owns.")
+    })?;
+    if identity::owned_influencers()?.contains(&influencer) {
+        return Ok(());
+    }
+    Err(Error::new(
+        SqlState::INSUFFICIENT_PRIVILEGE,
+        format!("influencer {influencer} is not the caller's"),
+    )
+    .hint("Sign in as the user who owns the influencer."))
+}
+
+/// When a session that ends now ended: never before it started.
+fn end_time(session: &Row<'_>) -> Result<TimestampWithTimeZone> {
+    let started: Option<TimestampWithTimeZone> = session.get("actual_start_time")?;
+    Ok(started.map_or(transaction_time(), |started| started.max(transaction_time())))
+}
+
+fn check_actual_times(new: &Row<'_>) -> Result<()> {
+    let starts = finite(new, "actual_start_time")?;
+    let ends = finite(new, "actual_end_time")?;
+    if let (Some(starts), Some(ends)) = (starts, ends)
+        && ends < starts
+    {
+        return Err(Error::new(SqlState::CHECK_VIOLATION, "the session ended before it started")
+            .hint("Set actual_end_time to a time after actual_start_time."));
     }
     Ok(())
+}
+
+/// The time in a column, which cannot be infinite: nothing could be counted from there.
+pub fn finite(row: &Row<'_>, column: &str) -> Result<Option<TimestampWithTimeZone>> {
+    let time: Option<TimestampWithTimeZone> = row.get(column)?;
+    if time.is_some_and(|time| matches!(i64::from(time), i64::MIN | i64::MAX)) {
+        return Err(Error::new(SqlState::CHECK_VIOLATION, format!("{column} cannot be infinite"))
+            .hint("Give a time, or null where there is none."));
+    }
+    Ok(time)
 }
 
 fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
@@ -128,15 +173,14 @@ fn change_status(old: &Row<'_>, new: &mut Row<'_>, id: Uuid, service: bool) -> R
         }
     }
     if to.is_finished() && !from.is_finished() {
-        let started = new.get::<TimestampWithTimeZone>("actual_start_time")?;
-        let ended = started.map_or(transaction_time(), |started| started.max(transaction_time()));
+        let ended = end_time(new)?;
         if to == Status::Ended {
             new.set("actual_end_time", Some(ended))?;
         }
         let settled = viewers::close_all(id, ended)?;
         metrics::add(new, settled)?;
     }
-    Ok(())
+    check_actual_times(new)
 }
 
 fn check_fields(new: &mut Row<'_>) -> Result<()> {
@@ -157,8 +201,8 @@ fn check_fields(new: &mut Row<'_>) -> Result<()> {
         return Err(nonsense("max_viewers of a session must be 1 or more")
             .hint("Leave it null for a session without a limit."));
     }
-    let starts: Option<TimestampWithTimeZone> = new.get("scheduled_start_time")?;
-    let ends: Option<TimestampWithTimeZone> = new.get("scheduled_end_time")?;
+    let starts = finite(new, "scheduled_start_time")?;
+    let ends = finite(new, "scheduled_end_time")?;
     if let (Some(starts), Some(ends)) = (starts, ends)
         && ends <= starts
     {

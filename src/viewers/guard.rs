@@ -5,7 +5,7 @@ use crate::identity::{self, as_owner};
 use crate::metrics;
 use crate::plan::{self, Plan};
 use crate::row::{self, Outcome, Row};
-use crate::sessions::{self, Locked, no_such_session, required, transaction_time};
+use crate::sessions::{self, Locked, finite, no_such_session, required, transaction_time};
 use pgrx::pg_sys;
 use pgrx::Uuid;
 use pgrx::prelude::*;
@@ -79,23 +79,39 @@ pub fn joinable(session: Uuid) -> Result<Locked> {
     {
         return Err(no_such_session(session));
     }
-    if locked.status.is_finished() {
-        return Err(Error::new(
-            SqlState::CONFLICT,
-            format!("session {session} is {} and cannot be joined", locked.status),
-        )
-        .hint("Look for another session of this influencer."));
-    }
+    check_unfinished(session, &locked)?;
     Ok(locked)
+}
+
+fn check_unfinished(session: Uuid, locked: &Locked) -> Result<()> {
+    if !locked.status.is_finished() {
+        return Ok(());
+    }
+    Err(Error::new(
+        SqlState::CONFLICT,
+        format!("session {session} is {} and cannot be joined", locked.status),
+    )
+    .hint("Look for another session of this influencer."))
+}
+
+/// A server may write down who watched a finished session, but nobody watches it now.
+fn check_not_watching_finished(new: &Row<'_>) -> Result<()> {
+    let Some(session) = new.get::<Uuid>("session_id")? else { return Ok(()) };
+    let locked = sessions::lock(session)?;
+    if new.get("is_still_watching")? != Some(true) {
+        return Ok(());
+    }
+    locked.map_or(Ok(()), |locked| {
+        check_unfinished(session, &locked)
+            .map_err(|error| error.detail("Give left_at of a viewer who was there."))
+    })
 }
 
 fn guard_insert(new: &mut Row<'_>) -> Result<()> {
     let session: Uuid = required(new, "session_id")?;
     let service = identity::is_service()?;
     let now = transaction_time();
-    if service {
-        sessions::lock(session)?;
-    } else {
+    if !service {
         let locked = joinable(session)?;
         let user = identity::user_id()?;
         claim(new, user)?;
@@ -110,6 +126,9 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
     new.set_zero(COUNTERS)?;
     new.set_zero(&["buffering_time_seconds", "disconnections_count"])?;
     times(None, new)?;
+    if service {
+        check_not_watching_finished(new)?;
+    }
     identity::set_viewer_id(&required(new, "id")?)
 }
 
@@ -148,7 +167,8 @@ fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
     new.keep(old, &["id", "created_at"])?;
     new.keep(old, COUNTERS)?;
     new.set("updated_at", Some(transaction_time()))?;
-    if !identity::is_service()? {
+    let service = identity::is_service()?;
+    if !service {
         let session: Uuid = required(old, "session_id")?;
         if !new.same::<Uuid>(old, "session_id")? {
             return Err(Error::new(
@@ -162,8 +182,7 @@ fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
         }
         new.keep(old, &["user_id", "viewer_type", "joined_at", "watching_since"])?;
         let was_watching = old.get("is_still_watching")?.unwrap_or(false);
-        let watches = new.get("is_still_watching")?.unwrap_or(was_watching)
-            && !(was_watching && !new.is_null("left_at")?);
+        let watches = watches(Some(old), new)?;
         new.set("is_still_watching", Some(watches))?;
         new.keep(old, &["left_at"])?;
         if watches && !was_watching {
@@ -171,7 +190,23 @@ fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
         }
     }
     report(old, new)?;
-    times(Some(old), new)
+    times(Some(old), new)?;
+    let comes = new.get("is_still_watching")? == Some(true)
+        && !(new.same::<Uuid>(old, "session_id")? && new.same::<bool>(old, "is_still_watching")?);
+    if service && comes {
+        check_not_watching_finished(new)?;
+    }
+    Ok(())
+}
+
+/// Whether somebody watches: to say when a viewer left is to say that it did.
+fn watches(old: Option<&Row<'_>>, new: &Row<'_>) -> Result<bool> {
+    let was_watching = match old {
+        Some(old) => old.get("is_still_watching")?.unwrap_or(false),
+        None => true,
+    };
+    let says_so = new.get("is_still_watching")?.unwrap_or(was_watching);
+    Ok(says_so && !(was_watching && !new.is_null("left_at")?))
 }
 
 /// A viewer's own report of its connection: bounded, and never less than before.
@@ -201,7 +236,9 @@ fn times(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
     let now = transaction_time();
     let time = |row: &Row<'_>, column| row.get::<TimestampWithTimeZone>(column);
     let joined: TimestampWithTimeZone = required(new, "joined_at")?;
-    let watches = new.get("is_still_watching")?.unwrap_or(true);
+    finite(new, "joined_at")?;
+    finite(new, "left_at")?;
+    let watches = watches(old, new)?;
     let watched = match old {
         None if watches => {
             new.set::<TimestampWithTimeZone>("left_at", None)?;
@@ -260,10 +297,8 @@ fn times(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
 fn seconds(from: TimestampWithTimeZone, to: TimestampWithTimeZone) -> Result<i64> {
     let (from, to) = (i64::from(from), i64::from(to));
     match to.checked_sub(from) {
-        Some(micros) if micros >= 0 && from != i64::MIN && to != i64::MAX => {
-            Ok((micros + 500_000) / 1_000_000)
-        }
+        Some(micros) if micros >= 0 => Ok(micros.saturating_add(500_000) / 1_000_000),
         _ => Err(Error::new(SqlState::CHECK_VIOLATION, "the viewer left before it joined")
-            .hint("Set left_at to a time after joined_at, both finite.")),
+            .hint("Set left_at to a time after joined_at.")),
     }
 }

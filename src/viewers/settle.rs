@@ -95,7 +95,28 @@ fn viewers_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     })
 }
 
+/// AFTER TRUNCATE: as if every row had been deleted.
+#[pg_trigger]
+fn viewers_truncated<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
+    row::truncate(trigger, || {
+        metrics::settling(|| plan::execute(&WITHOUT_VIEWERS, &[]).map(drop))
+    })
+}
+
 thread_local! {
+    static WITHOUT_VIEWERS: Plan = const { Plan::writing(
+        c"update public.live_stream_sessions s
+             set current_viewers = 0, total_unique_viewers = 0, total_watch_time_seconds = 0,
+                 connection_issues_count = 0, buffering_events = 0,
+                 total_buffering_time_seconds = 0, total_shares = of_products.shares
+            from (select o.id, coalesce(sum(p.shares), 0) as shares
+                    from public.live_stream_sessions o
+                    left join public.live_stream_products p on p.session_id = o.id
+                   group by o.id) as of_products
+           where of_products.id = s.id
+             and (s.total_unique_viewers > 0 or s.total_shares <> of_products.shares)",
+        &[],
+    ) };
     static ROWS_OF_USER: Plan = const { Plan::writing(
         c"select count(*) from (
             select from public.live_stream_viewers

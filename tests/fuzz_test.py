@@ -1,0 +1,193 @@
+"""Nonsense of every kind, to every function and table, from everybody: refused in so many words, or harmless.
+
+The seed is fixed: a run repeats the one before.
+"""
+
+from __future__ import annotations
+
+import random
+import uuid
+
+import pytest
+
+from postgrest import RequestError
+
+MEGABYTES = "x" * 10_000_000
+NUMBERS = [None, -1, 0, 1, 7, 2**31 - 1, 2**31, -(2**63), 10**30, 1.5, "NaN", "Infinity", "-Infinity", "x", "", True, []]
+TIMES = [None, "infinity", "-infinity", "294276-12-31 23:59:59+00", "0001-01-01 BC", "2030-02-30", "now", "x", "", 7]
+BY_TYPE = {
+    "text": [None, "", " ", "x", "x" * 3000, "é👩‍🚀", "\u0000", "'; drop table public.live_stream_sessions; --", "%s $1", 7, {}],
+    "boolean": [None, True, False, "maybe", 7],
+    "integer": NUMBERS,
+    "bigint": NUMBERS,
+    "numeric": NUMBERS + ["1e131071", "0.001", "-0.001", "9999999999.995"],
+    "timestamp with time zone": TIMES,
+    "date": TIMES,
+    "time without time zone": [None, "24:00", "25:00", "-01:00", "x"],
+    "inet": [None, "::1", "999.1.1.1", "x"],
+    "jsonb": [None, {}, [], "x", {"🔥": -5}, {"🔥": 1e400}, [[[[]]]]],
+    "integer[]": [None, [], [0], [7], [8], [None], [1, 1], [2**31], "x", [[1], [2]]],
+    "uuid[]": [None, [], [None], ["x"]],
+}
+FINE = ("22", "23", "28", "42", "PT", "54", "55")
+
+
+class Fuzz:
+    def __init__(self, world) -> None:
+        self.db = world.db
+        self.random = random.Random(20261122)
+        self.session = world.session(visibility="private")
+        viewer = world.join(self.session, world.influencer)
+        product, message = world.product(self.session), world.say(self.session, world.influencer)
+        ids = [row["id"] for row in (self.session, viewer, product, message)]
+        ids += [world.influencer.influencer_id, world.influencer.user_id, product["product_id"]]
+        self.ids = [None, "x", "", 7, str(uuid.uuid4()), "00000000-0000-0000-0000-000000000000", *ids]
+        self.labels = {
+            row["type"]: row["labels"]
+            for row in self.db.sql(
+                "select format_type(enumtypid, null) as type, array_agg(enumlabel::text) as labels from pg_enum group by 1"
+            )
+        }
+        self.functions = self.db.sql(
+            "select proname as name, proargnames[1 : pronargs] as args, pronargdefaults as defaults,"
+            " array(select format_type(t, null) from unnest(proargtypes) as t) as types"
+            " from pg_proc where pronamespace = 'public'::regnamespace order by 1"
+        )
+        self.tables = self.db.sql(
+            "select c.relname as name, array_agg(a.attname::text order by a.attnum) as args,"
+            " array_agg(format_type(a.atttypid, null) order by a.attnum) as types"
+            " from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped"
+            " where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' and c.relname like 'live\\_stream%%'"
+            " group by 1 order by 1"
+        )
+
+    def value(self, type):
+        if type == "uuid":
+            return self.random.choice(self.ids)
+        if type.removeprefix("public.") in self.labels:
+            return self.random.choice([None, "", "x", 7, *self.labels[type.removeprefix("public.")]])
+        if type.startswith("character varying"):
+            type = "text"
+        return self.random.choice(BY_TYPE[type])
+
+    def args(self, of, needed=0):
+        """Some of its arguments or columns, the needed ones among them."""
+        names = [n for n in range(len(of["args"] or [])) if n < needed or self.random.random() < 0.5]
+        return {of["args"][n]: self.value(of["types"][n]) for n in names}
+
+    def attempt(self, what, *args):
+        try:
+            what(*args)
+            return True
+        except RequestError as error:
+            assert error.sqlstate.startswith(FINE), (args, str(error))
+            for word in ("panicked", "unwrap", ".rs", "RUST", "unboxing"):
+                assert word not in str(error), (args, str(error))
+            return False
+
+    def contents(self):
+        return {
+            row["name"]: self.db.value(
+                f"select md5(string_agg(t::text, ',' order by t::text)) from public.{row['name']} t"
+            )
+            for row in self.tables
+        }
+
+
+@pytest.fixture
+def fuzz(world):
+    return Fuzz(world)
+
+
+@pytest.mark.parametrize("who", ["anon", "stranger"])
+def test_functions_called_by_outsiders_change_nothing(world, fuzz, who):
+    api = world.anon if who == "anon" else world.stranger.api
+    before = fuzz.contents()
+    for function in fuzz.functions:
+        for _ in range(12):
+            needed = len(function["args"] or []) - function["defaults"]
+            fuzz.attempt(api.rpc, function["name"], fuzz.args(function, needed))
+    assert fuzz.contents() == before
+
+
+def test_functions_called_by_those_who_may_keep_the_numbers_right(world, fuzz):
+    done = 0
+    for function in fuzz.functions:
+        for who in (world.influencer.api, world.service):
+            for _ in range(10):
+                needed = len(function["args"] or []) - function["defaults"]
+                done += fuzz.attempt(who.rpc, function["name"], fuzz.args(function, needed))
+    assert done > 20, "nonsense alone shows little"
+    check_numbers(fuzz.db)
+
+
+def test_rows_written_by_outsiders_change_nothing(world, fuzz):
+    before = fuzz.contents()
+    for api in (world.anon, world.stranger.api):
+        for table in fuzz.tables:
+            for _ in range(6):
+                row = fuzz.args(table)
+                # What is a user's own is its own to write: here, only what belongs to others counts.
+                row |= {name: fuzz.session["id"] for name in row if name == "session_id"}
+                fuzz.attempt(api.insert, table["name"], row)
+                fuzz.attempt(api.update, table["name"], row or {"id": None})
+                fuzz.attempt(api.delete, table["name"])
+    after = fuzz.contents()
+    assert {name for name in before if before[name] != after[name]} == set()
+
+
+def test_rows_written_by_those_who_may_keep_the_numbers_right(world, fuzz):
+    for api in (world.influencer.api, world.service):
+        for table in fuzz.tables:
+            for _ in range(12):
+                row = fuzz.args(table)
+                row |= {name: fuzz.session["id"] for name in row if name == "session_id"}
+                fuzz.attempt(api.insert, table["name"], row)
+                fuzz.attempt(api.update, table["name"], row or {"created_at": None})
+    check_numbers(fuzz.db)
+
+
+def test_ten_megabytes_in_every_text(world, fuzz):
+    before = fuzz.contents()
+    for function in fuzz.functions:
+        texts = [name for name, type in zip(function["args"] or [], function["types"]) if type == "text"]
+        if not texts:
+            continue
+        args = {name: None for name in function["args"][: len(function["args"]) - function["defaults"]]}
+        args |= {name: fuzz.session["id"] for name in args if name == "session_id"}
+        name = fuzz.random.choice(texts)
+        for api in (world.anon, world.influencer.api):
+            fuzz.attempt(api.rpc, function["name"], args | {name: MEGABYTES})
+    after = fuzz.contents()
+    assert {name for name in before if before[name] != after[name]} == set()
+
+
+def check_numbers(db):
+    """The sessions' numbers, counted again from the rows themselves by plain SQL."""
+    wrong = db.sql("""
+        select s.id, c.* from public.live_stream_sessions s, lateral (
+          select (select count(*) from public.live_stream_viewers v where v.session_id = s.id and v.is_still_watching)
+                   - s.current_viewers as viewers,
+                 (select count(distinct coalesce(v.user_id, v.id)) from public.live_stream_viewers v where v.session_id = s.id)
+                   - s.total_unique_viewers as unique_viewers,
+                 (select count(*) from public.live_stream_chat m where m.session_id = s.id and m.message_type = 'chat')
+                   - s.total_messages as messages,
+                 (select count(*) from public.live_stream_chat m where m.session_id = s.id and m.message_type = 'reaction')
+                   + (select count(*) from public.live_stream_chat_reactions r where r.session_id = s.id)
+                   - s.total_reactions as reactions,
+                 (select count(*) from public.live_stream_products p where p.session_id = s.id)
+                   - s.total_products_showcased as products,
+                 (select coalesce(sum(p.clicks), 0) from public.live_stream_products p where p.session_id = s.id)
+                   - s.total_clicks as clicks,
+                 (select coalesce(sum(p.orders), 0) from public.live_stream_products p where p.session_id = s.id)
+                   - s.total_orders as orders,
+                 (select coalesce(sum(p.revenue), 0) from public.live_stream_products p where p.session_id = s.id)
+                   - s.total_revenue as revenue,
+                 (select coalesce(sum(p.shares), 0) from public.live_stream_products p where p.session_id = s.id)
+                   + (select coalesce(sum(v.shares_sent), 0) from public.live_stream_viewers v where v.session_id = s.id)
+                   - s.total_shares as shares,
+                 (select coalesce(sum(v.watch_duration_seconds), 0) from public.live_stream_viewers v where v.session_id = s.id)
+                   - s.total_watch_time_seconds as watched
+        ) c where (c.*) is distinct from (0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    """)
+    assert wrong == []

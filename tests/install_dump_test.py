@@ -1,0 +1,178 @@
+"""pg_dump and restore of a database with the extension: nothing lost, nothing counted twice."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+
+from database import OWNER, Database, Server
+from dumps import dump_of, rows_of, schema_of
+from people import people
+from postgrest import Row
+
+_names = itertools.count(1)
+
+
+@contextlib.contextmanager
+def target(server: Server, kind: str, owner: str = "postgres") -> Iterator[Database]:
+    """An empty database to restore into."""
+    name = f"restored_{next(_names)}"
+    server.run("postgres", f"create database {name} template template0 owner {owner}")
+    try:
+        with server.open(name, kind) as db:
+            yield db
+    finally:
+        server.run("postgres", f"drop database if exists {name} with (force)")
+
+
+@pytest.fixture
+def streamed(db: Database) -> Row:
+    return stream(db)
+
+
+def stream(db: Database) -> Row:
+    """A live session in `db` with something in every table, and a column and an index of the user's own."""
+    db.owner("alter table public.live_stream_sessions add column brand text")
+    db.owner("create index brand_idx on public.live_stream_sessions (brand)")
+    db.reload_schema()
+    world = people(db)
+    past = world.session(title="Past", brand="first")
+    world.leave(world.join(past, world.viewer), world.viewer)
+    world.end(past)
+    session = world.session(title="Now", brand="second", stream_key="secret-key", max_viewers=None)
+    viewer, guest = world.join(session, world.viewer), world.join(session)
+    world.leave(guest)
+    question = world.say(session, world.viewer, "how much?", viewer)
+    world.say(session, world.influencer, "little", parent_message_id=question["id"])
+    world.viewer.api.rpc("live_stream_react", message_id=question["id"], reaction="👍")
+    world.viewer.api.rpc("live_stream_heartbeat", viewer_id=viewer["id"])
+    product = world.product(session)
+    order = {"session_id": session["id"], "product_id": product["product_id"], "amount": 15, "viewer_id": viewer["id"]}
+    world.service.insert("live_stream_orders", order)
+    note = {"user_id": world.viewer.user_id, "type": "stream_starting", "title": "Now", "session_id": session["id"]}
+    world.service.insert("live_stream_notifications", note)
+    period = {"session_id": session["id"], "period_type": "minute"}
+    times = {"period_start": "2030-01-01T00:00:00Z", "period_end": "2030-01-01T00:01:00Z"}
+    world.service.insert("live_stream_analytics", period | times)
+    return session
+
+
+def still_works(db: Database, session: Row) -> None:
+    """Requests as anon and as a signed-in person, whose triggers, policies, grants and functions came with the dump."""
+    api = db.as_service()
+    before = api.select("live_stream_sessions", where={"id": session["id"]}, one=True)
+    assert (before["current_viewers"], before["total_unique_viewers"]) == (1, 2)
+    assert (before["total_messages"], before["total_orders"], before["total_revenue"]) == (2, 1, 15)
+    body = {"session_id": session["id"], "user_id": None, "viewer_type": "anonymous"}
+    viewer = db.as_anon().insert("live_stream_viewers", body)
+    db.as_anon(headers={"x-viewer-id": viewer["id"]}).rpc("live_stream_heartbeat", viewer_id=viewer["id"])
+    after = db.as_anon().select("live_stream_sessions", where={"id": session["id"]}, one=True)
+    assert (after["current_viewers"], after["total_unique_viewers"], after["brand"]) == (2, 3, "second")
+    assert db.as_anon().select("live_stream_viewers") == []
+    (user,) = db.sql("select user_id::text from public.influencers where id = %s", [session["influencer_id"]])
+    owner = db.as_user(user["user_id"])
+    (credentials,) = owner.rpc("live_stream_stream_credentials", session_id=session["id"])
+    assert credentials["stream_key"] == "secret-key"
+    (found,) = db.as_anon().rpc("live_stream_session_by_code", code=after["session_code"].lower())
+    assert found["id"] == session["id"]
+    ended = owner.rpc("live_stream_end", session_id=session["id"])
+    assert (ended["status"], ended["current_viewers"]) == ("ended", 0)
+    assert db.as_user(user["user_id"]).select("session_analytics_summary", where={"session_id": session["id"]})
+
+
+WAYS = {
+    "psql": ([], None),
+    "psql with row security": (["--enable-row-security"], None),
+    "pg_restore": (["--format=custom"], []),
+    "pg_restore -j2": (["--format=custom"], ["--jobs=2"]),
+    "pg_restore --clean": (["--format=custom"], ["--clean", "--if-exists"]),
+}
+
+
+def restore(db: Database, file: Path, dump: list[str], how: list[str] | None, into: Database, user: str = "postgres") -> None:
+    program = db.server.program
+    program("pg_dump", *dump, f"--file={file}", db.name)
+    # A dump with row security on cannot be told from any other script; the setting says what it is.
+    quiet = ["--set=ON_ERROR_STOP=1", "--quiet", "--no-psqlrc"]
+    if how is None:
+        off = ["--command=set live_stream.install = off"] if "--enable-row-security" in dump else []
+        done = program("psql", *quiet, *off, f"--file={file}", f"--username={user}", into.name)
+    else:
+        done = program("pg_restore", "--exit-on-error", *how, f"--username={user}", f"--dbname={into.name}", str(file))
+    assert "ERROR" not in done.stderr and "WARNING" not in done.stderr
+
+
+@pytest.mark.parametrize(("dump", "how"), WAYS.values(), ids=WAYS)
+def test_dump_and_restore(
+    db: Database, streamed: Row, tmp_path: Path, dump: list[str], how: list[str] | None
+) -> None:
+    rows, whole = rows_of(db), dump_of(db)
+    with target(db.server, db.kind) as restored:
+        restore(db, tmp_path / "dump", dump, how, restored)
+        assert rows_of(restored) == rows
+        assert dump_of(restored) == whole
+        still_works(restored, streamed)
+
+
+def test_a_superusers_restore_leaves_everything_the_owners(db: Database, streamed: Row, tmp_path: Path) -> None:
+    with target(db.server, db.kind, OWNER) as restored:
+        restore(db, tmp_path / "dump", [], None, restored)
+        assert anothers(restored, OWNER) == []
+        before = schema_of(restored)
+        restored.owner("select live_stream.install()")
+        assert schema_of(restored) == before
+        still_works(restored, streamed)
+
+
+def anothers(db: Database, owner: str) -> list[Row]:
+    """What of the engine and the API layer belongs to anybody else."""
+    return db.sql(
+        r"""
+        select relname from pg_class where relowner <> %(owner)s::regrole and relname not like 'pg\_toast%%'
+           and relnamespace in ('public'::regnamespace, 'live_stream'::regnamespace)
+        union all
+        select proname from pg_proc where proowner <> %(owner)s::regrole
+           and pronamespace in ('public'::regnamespace, 'live_stream'::regnamespace)
+        """,
+        {"owner": owner},
+    )
+
+
+def test_restore_as_another_owner(plain_db: Database, tmp_path: Path) -> None:
+    server = plain_db.server
+    session = stream(plain_db)
+    server.run("postgres", "create role other_owner login")
+    with target(server, "plain", "other_owner") as restored:
+        restore(plain_db, tmp_path / "dump", ["--format=custom"], ["--no-owner"], restored, "other_owner")
+        assert rows_of(restored) == rows_of(plain_db)
+        assert anothers(restored, "other_owner") == []
+        before = schema_of(restored)
+        restored.sql("select live_stream.install()", user="other_owner")
+        assert schema_of(restored) == before
+        still_works(restored, session)
+
+
+def test_schema_and_data_apart(db: Database, streamed: Row, tmp_path: Path) -> None:
+    rows = rows_of(db)
+    with target(db.server, db.kind) as restored:
+        restore(db, tmp_path / "schema", ["--schema-only"], None, restored)
+        assert not any(rows_of(restored).values())
+        assert schema_of(restored) == schema_of(db)
+        restore(db, tmp_path / "data", ["--data-only", "--disable-triggers"], None, restored)
+        assert rows_of(restored) == rows
+        assert dump_of(restored) == dump_of(db)
+        still_works(restored, streamed)
+
+
+def test_data_into_a_database_that_was_installed_anew(plain_db: Database, tmp_path: Path) -> None:
+    session = stream(plain_db)
+    with target(plain_db.server, "plain", OWNER) as fresh:
+        fresh.owner("create extension live_stream")
+        fresh.owner("alter table public.live_stream_sessions add column brand text")
+        restore(plain_db, tmp_path / "data", ["--data-only", "--disable-triggers"], None, fresh)
+        assert rows_of(fresh) == rows_of(plain_db)
+        still_works(fresh, session)

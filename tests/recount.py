@@ -1,0 +1,99 @@
+"""Counts the numbers of sessions, viewers and messages again, from the rows, independently of the engine.
+
+    assert differences(db) == []
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from database import Database
+
+DIFFERENCES = """
+with of_viewers as (
+  select session_id,
+         count(*) filter (where is_still_watching) as current_viewers,
+         count(distinct user_id) + count(*) filter (where user_id is null) as total_unique_viewers,
+         sum(watch_duration_seconds) as total_watch_time_seconds,
+         sum(shares_sent) as shares,
+         sum(disconnections_count) as connection_issues_count,
+         sum(buffering_events) as buffering_events,
+         sum(buffering_time_seconds) as total_buffering_time_seconds
+    from public.live_stream_viewers group by session_id
+), of_chat as (
+  select session_id,
+         count(*) filter (where message_type = 'chat') as messages,
+         count(*) filter (where message_type = 'reaction') as reactions
+    from public.live_stream_chat group by session_id
+), of_reactions as (
+  select session_id, count(*) as reactions from public.live_stream_chat_reactions group by session_id
+), of_products as (
+  select session_id, count(*) as products, sum(clicks) as clicks, sum(orders) as orders,
+         sum(revenue) as revenue, sum(shares) as shares
+    from public.live_stream_products group by session_id
+), truth as (
+  select s.id,
+         coalesce(v.current_viewers, 0) as current_viewers,
+         coalesce(v.total_unique_viewers, 0) as total_unique_viewers,
+         coalesce(v.total_watch_time_seconds, 0) as total_watch_time_seconds,
+         coalesce(v.total_watch_time_seconds, 0) / 60 as total_watch_time_minutes,
+         case when v.total_unique_viewers > 0
+              then round(v.total_watch_time_seconds / 60.0 / v.total_unique_viewers, 2)
+              else 0 end as average_watch_time_minutes,
+         coalesce(m.messages, 0) as total_messages,
+         coalesce(m.reactions, 0) + coalesce(r.reactions, 0) as total_reactions,
+         coalesce(v.shares, 0) + coalesce(p.shares, 0) as total_shares,
+         coalesce(p.products, 0) as total_products_showcased,
+         coalesce(p.clicks, 0) as total_clicks,
+         coalesce(p.orders, 0) as total_orders,
+         coalesce(p.revenue, 0) as total_revenue,
+         case when v.total_unique_viewers > 0
+              then least(round(coalesce(p.orders, 0) * 100.0 / v.total_unique_viewers, 2), 999.99)
+              else 0 end as conversion_rate,
+         coalesce(v.connection_issues_count, 0) as connection_issues_count,
+         coalesce(v.buffering_events, 0) as buffering_events,
+         coalesce(v.total_buffering_time_seconds, 0) as total_buffering_time_seconds,
+         greatest(s.peak_viewers, coalesce(v.current_viewers, 0)) as peak_viewers
+    from public.live_stream_sessions s
+    left join of_viewers v on v.session_id = s.id
+    left join of_chat m on m.session_id = s.id
+    left join of_reactions r on r.session_id = s.id
+    left join of_products p on p.session_id = s.id
+)
+select 'session' as what, s.id, t.key as column, to_jsonb(s) -> t.key as kept, t.value as truth
+  from truth, public.live_stream_sessions s, jsonb_each(to_jsonb(truth)) as t
+ where s.id = truth.id and t.key <> 'id' and (to_jsonb(s) ->> t.key)::numeric is distinct from (t.value #>> '{}')::numeric
+union all
+select 'viewer', v.id, t.key, to_jsonb(v) -> t.key, t.value
+  from public.live_stream_viewers v
+  cross join lateral (
+    select (select count(*) from public.live_stream_chat m
+             where m.viewer_id = v.id and m.message_type = 'chat') as messages_sent,
+           (select count(*) from public.live_stream_chat m
+             where m.viewer_id = v.id and m.message_type = 'reaction')
+           + (select count(*) from public.live_stream_chat_reactions r where r.viewer_id = v.id) as reactions_sent,
+           (select count(*) from public.live_stream_orders o where o.viewer_id = v.id) as orders_placed,
+           v.watch_duration_seconds / 60 as watch_duration_minutes) as truth
+  cross join lateral jsonb_each(to_jsonb(truth)) as t
+ where (to_jsonb(v) ->> t.key)::numeric is distinct from (t.value #>> '{}')::numeric
+union all
+select 'message', m.id, 'replies_count', to_jsonb(m.replies_count), to_jsonb(truth.replies)
+  from public.live_stream_chat m
+  cross join lateral (
+    select count(*) as replies from public.live_stream_chat a
+     where a.parent_message_id = m.id and not a.is_deleted) as truth
+ where m.replies_count <> truth.replies
+union all
+select 'message', m.id, 'reactions', m.reactions, truth.reactions
+  from public.live_stream_chat m
+  cross join lateral (
+    select coalesce(jsonb_object_agg(reaction, n), '{}') as reactions
+      from (select reaction, count(*) as n from public.live_stream_chat_reactions r
+             where r.message_id = m.id group by reaction) as counted) as truth
+ where m.reactions <> truth.reactions
+"""
+
+
+def differences(db: Database) -> list[dict[str, Any]]:
+    """Each number that the rows do not bear out, in one snapshot."""
+    return db.sql(DIFFERENCES)
