@@ -27,7 +27,10 @@ pub fn install() -> Result<()> {
         check_shape()?;
     }
     run_file("influencer_cards", &cards_view()?)?;
-    run_file("influencer_cards", include_str!("../sql/influencer_cards.sql"))
+    run_file(
+        "influencer_cards",
+        include_str!("../sql/influencer_cards.sql"),
+    )
 }
 
 fn is_ours() -> Result<bool> {
@@ -51,6 +54,9 @@ fn check_shape() -> Result<()> {
                            and a.atttypid = 'uuid'::regtype and i.indisunique
                            and i.indpred is null and i.indnkeyatts = 1 and i.indkey[0] = a.attnum)
             and has_table_privilege(c.oid, 'select') and has_table_privilege(c.oid, 'references')
+            and not row_security_active(c.oid)
+            and (not (c.relrowsecurity and c.relforcerowsecurity)
+                 or (select rolsuper or rolbypassrls from pg_roles where rolname = current_user))
            from pg_class c where c.oid = to_regclass('public.influencers')",
         &[],
     )?;
@@ -60,17 +66,22 @@ fn check_shape() -> Result<()> {
     Err(Error::new(SqlState::DUPLICATE_TABLE, "table public.influencers cannot be used")
         .detail(
             "It must be a table with a primary key id uuid and a column user_id uuid, and the \
-             installing role needs the privileges SELECT and REFERENCES on it.",
+             installing role needs the privileges SELECT and REFERENCES on it, and to see every row \
+             whatever its policies say.",
         )
-        .hint("Change the table, or grant the privileges, and create the extension again."))
+        .hint(
+            "Change the table, grant the privileges, or make the role its owner, and create the \
+             extension again.",
+        ))
 }
 
 /// The one place that reads the app's table for others: no column but these three ever comes
 /// out, whatever else the table holds.
 fn cards_view() -> Result<String> {
     // A column of another kind, such as a picture's bytes, is something else by the same name.
-    let column = |names: &[&str], kind: &str| -> Result<Option<String>> {
-        plan::ask(
+    let column =
+        |names: &[&str], kind: &str| -> Result<Option<String>> {
+            plan::ask(
             "select quote_ident(a.attname) from pg_attribute a join pg_type t on t.oid = a.atttypid
               where a.attrelid = to_regclass('public.influencers') and not a.attisdropped
                 and a.attname = any ($1) and t.typcategory = $2::\"char\"
@@ -81,15 +92,17 @@ fn cards_view() -> Result<String> {
                 kind.into(),
             ],
         )
-    };
+        };
     let (words, number) = ("S", "N");
     let text = |name: Option<String>| {
         name.map_or_else(|| "null::text".to_owned(), |name| format!("i.{name}::text"))
     };
     let display_name = text(column(&["display_name"], words)?);
     let avatar_url = text(column(PICTURES, words)?);
-    let followers_count = column(&["followers_count"], number)?
-        .map_or_else(|| "0::bigint".to_owned(), |name| format!("i.{name}::bigint"));
+    let followers_count = column(&["followers_count"], number)?.map_or_else(
+        || "0::bigint".to_owned(),
+        |name| format!("i.{name}::bigint"),
+    );
     Ok(format!(
         "create or replace view live_stream.influencer_cards as
            select i.id, {display_name} as display_name, {followers_count} as followers_count,

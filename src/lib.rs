@@ -11,6 +11,7 @@ mod orders;
 mod plan;
 mod products;
 mod row;
+mod schedule;
 mod sessions;
 mod viewers;
 

@@ -93,7 +93,9 @@ WAYS = {
 }
 
 
-def restore(db: Database, file: Path, dump: list[str], how: list[str] | None, into: Database, user: str = "postgres") -> None:
+def restore(
+    db: Database, file: Path, dump: list[str], how: list[str] | None, into: Database, user: str = "postgres"
+) -> None:
     program = db.server.program
     program("pg_dump", *dump, f"--file={file}", db.name)
     # A dump with row security on cannot be told from any other script; the setting says what it is.
@@ -154,6 +156,38 @@ def test_restore_as_another_owner(plain_db: Database, tmp_path: Path) -> None:
         restored.sql("select live_stream.install()", user="other_owner")
         assert schema_of(restored) == before
         still_works(restored, session)
+
+
+def test_the_owner_dumps_and_restores_without_a_superuser(plain_db: Database, tmp_path: Path) -> None:
+    """And once more over what is there, with --clean."""
+    session = stream(plain_db)
+    file = str(tmp_path / "dump")
+    plain_db.server.program("pg_dump", f"--username={OWNER}", "--format=custom", f"--file={file}", plain_db.name)
+    with target(plain_db.server, "plain", OWNER) as restored:
+        for clean in ([], ["--clean", "--if-exists"]):
+            arguments = ["--exit-on-error", f"--username={OWNER}", f"--dbname={restored.name}", *clean, file]
+            plain_db.server.program("pg_restore", *arguments)
+            assert rows_of(restored) == rows_of(plain_db)
+            assert dump_of(restored) == dump_of(plain_db)
+        still_works(restored, session)
+
+
+def test_install_brings_back_the_grants_that_a_restore_left_out(db: Database, streamed: Row, tmp_path: Path) -> None:
+    with target(db.server, db.kind, OWNER) as restored:
+        restore(db, tmp_path / "dump", ["--format=custom"], ["--no-acl"], restored)
+        if db.is_supabase:
+            restored.sql(f"grant usage on schema auth to {OWNER}, anon, authenticated, service_role")
+            restored.sql(f"grant all on auth.users to {OWNER}")
+            restored.sql("grant usage on schema public to anon, authenticated, service_role")
+        restored.owner("select live_stream.install()")
+        still_works(restored, streamed)
+        assert grants_of(restored) == grants_of(db)
+
+
+def grants_of(db: Database) -> list[str]:
+    """Who may do what with the engine and the API layer."""
+    lines = dump_of(db, "--schema-only").splitlines()
+    return sorted(line for line in lines if line.startswith(("GRANT ", "REVOKE ")) and "live_" in line)
 
 
 def test_schema_and_data_apart(db: Database, streamed: Row, tmp_path: Path) -> None:

@@ -36,8 +36,9 @@ def counts(db, session):
 
 # Thousands of random operations, from several connections at once.
 
-# What a request or a statement may be refused with here: conflicts of the data, and of transactions.
-EXPECTED = {"23505", "23514", "23503", "PT404", "PT409", "42501", "40P01", "40001", "PGRST116"}
+# What a request may be refused with here: conflicts of the data. Bulk statements conflict with each other as well.
+EXPECTED = {"23505", "23514", "23503", "PT404", "PT409", "42501", "PGRST116"}
+CONFLICTS = {"40P01", "40001"}
 
 # Statements of a server. {n} is how many rows at most, {p} a random number from 0 to 1, {session} a random session.
 SOME = "(select id from public.live_stream_{0} order by md5(id::text || '{salt}') limit {n})"
@@ -101,8 +102,8 @@ BULK = [
 class Crowd:
     """Some sessions, products and people who do random things to them."""
 
-    def __init__(self, db):
-        self.db, self.world = db, people(db)
+    def __init__(self, db, expected=EXPECTED):
+        self.db, self.world, self.expected = db, people(db), expected
         self.hosts = [self.world.influencer] + [self.world.new_influencer() for _ in range(3)]
         self.sessions = [self.world.session(by=host, max_viewers=60) for host in self.hosts]
         self.users = [self.world.new_user() for _ in range(12)]
@@ -116,7 +117,8 @@ class Crowd:
             self.done += 1
             return result
         except (RequestError, psycopg.Error) as error:
-            if error.sqlstate not in EXPECTED:
+            miscounted = any(f"live_stream_{table}_counters" in str(error) for table in ("sessions", "viewers"))
+            if error.sqlstate not in self.expected or miscounted:
                 self.unexpected.append(f"{error.sqlstate} {error}")
 
     def clients(self, seed, rounds):
@@ -226,8 +228,15 @@ class Crowd:
                 connection.execute("reset default_transaction_isolation")
 
 
-def test_thousands_of_random_operations(db):
+def test_requests_never_wait_for_each_other_in_a_circle(db):
     crowd = Crowd(db)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda n: crowd.clients(SEED + n, 250), range(8)))
+    assert crowd.unexpected == [] and crowd.done > 1000 and differences(db) == []
+
+
+def test_thousands_of_random_operations(db):
+    crowd = Crowd(db, EXPECTED | CONFLICTS)
     clients = [(crowd.clients, SEED + n, 600) for n in range(4)]
     servers = [(crowd.server, SEED + 100 + n, 150) for n in range(2)]
     with ThreadPoolExecutor(6) as threads:
@@ -315,8 +324,7 @@ def test_many_rows_are_the_same_as_one_by_one(db, world):
 
     # Some leave and others come in the same statement: the peak is what it is row by row.
     db.sql("set enable_indexscan = off; set enable_bitmapscan = off")
-    flip = "update public.live_stream_viewers set is_still_watching = not is_still_watching, left_at = case when"
-    flip += " is_still_watching then '2020-01-01 01:00+00'::timestamptz end where id = any (%s)"
+    flip = "update public.live_stream_viewers set is_still_watching = not is_still_watching where id = any (%s)"
     for _ in range(5):
         chosen = sorted(pick.sample(range(200), 120))
         in_order = db.sql(
@@ -327,7 +335,6 @@ def test_many_rows_are_the_same_as_one_by_one(db, world):
         for row in in_order:
             db.sql(flip, [[ids_apart[place[row["id"]]]]])
         # Whoever came back is watching since now: only the counts are compared from here on.
-        db.sql("update public.live_stream_viewers set joined_at = '2020-01-01 00:00+00', watching_since = joined_at")
         assert [counts(db, s) for s in together] == [counts(db, s) for s in apart]
     assert [peak for _, peak, _ in map(lambda s: counts(db, s), together)] > [peak for _, peak, _ in after_insert]
     assert differences(db) == []
@@ -384,7 +391,7 @@ def test_copy_and_merge_count_too(db, world):
         """merge into public.live_stream_viewers v
            using (select id, row_number() over (order by id) as n from public.live_stream_viewers
                    union all select gen_random_uuid(), 11) as s on v.id = s.id
-            when matched and s.n % 2 = 0 then delete
+            when matched and s.n %% 2 = 0 then delete
             when matched then update set is_still_watching = false
             when not matched then insert (session_id) values (%s)""",
         [session["id"]],
@@ -473,9 +480,10 @@ def test_a_viewer_moved_to_another_session(db, world):
     with pytest.raises(psycopg.DatabaseError) as error:
         db.sql(move, [second["id"], stays["id"]])
     assert error.value.sqlstate == "PT409"
+    world.service.update("live_stream_sessions", {"max_viewers": 2}, where={"id": second["id"]})
     db.sql("update public.live_stream_viewers set session_id = case session_id when %s then %s::uuid else %s::uuid end",
            [first["id"], second["id"], first["id"]])  # fmt: skip
-    assert counts(db, first) == (1, 2, 1) and differences(db) == []
+    assert counts(db, first)[::2] == counts(db, second)[::2] == (1, 1) and differences(db) == []
     with pytest.raises(psycopg.errors.NotNullViolation):
         db.sql(move, [None, stays["id"]])
     ended = world.end(first)
@@ -589,7 +597,8 @@ def test_a_number_too_large_is_refused(db, world, column, largest, total):
     world.product(session, **{column: largest})
     world.product(session)
     before = numbers(db, session)
-    assert float(before[total]) == largest and before["conversion_rate"] in (0, pytest.approx(999.99))
+    assert float(before[total]) == largest
+    assert float(before["conversion_rate"]) == (999.99 if column == "orders" else 0)
     with refused("22003", f"a number of session {session['id']} would be too large", hint=True):
         world.product(session, **{column: 1})
     with refused("22003", "would be too large", hint=True):
@@ -710,6 +719,8 @@ def test_columns_of_the_apps_own(db, world):
     assert crowd.unexpected == [] and crowd.done > 150 and differences(db) == []
     for table in ("sessions", "viewers", "chat", "products", "orders", "chat_reactions"):
         db.owner(f"alter table public.live_stream_{table} drop column extra")
+    # PostgreSQL keeps the row type of a function in the plans that a connection has prepared.
+    db.close()
     crowd.clients(SEED + 1, 300)
     assert crowd.unexpected == [] and differences(db) == []
 
@@ -787,7 +798,8 @@ def test_the_summary_of_100_000_viewers(plain_db, capsys):
     db.sql(
         """insert into public.live_stream_viewers (session_id, user_id, joined_at, left_at)
            select %s, case when g %% 4 > 0 then md5((g %% 40000)::text)::uuid end,
-                  '2020-01-01', case when g %% 5 > 0 then '2020-01-01'::timestamptz + make_interval(secs => g %% 600) end
+                  now() - interval '1 hour',
+                  case when g %% 5 > 0 then now() - make_interval(secs => g %% 3600) end
              from generate_series(1, 100000) g""",
         [session["id"]],
     )

@@ -371,6 +371,8 @@ def test_watch_time_is_measured_by_the_database(world, db):
     left = viewer_row(world, viewer)
     assert not left["is_still_watching"] and left["watch_duration_seconds"] == watched + 40
     assert world.read(session)["total_watch_time_seconds"] == watched + 40
+    db.owner("update public.live_stream_viewers set watching_since = now()")
+    assert viewer_row(world, viewer)["watching_since"] is None
     assert world.leave(viewer, world.viewer)["watch_duration_seconds"] == watched + 40
 
 

@@ -99,6 +99,11 @@ pub fn viewer_id() -> Option<Uuid> {
     uuid::Uuid::try_parse(&id).ok().map(to_datum_uuid)
 }
 
+/// True once this transaction has made a viewer row, or been let act for one.
+pub fn acts_for_viewer() -> bool {
+    VIEWER_ID.get().is_some_and(|id| !id.is_empty())
+}
+
 /// Lets the rest of this transaction act for a viewer row.
 pub fn set_viewer_id(id: &Uuid) -> Result<()> {
     let id = CString::new(uuid::Uuid::from_bytes(*id.as_bytes()).to_string()).unwrap_or_default();

@@ -2,7 +2,7 @@
 //! what is missing and leaves alone what is there.
 //!
 //! PostgreSQL's own parser says what a statement is. Most are idempotent as they are written
-//! (`create or replace …`, `comment on …`); for the others:
+//! (`comment on …`, `grant …`); for the others:
 //!
 //! | statement | when what it makes is there, or what it needs is not |
 //! | --- | --- |
@@ -10,8 +10,9 @@
 //! | `create table` | owner, columns and keys are compared |
 //! | `create index` | skipped if it is one of the same table |
 //! | `create or replace function` | refused if another role owns one of that name |
-//! | `create or replace view` | refused if it is another role's; made anew if it has other columns |
-//! | `create policy`, `create or replace trigger` or `view` | skipped if unchanged, or else made anew |
+//! | `create or replace view` | refused if another role owns it; skipped if unchanged; made anew if it has other columns |
+//! | `create or replace trigger` | skipped if unchanged |
+//! | `create policy` | skipped if unchanged, else made anew |
 //! | `alter table … enable row level security` | skipped if it is enabled |
 //! | `alter table … add constraint` | skipped, also without a table it can refer to |
 //! | `grant … to`, `revoke … from` | skipped without the role |

@@ -44,14 +44,15 @@ thread_local! {
     static LOCK_SESSIONS: Plan = const { Plan::writing(
         c"select from public.live_stream_sessions
            where id in (select session_id from public.live_stream_viewers
-                         where is_still_watching and (user_id = $1 or id = $2))
+                         where user_id = $1 or id = $2)
+             and status not in ('ended', 'cancelled')
            order by id for no key update",
         &[pg_sys::UUIDOID, pg_sys::UUIDOID],
     ) };
 }
 
-/// BEFORE UPDATE of a statement: locks the sessions that the caller is watching before its
-/// viewer rows are locked. Ending a session locks in the same order.
+/// BEFORE UPDATE of a statement: locks the unfinished sessions of the caller's rows before the
+/// rows themselves are locked. Ending a session locks in the same order.
 #[pg_trigger]
 fn viewers_lock_order<'a>(_trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     use crate::error::OrRaise;
@@ -61,6 +62,10 @@ fn viewers_lock_order<'a>(_trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
 
 fn lock_sessions_of_caller() -> Result<()> {
     if metrics::is_settling() || identity::is_service()? {
+        return Ok(());
+    }
+    if identity::acts_for_viewer() {
+        // An API function has locked the one session that it is about.
         return Ok(());
     }
     let (user, viewer) = (identity::user_id()?, identity::viewer_id());
@@ -280,6 +285,7 @@ fn times(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
                     watched
                 }
                 (false, false) => {
+                    new.set::<TimestampWithTimeZone>("watching_since", None)?;
                     let left: TimestampWithTimeZone = required(new, "left_at")?;
                     let left_before: TimestampWithTimeZone = required(old, "left_at")?;
                     watched + seconds(joined, left)? - seconds(joined_before, left_before)?

@@ -1,0 +1,218 @@
+//! Time zones as the server knows them: from the clock on the wall to a moment.
+
+use crate::error::Result;
+use crate::plan::{self, Plan};
+use chrono::{DateTime, NaiveDateTime};
+use pgrx::pg_sys;
+
+use std::ffi::{CStr, CString, c_int, c_long};
+
+const DAY_SECONDS: i64 = 24 * 60 * 60;
+const SECOND: i64 = 1_000_000;
+
+/// PostgreSQL's epoch, 2000-01-01, in seconds of Unix time.
+const EPOCH: i64 = 946_684_800;
+
+thread_local! {
+    static LISTED: Plan = const { Plan::reading(
+        c"select name from pg_catalog.pg_timezone_names
+           where pg_catalog.lower(name) operator(pg_catalog.=) pg_catalog.lower($1)",
+        &[pg_sys::TEXTOID],
+    ) };
+}
+
+/// The server's spelling of a zone's IANA name; none for a name that it does not know, and for
+/// what is no name of a place or a standard: a rule such as `FOO+3`, the machine's own zone.
+pub fn canonical_name(name: &str) -> Result<Option<String>> {
+    // A rule holds a number. The server would take it for a zone, and keep it for ever.
+    let canonical = if name.contains(|c: char| c.is_ascii_digit()) {
+        plan::run(&LISTED, &[name.into()], |rows| Ok(rows.get(0, 0)))?
+    } else {
+        Zone::named(name).and_then(Zone::name)
+    };
+    Ok(canonical.filter(|name| {
+        !matches!(name.as_str(), "localtime" | "posixrules" | "Factory")
+            && !name.starts_with("posix/")
+            && !name.starts_with("right/")
+    }))
+}
+
+/// A time zone in the server's memory, where it stays as long as the backend lives.
+#[derive(Clone, Copy)]
+pub struct Zone(*mut pg_sys::pg_tz);
+
+impl Zone {
+    /// Any zone that `SET timezone` takes by name, upper or lower case.
+    pub fn named(name: &str) -> Option<Self> {
+        let name = CString::new(name).ok()?;
+        // SAFETY: looks the name up in the server's cache, or reads its file; null if neither.
+        let zone = unsafe { pg_sys::pg_tzset(name.as_ptr()) };
+        // SAFETY: `zone` is not null. Zones with leap seconds do not fit the server's clock.
+        (!zone.is_null() && unsafe { pg_sys::pg_tz_acceptable(zone) }).then_some(Self(zone))
+    }
+
+    fn name(self) -> Option<String> {
+        // SAFETY: the name belongs to the zone and is copied at once.
+        unsafe {
+            let name = pg_sys::pg_get_timezone_name(self.0);
+            (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned())
+        }
+    }
+
+    /// The moment at which this zone's clocks show `wall`, in microseconds since 2000-01-01 UTC.
+    /// A time that they skip is counted on from before the gap; one that they show twice is the
+    /// first (RFC 5545).
+    pub fn moment(self, wall: NaiveDateTime) -> i64 {
+        let wall = wall.and_utc();
+        let seconds = moment(wall.timestamp(), |at| self.offset_at(at));
+        (seconds - EPOCH) * SECOND + i64::from(wall.timestamp_subsec_micros())
+    }
+
+    fn offset_at(self, at: i64) -> Offset {
+        let (mut before, mut after): (c_long, c_long) = (0, 0);
+        let (mut before_dst, mut after_dst): (c_int, c_int) = (0, 0);
+        let mut boundary: pg_sys::pg_time_t = 0;
+        // SAFETY: all pointers are to locals; the zone lives as long as the backend.
+        let found = unsafe {
+            pg_sys::pg_next_dst_boundary(
+                &at,
+                &mut before,
+                &mut before_dst,
+                &mut boundary,
+                &mut after,
+                &mut after_dst,
+                self.0,
+            )
+        };
+        Offset {
+            seconds: before,
+            until: (found > 0).then_some(boundary),
+        }
+    }
+}
+
+/// UTC clock time at a moment, in microseconds since 2000-01-01 UTC. Moments long before the
+/// year 1 or after the year 9999 are moved closer, where no schedule is either.
+pub fn utc_clock(moment: i64) -> NaiveDateTime {
+    const YEAR: i64 = 366 * DAY_SECONDS * SECOND;
+    let moment = moment.clamp(-2_000 * YEAR, 8_010 * YEAR);
+    DateTime::from_timestamp_micros(moment + EPOCH * SECOND)
+        .unwrap_or_default()
+        .naive_utc()
+}
+
+/// The seconds that a zone's clocks are ahead of UTC, from some moment on.
+struct Offset {
+    seconds: i64,
+    /// When the next offset begins to count; none if this one stays.
+    until: Option<i64>,
+}
+
+/// The first moment at which clocks show `wall`, both in seconds of Unix time.
+fn moment(wall: i64, mut offset_at: impl FnMut(i64) -> Offset) -> i64 {
+    // No offset is a whole day, so the answer is not before this, and not after `last`.
+    let mut since = wall - DAY_SECONDS;
+    let last = wall + DAY_SECONDS;
+    let mut before = 0;
+    let mut skipped = None;
+    loop {
+        let offset = offset_at(since);
+        let candidate = wall - offset.seconds;
+        let over = offset.until.is_some_and(|until| candidate >= until);
+        if candidate >= since && !over {
+            return candidate;
+        }
+        if candidate < since {
+            skipped.get_or_insert(wall - before);
+        }
+        match offset.until {
+            Some(until) if until <= last => {
+                before = offset.seconds;
+                since = until;
+            }
+            _ => return skipped.unwrap_or(candidate),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::Datelike;
+
+    const HOUR: i64 = 60 * 60;
+
+    /// Offset 0 up to `boundary`, `seconds` from there on.
+    fn changing(boundary: i64, seconds: i64) -> impl Fn(i64) -> Offset {
+        move |at| {
+            if at < boundary {
+                Offset {
+                    seconds: 0,
+                    until: Some(boundary),
+                }
+            } else {
+                Offset {
+                    seconds,
+                    until: None,
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn moments_far_off_are_beyond_every_schedule() {
+        assert!(utc_clock(i64::MIN).year() < 0);
+        assert!(utc_clock(i64::MAX).year() > 10_000);
+        assert_eq!(utc_clock(-1).to_string(), "1999-12-31 23:59:59.999999");
+    }
+
+    #[test]
+    fn clocks_put_forward_skip_an_hour() {
+        let zone = changing(100 * HOUR, HOUR);
+        assert_eq!(moment(100 * HOUR - 1, &zone), 100 * HOUR - 1);
+        assert_eq!(moment(100 * HOUR, &zone), 100 * HOUR);
+        assert_eq!(moment(100 * HOUR + 1800, &zone), 100 * HOUR + 1800);
+        assert_eq!(moment(101 * HOUR, &zone), 100 * HOUR);
+        assert_eq!(moment(200 * HOUR, &zone), 199 * HOUR);
+    }
+
+    #[test]
+    fn clocks_put_back_show_an_hour_twice() {
+        let zone = changing(100 * HOUR, -HOUR);
+        assert_eq!(moment(99 * HOUR - 1, &zone), 99 * HOUR - 1);
+        assert_eq!(moment(99 * HOUR, &zone), 99 * HOUR);
+        assert_eq!(moment(100 * HOUR - 1, &zone), 100 * HOUR - 1);
+        assert_eq!(moment(100 * HOUR, &zone), 101 * HOUR);
+    }
+
+    #[test]
+    fn a_skipped_day_is_the_day_after() {
+        let zone = changing(0, 24 * HOUR);
+        assert_eq!(moment(-HOUR, &zone), -HOUR);
+        assert_eq!(moment(10 * HOUR, &zone), 10 * HOUR);
+        assert_eq!(moment(34 * HOUR, &zone), 10 * HOUR);
+    }
+
+    #[test]
+    fn two_changes_within_a_day_are_both_seen() {
+        let zone = |at| match at {
+            ..0 => Offset {
+                seconds: 0,
+                until: Some(0),
+            },
+            0..HOUR => Offset {
+                seconds: HOUR,
+                until: Some(HOUR),
+            },
+            _ => Offset {
+                seconds: -HOUR,
+                until: None,
+            },
+        };
+        assert_eq!(moment(-1, zone), -1);
+        assert_eq!(moment(0, zone), HOUR);
+        assert_eq!(moment(HOUR / 2, zone), HOUR + HOUR / 2);
+        assert_eq!(moment(HOUR, zone), 0);
+        assert_eq!(moment(2 * HOUR, zone), 3 * HOUR);
+    }
+}
