@@ -121,7 +121,7 @@ revoke all on table public.live_stream_schedule from authenticated;
 revoke all on table public.live_stream_schedule from service_role;
 grant select on table public.live_stream_schedule to anon;
 grant select, insert, update, delete on table public.live_stream_schedule to authenticated;
-grant select, insert, update, delete on table public.live_stream_schedule to service_role;
+grant all on table public.live_stream_schedule to service_role;
 
 create policy live_stream_schedule_select on public.live_stream_schedule
   for select to public using (true);

@@ -344,7 +344,7 @@ comment on function public.live_stream_cancel is 'Cancels a scheduled session an
 
 create or replace function live_stream.open_session(session_id uuid, code text)
   returns setof public.live_stream_sessions
-  language sql stable security definer set search_path = '' as $$
+  language sql stable security definer set search_path = pg_catalog, pg_temp as $$
   select s.* from public.live_stream_sessions s
    where s.visibility in ('public', 'unlisted')
      and (s.id = $1

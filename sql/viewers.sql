@@ -130,23 +130,23 @@ create policy live_stream_viewers_select on public.live_stream_viewers
     or (select live_stream.is_service())
     or session_id in (select s.id from public.live_stream_sessions s
                        where s.influencer_id = any ((select live_stream.influencer_ids())::uuid[]))
-    or (user_id is null and id = live_stream.viewer_id()));
+    or (viewer_type = 'anonymous' and user_id is null and id = live_stream.viewer_id()));
 create policy live_stream_viewers_insert on public.live_stream_viewers
   for insert to public
   with check (
     user_id = (select live_stream.uid())
     or (select live_stream.is_service())
-    or (user_id is null and id = live_stream.viewer_id()));
+    or (viewer_type = 'anonymous' and user_id is null and id = live_stream.viewer_id()));
 create policy live_stream_viewers_update on public.live_stream_viewers
   for update to public
   using (
     user_id = (select live_stream.uid())
     or (select live_stream.is_service())
-    or (user_id is null and id = live_stream.viewer_id()))
+    or (viewer_type = 'anonymous' and user_id is null and id = live_stream.viewer_id()))
   with check (
     user_id = (select live_stream.uid())
     or (select live_stream.is_service())
-    or (user_id is null and id = live_stream.viewer_id()));
+    or (viewer_type = 'anonymous' and user_id is null and id = live_stream.viewer_id()));
 create policy live_stream_viewers_delete on public.live_stream_viewers
   for delete to public using ((select live_stream.is_service()));
 
@@ -188,7 +188,7 @@ create or replace function public.live_stream_join(
     viewer_id uuid default null)
   returns public.live_stream_viewers
   language sql volatile set search_path = '' as $$
-  select live_stream.join_session($1, $2, $3::text, $4, $5, $6, $7, $8, $9);
+  select live_stream.join_session($1, $2, $3::pg_catalog.text, $4, $5, $6, $7, $8, $9);
   select v.* from public.live_stream_viewers v where v.id = live_stream.viewer_id()
 $$;
 comment on function public.live_stream_join is

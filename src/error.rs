@@ -62,7 +62,12 @@ pub struct Error {
 
 impl Error {
     pub fn new(state: SqlState, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { state, message: message.into(), detail: None, hint: None }
+        Self {
+            state,
+            message: message.into(),
+            detail: None,
+            hint: None,
+        }
     }
 
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
@@ -88,7 +93,10 @@ impl std::error::Error for Error {}
 /// refuses travels as a panic that pgrx turns back into the same error.
 impl From<pgrx::spi::Error> for Error {
     fn from(error: pgrx::spi::Error) -> Self {
-        Error::new(SqlState::INTERNAL, format!("internal query failed: {error}"))
+        Error::new(
+            SqlState::INTERNAL,
+            format!("internal query failed: {error}"),
+        )
     }
 }
 

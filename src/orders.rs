@@ -65,7 +65,13 @@ fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
         .hint("Give what was paid: 0 or more, with two decimals."));
     }
     if let Some(old) = old {
-        let fixed = ["id", "session_id", "session_product_id", "product_id", "created_at"];
+        let fixed = [
+            "id",
+            "session_id",
+            "session_product_id",
+            "product_id",
+            "created_at",
+        ];
         return new.keep(old, &fixed);
     }
     sessions::own_session(Some(session))?;
@@ -181,7 +187,10 @@ fn orders_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
                 plan::execute(&COUNT_OF_PRODUCT, &args)?;
             }
             for (viewer, orders) in viewers.into_iter().filter(|(_, orders)| *orders != 0) {
-                plan::execute(&COUNT_OF_VIEWER, &[Uuid::from_bytes(viewer).into(), orders.into()])?;
+                plan::execute(
+                    &COUNT_OF_VIEWER,
+                    &[Uuid::from_bytes(viewer).into(), orders.into()],
+                )?;
             }
             Ok(())
         })

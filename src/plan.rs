@@ -21,12 +21,22 @@ pub struct Plan {
 impl Plan {
     /// A statement that writes, or must see what was committed up to the moment it runs.
     pub const fn writing(sql: &'static CStr, types: &'static [pg_sys::Oid]) -> Self {
-        Self { sql, types, read_only: false, kept: Cell::new(null_mut()) }
+        Self {
+            sql,
+            types,
+            read_only: false,
+            kept: Cell::new(null_mut()),
+        }
     }
 
     /// A query that sees what the statement around it sees, for STABLE functions.
     pub const fn reading(sql: &'static CStr, types: &'static [pg_sys::Oid]) -> Self {
-        Self { sql, types, read_only: true, kept: Cell::new(null_mut()) }
+        Self {
+            sql,
+            types,
+            read_only: true,
+            kept: Cell::new(null_mut()),
+        }
     }
 
     fn prepared(&self) -> Result<pg_sys::SPIPlanPtr> {
@@ -116,7 +126,10 @@ pub fn run<R>(
                     return Err(spi_failed(done));
                 }
                 let processed = pg_sys::SPI_processed as usize;
-                read(&Rows { table: pg_sys::SPI_tuptable, processed })
+                read(&Rows {
+                    table: pg_sys::SPI_tuptable,
+                    processed,
+                })
             });
             pg_sys::SPI_finish();
             outcome
@@ -132,7 +145,10 @@ pub fn execute(plan: &'static LocalKey<Plan>, args: &[DatumWithOid<'_>]) -> Resu
 /// A mistake of ours: a query that PostgreSQL refuses raises its own error and does not come
 /// back here.
 fn spi_failed(code: i32) -> Error {
-    Error::new(SqlState::INTERNAL, format!("internal query failed with SPI code {code}"))
+    Error::new(
+        SqlState::INTERNAL,
+        format!("internal query failed with SPI code {code}"),
+    )
 }
 
 /// Runs a statement that is not worth keeping, such as DDL.

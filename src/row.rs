@@ -65,7 +65,11 @@ impl<'a> Row<'a> {
         if T::is_compatible_with(attribute.atttypid) {
             return Ok(());
         }
-        Err(changed_table(self.desc, &name_of(attribute), "has another type"))
+        Err(changed_table(
+            self.desc,
+            &name_of(attribute),
+            "has another type",
+        ))
     }
 
     /// The value of a column; none when it is null.
@@ -86,7 +90,9 @@ impl<'a> Row<'a> {
         if self.nulls[index] {
             return Ok(None);
         }
-        Ok(Some(enum_label(pg_sys::Oid::from(self.values[index].value() as u32))))
+        Ok(Some(enum_label(pg_sys::Oid::from(
+            self.values[index].value() as u32,
+        ))))
     }
 
     /// True when a column has the same value in both rows.
@@ -206,7 +212,11 @@ fn before_row<'a>(
         (PgTriggerLevel::Row, Ok(PgTriggerWhen::Before), Ok(PgTriggerOperation::Update)) => {
             (fired.tg_trigtuple, fired.tg_newtuple)
         }
-        _ => return Err(wrong_trigger("a BEFORE INSERT OR UPDATE trigger for each row")),
+        _ => {
+            return Err(wrong_trigger(
+                "a BEFORE INSERT OR UPDATE trigger for each row",
+            ));
+        }
     };
     // SAFETY: PostgreSQL hands a row trigger rows of its relation, valid while it runs.
     unsafe {
@@ -215,7 +225,10 @@ fn before_row<'a>(
         let mut new = Row::of_tuple(desc, new);
         guard(old.as_ref(), &mut new)?;
         let tuple = new.into_tuple();
-        Ok(PgHeapTuple::from_heap_tuple(PgTupleDesc::from_pg_unchecked(desc), tuple))
+        Ok(PgHeapTuple::from_heap_tuple(
+            PgTupleDesc::from_pg_unchecked(desc),
+            tuple,
+        ))
     }
 }
 
@@ -232,7 +245,9 @@ pub fn after_row<'a>(
         (PgTriggerLevel::Row, Ok(PgTriggerWhen::After), Ok(PgTriggerOperation::Update)) => {
             Ok(fired.tg_newtuple)
         }
-        _ => Err(wrong_trigger("an AFTER INSERT OR UPDATE trigger for each row")),
+        _ => Err(wrong_trigger(
+            "an AFTER INSERT OR UPDATE trigger for each row",
+        )),
     };
     let outcome = stored.and_then(|tuple| {
         // SAFETY: PostgreSQL hands a row trigger rows of its relation, valid while it runs.
@@ -318,7 +333,10 @@ pub fn after<'a>(
 }
 
 /// A TRUNCATE trigger, which knows no rows: `settle` brings right what depended on them.
-pub fn truncate<'a>(trigger: &'a PgTrigger<'a>, settle: impl FnOnce() -> Result<()>) -> Outcome<'a> {
+pub fn truncate<'a>(
+    trigger: &'a PgTrigger<'a>,
+    settle: impl FnOnce() -> Result<()>,
+) -> Outcome<'a> {
     match trigger.op() {
         Ok(PgTriggerOperation::Truncate) => settle(),
         _ => Err(wrong_trigger("a TRUNCATE trigger")),
@@ -337,7 +355,11 @@ struct Reader {
 impl Reader {
     fn open(store: *mut pg_sys::Tuplestorestate, desc: pg_sys::TupleDesc) -> Self {
         if store.is_null() {
-            return Self { store, pointer: 0, slot: null_mut() };
+            return Self {
+                store,
+                pointer: 0,
+                slot: null_mut(),
+            };
         }
         // SAFETY: the transition table lives while the trigger runs; it can be rewound, as
         // PostgreSQL's own scans of transition tables do.
@@ -346,8 +368,13 @@ impl Reader {
                 pg_sys::tuplestore_alloc_read_pointer(store, pg_sys::EXEC_FLAG_REWIND as i32);
             pg_sys::tuplestore_select_read_pointer(store, pointer);
             pg_sys::tuplestore_rescan(store);
-            let slot = pg_sys::MakeSingleTupleTableSlot(desc, &raw const pg_sys::TTSOpsMinimalTuple);
-            Self { store, pointer, slot }
+            let slot =
+                pg_sys::MakeSingleTupleTableSlot(desc, &raw const pg_sys::TTSOpsMinimalTuple);
+            Self {
+                store,
+                pointer,
+                slot,
+            }
         }
     }
 
@@ -397,10 +424,7 @@ fn hundredths(value: i64) -> pg_sys::Datum {
 ///
 /// # Safety
 /// `index` must be less than the descriptor's `natts`.
-unsafe fn attribute(
-    desc: pg_sys::TupleDesc,
-    index: usize,
-) -> *const pg_sys::FormData_pg_attribute {
+unsafe fn attribute(desc: pg_sys::TupleDesc, index: usize) -> *const pg_sys::FormData_pg_attribute {
     // SAFETY: the caller vouches for `index`.
     #[cfg(not(feature = "pg18"))]
     unsafe {
@@ -429,7 +453,9 @@ fn column(desc: pg_sys::TupleDesc, name: &str) -> Result<usize> {
 
 fn name_of(attribute: &pg_sys::FormData_pg_attribute) -> String {
     // SAFETY: names in the catalog end with NUL.
-    unsafe { CStr::from_ptr(attribute.attname.data.as_ptr()) }.to_string_lossy().into_owned()
+    unsafe { CStr::from_ptr(attribute.attname.data.as_ptr()) }
+        .to_string_lossy()
+        .into_owned()
 }
 
 fn enum_label(value: pg_sys::Oid) -> String {
@@ -470,18 +496,26 @@ fn changed_table(desc: pg_sys::TupleDesc, column: &str, what: &str) -> Error {
             format!("table \"{}\"", CStr::from_ptr(name).to_string_lossy())
         }
     };
-    Error::new(SqlState::NOT_IN_PREREQUISITE_STATE, format!("column \"{column}\" of {table} {what}"))
-        .detail("The live_stream extension keeps this column.")
-        .hint("Put the column back as CREATE EXTENSION live_stream made it.")
+    Error::new(
+        SqlState::NOT_IN_PREREQUISITE_STATE,
+        format!("column \"{column}\" of {table} {what}"),
+    )
+    .detail("The live_stream extension keeps this column.")
+    .hint("Put the column back as CREATE EXTENSION live_stream made it.")
 }
 
 fn wrong_trigger(wanted: &str) -> Error {
-    Error::new(SqlState::WRONG_OBJECT_TYPE, format!("this function is for {wanted}"))
-        .hint("Run live_stream.install() to put the triggers of live_stream back.")
+    Error::new(
+        SqlState::WRONG_OBJECT_TYPE,
+        format!("this function is for {wanted}"),
+    )
+    .hint("Run live_stream.install() to put the triggers of live_stream back.")
 }
 
 /// BEFORE UPDATE of a row: keeps `updated_at`.
 #[pg_trigger]
 fn touch<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    before(trigger, |_, new| new.set("updated_at", Some(crate::sessions::transaction_time())))
+    before(trigger, |_, new| {
+        new.set("updated_at", Some(crate::sessions::transaction_time()))
+    })
 }

@@ -593,3 +593,17 @@ def test_edits_and_reactions_at_once_do_not_block_each_other_for_good(world):
     assert errors == []
     row = stored(world, message)
     assert (row["replies_count"], row["reactions"], row["message"]) == (25, {}, "edit 24")
+
+
+def test_a_viewer_row_goes_though_its_reaction_is_to_a_deleted_message(db, world):
+    session = world.session()
+    viewer = world.join(session, world.viewer)
+    message = world.say(session, world.influencer, "hello")
+    world.viewer.api.rpc("live_stream_react", message_id=message["id"], reaction="🔥")
+    world.influencer.api.rpc("live_stream_delete_message", message_id=message["id"])
+
+    db.owner("delete from public.live_stream_viewers where id = %s", [viewer["id"]])
+
+    (reaction,) = db.owner("select viewer_id, session_id from public.live_stream_chat_reactions")
+    assert reaction["viewer_id"] is None and str(reaction["session_id"]) == session["id"]
+    assert world.read(session)["total_reactions"] == 1

@@ -50,8 +50,8 @@ def supabase(server: Server) -> Iterator[Database]:
 @pytest.fixture(scope="module")
 def mallory(server: Server) -> str:
     """A role that may log in and no more."""
-    server.run("postgres", "create role mallory login")
-    return "mallory"
+    server.run("postgres", "create role install_mallory login")
+    return "install_mallory"
 
 
 def create(db: Database, user: str = OWNER, options: str = "") -> list[str]:
@@ -344,7 +344,7 @@ def test_a_superusers_install_leaves_everything_the_owners(db: Database) -> None
     assert sorted(schema_of(db).splitlines()) == sorted(before.splitlines())
 
 
-@pytest.mark.parametrize("role", ["anon", "authenticated", "service_role", "mallory"])
+@pytest.mark.parametrize("role", ["anon", "authenticated", "service_role", "install_mallory"])
 def test_nobody_else_may_install(db: Database, mallory: str, role: str) -> None:
     with db.connect() as connection:
         connection.execute(f"set role {role}")

@@ -288,6 +288,47 @@ def test_product_metrics(world):
         assert (totals["total_clicks"], totals["total_orders"], totals["total_revenue"]) == (12, 3, 239.97)
 
 
+def test_schedule(world):
+    body = {
+        "influencer_id": world.influencer.influencer_id,
+        "title": "Weekly Product Review",
+        "description": "What is new",
+        "scheduled_date": "2030-12-02",
+        "scheduled_start_time": "15:00:00",
+        "scheduled_end_time": "16:00:00",
+        "timezone": "Europe/Lisbon",
+        "is_recurring": True,
+        "recurrence_pattern": "weekly",
+        "recurrence_end_date": "2031-12-31",
+        "days_of_week": [1, 3, 5],
+        "products_to_showcase": [world.new_product()],
+        "expected_duration_minutes": 60,
+    }
+    for who in (world.viewer.api, world.new_influencer().api, world.anon):
+        with refused("42501"):
+            who.insert("live_stream_schedule", body)
+    row = world.influencer.api.insert("live_stream_schedule", body)
+    assert (row["status"], row["days_of_week"], row["recurrence_pattern"]) == ("scheduled", [1, 3, 5], "weekly")
+    assert world.db.value("select count(*) from public.live_stream_schedule") == 1
+
+
+def test_upcoming(world):
+    later = world.schedule(scheduled_date="2031-06-02", timezone="America/New_York")
+    sooner = world.schedule("Sooner", scheduled_date="2031-01-06")
+    other = world.schedule("Another's", by=world.new_influencer("Grace"), scheduled_date="2031-03-03")
+    world.schedule("Over", scheduled_date="2001-01-01")
+    for who in (world.anon, world.viewer.api, world.influencer.api):
+        rows = who.select("upcoming_streams", order="full_start_datetime")
+        assert [row["id"] for row in rows] == [sooner["id"], other["id"], later["id"]]
+        assert [row["display_name"] for row in rows] == ["Ada", "Grace", "Ada"]
+        assert rows[0]["full_start_datetime"] == "2031-01-06T15:00:00+00:00"
+        assert rows[2]["full_start_datetime"] == "2031-06-02T19:00:00+00:00"
+        assert rows[2]["full_end_datetime"] == "2031-06-02T20:00:00+00:00"
+        mine = {"influencer_id": world.influencer.influencer_id}
+        rows = who.select("upcoming_streams", where=mine, order="full_start_datetime")
+        assert [row["id"] for row in rows] == [sooner["id"], later["id"]]
+
+
 def test_analytics(world):
     session = world.session()
     viewer = world.join(session, world.viewer)

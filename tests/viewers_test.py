@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, timezone
 import psycopg
 import pytest
 
-from people import at_once
+from people import at_once, people
 from postgrest import RequestError
 from refusals import refused
 
@@ -403,6 +403,11 @@ def test_the_server_may_write_down_who_was_there(world):
     corrected = world.service.update("live_stream_viewers", patch, where={"id": viewer["id"]}, one=True)
     assert corrected["watch_duration_seconds"] == 1200
     assert world.read(session)["total_watch_time_seconds"] == 1200 and counts(world, session) == (0, 0, 1)
+    for left_at, seconds in (("10:00:30.499999", 30), ("10:00:30.5", 31), ("10:00:00", 0)):
+        patch = {"left_at": f"2020-01-01T{left_at}Z"}
+        row = world.service.update("live_stream_viewers", patch, where={"id": viewer["id"]}, one=True)
+        assert row["watch_duration_seconds"] == seconds == world.read(session)["total_watch_time_seconds"]
+    world.service.update("live_stream_viewers", {"left_at": corrected["left_at"]}, where={"id": viewer["id"]})
     ended = world.end(session)
     assert world.service.insert("live_stream_viewers", body)["watch_duration_seconds"] == 630
     with refused("PT409", "cannot be joined", hint=True):
@@ -732,3 +737,22 @@ def test_a_busy_session_under_many_threads(world):
     assert (row["current_viewers"], row["total_unique_viewers"], len(found)) == (0, 10, 10)
     assert row["total_shares"] == sum(v["shares_sent"] for v in found) >= 200
     assert row["total_buffering_time_seconds"] == sum(v["buffering_time_seconds"] for v in found)
+
+
+def test_the_row_of_a_deleted_account_has_no_key(supabase_db):
+    """Its id stands in the chat for everybody to read; only an anonymous viewer's own id is a secret."""
+    world = people(supabase_db)
+    session = world.session()
+    viewer = world.join(session, world.viewer, ip_address="203.0.113.7")
+    world.say(session, world.viewer, "hello", viewer)
+    supabase_db.sql("delete from auth.users where id = %s", [world.viewer.user_id])
+
+    (message,) = world.anon.select("live_stream_chat", where={"session_id": session["id"]})
+    assert message["viewer_id"] == viewer["id"]
+    thief = world.anonymous(viewer)
+    assert thief.select("live_stream_viewers") == []
+    for function in ("live_stream_leave", "live_stream_heartbeat", "live_stream_share"):
+        with refused("PT404", "does not exist"):
+            thief.rpc(function, viewer_id=viewer["id"])
+    joined = thief.rpc("live_stream_join", session_id=session["id"], viewer_id=viewer["id"])
+    assert joined["id"] != viewer["id"]

@@ -71,8 +71,11 @@ fn closed(session: Uuid) -> Error {
 /// The signed-in user, who alone may write.
 pub fn signed_in() -> Result<Uuid> {
     identity::user_id()?.ok_or_else(|| {
-        Error::new(SqlState::INSUFFICIENT_PRIVILEGE, "only signed-in people write in the chat")
-            .hint("Sign in first.")
+        Error::new(
+            SqlState::INSUFFICIENT_PRIVILEGE,
+            "only signed-in people write in the chat",
+        )
+        .hint("Sign in first.")
     })
 }
 
@@ -102,7 +105,10 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
     } else {
         let user = signed_in()?;
         let (_, hosts) = writable(session)?;
-        if new.get::<Uuid>("user_id")?.is_some_and(|claimed| claimed != user) {
+        if new
+            .get::<Uuid>("user_id")?
+            .is_some_and(|claimed| claimed != user)
+        {
             return Err(Error::new(
                 SqlState::INSUFFICIENT_PRIVILEGE,
                 "a message is written by the signed-in user alone",
@@ -161,14 +167,18 @@ fn set_viewer(new: &mut Row<'_>, session: Uuid, user: Uuid) -> Result<()> {
 fn check_message(row: &Row<'_>) -> Result<()> {
     let message: String = required(row, "message")?;
     if message.trim().is_empty() {
-        return Err(Error::new(SqlState::CHECK_VIOLATION, "the message is empty")
-            .hint(format!("Write 1 to {MESSAGE_CHARS} characters.")));
+        return Err(
+            Error::new(SqlState::CHECK_VIOLATION, "the message is empty")
+                .hint(format!("Write 1 to {MESSAGE_CHARS} characters.")),
+        );
     }
     let chars = message.chars().count();
     if chars > MESSAGE_CHARS {
-        return Err(Error::new(SqlState::CHECK_VIOLATION, "the message is too long")
-            .detail(format!("It has {chars} characters."))
-            .hint(format!("Write {MESSAGE_CHARS} characters at most.")));
+        return Err(
+            Error::new(SqlState::CHECK_VIOLATION, "the message is too long")
+                .detail(format!("It has {chars} characters."))
+                .hint(format!("Write {MESSAGE_CHARS} characters at most.")),
+        );
     }
     Ok(())
 }
@@ -206,7 +216,10 @@ fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
             new.set("edited_at", Some(transaction_time()))?;
         }
     }
-    let (was, is) = (old.get("is_deleted")?.unwrap_or(false), new.get("is_deleted")?);
+    let (was, is) = (
+        old.get("is_deleted")?.unwrap_or(false),
+        new.get("is_deleted")?,
+    );
     match (was, is.unwrap_or(was)) {
         (false, true) => {
             if !service || new.is_null("deleted_by")? {
@@ -235,13 +248,20 @@ fn chat_of(session: Uuid) -> Result<Chat> {
     let found = as_owner(|| {
         plan::run(&CHAT, &[session.into()], |rows| {
             let influencer = rows.get::<Uuid>(0, 0);
-            Ok((influencer, rows.get(0, 1) == Some(true), rows.get(0, 2) == Some(true)))
+            Ok((
+                influencer,
+                rows.get(0, 1) == Some(true),
+                rows.get(0, 2) == Some(true),
+            ))
         })
     })?;
     let (influencer, open, private) = found;
     let owned = identity::owned_influencers()?;
     let hosts = influencer.is_some_and(|influencer| owned.contains(&influencer));
-    Ok(Chat { hosts, open: open && (hosts || !private) })
+    Ok(Chat {
+        hosts,
+        open: open && (hosts || !private),
+    })
 }
 
 pub fn no_such_message(id: Uuid) -> Error {
@@ -278,7 +298,10 @@ fn require_own_message(message_id: Option<Uuid>) {
     let check = || {
         let user = signed_in()?;
         let message = super::reactions::visible_message(message_id)?;
-        if message.author == Some(user) || chat_of(message.session)?.hosts || identity::is_service()? {
+        if message.author == Some(user)
+            || chat_of(message.session)?.hosts
+            || identity::is_service()?
+        {
             return Ok(());
         }
         Err(Error::new(

@@ -85,7 +85,11 @@ pub fn visible_message(message_id: Option<Uuid>) -> Result<Message> {
                     identity::owned_influencers().is_ok_and(|owned| owned.contains(&id))
                 }) =>
         {
-            Ok(Message { id, session, author })
+            Ok(Message {
+                id,
+                session,
+                author,
+            })
         }
         _ => Err(no_such_message(id)),
     }
@@ -104,7 +108,11 @@ fn react(message_id: Option<Uuid>, reaction: Option<&str>, take_back: Option<boo
         check_reaction(reaction)?;
         let message = visible_message(message_id)?;
         writable(message.session)?;
-        let plan = if take_back == Some(true) { &TAKE_BACK } else { &ADD };
+        let plan = if take_back == Some(true) {
+            &TAKE_BACK
+        } else {
+            &ADD
+        };
         as_owner(|| plan::execute(plan, &[message.id.into(), user.into(), reaction.into()]))?;
         Ok(message.id)
     };
@@ -113,8 +121,13 @@ fn react(message_id: Option<Uuid>, reaction: Option<&str>, take_back: Option<boo
 
 fn check_reaction(reaction: &str) -> Result<()> {
     if reaction.is_empty() || reaction.chars().count() > REACTION_CHARS {
-        return Err(Error::new(SqlState::CHECK_VIOLATION, "the reaction is empty or too long")
-            .hint(format!("Send an emoji or a name of 1 to {REACTION_CHARS} characters.")));
+        return Err(Error::new(
+            SqlState::CHECK_VIOLATION,
+            "the reaction is empty or too long",
+        )
+        .hint(format!(
+            "Send an emoji or a name of 1 to {REACTION_CHARS} characters."
+        )));
     }
     Ok(())
 }
@@ -122,7 +135,15 @@ fn check_reaction(reaction: &str) -> Result<()> {
 /// BEFORE INSERT OR UPDATE of a reaction: finds its session and viewer.
 #[pg_trigger]
 fn chat_reactions_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    row::before(trigger, |_, new| {
+    row::before(trigger, |old, new| {
+        if let Some(old) = old
+            && new.same::<Uuid>(old, "message_id")?
+            && new.same::<Uuid>(old, "user_id")?
+            && new.same::<String>(old, "reaction")?
+        {
+            // Such as a viewer row that goes: also from a message that was taken away.
+            return new.keep(old, &["session_id"]);
+        }
         let message: Uuid = required(new, "message_id")?;
         let user: Uuid = required(new, "user_id")?;
         let reaction: String = required(new, "reaction")?;
@@ -132,10 +153,15 @@ fn chat_reactions_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
                 let known = rows.get::<bool>(0, 2) == Some(true);
                 let different: i64 = rows.get(0, 3).unwrap_or(0);
                 let open = rows.get::<bool>(0, 1) != Some(true);
-                Ok(rows.get::<Uuid>(0, 0).filter(|_| open).map(|id| (id, known, different)))
+                Ok(rows
+                    .get::<Uuid>(0, 0)
+                    .filter(|_| open)
+                    .map(|id| (id, known, different)))
             })
         })?;
-        let Some((session, known, different)) = found else { return Err(no_such_message(message)) };
+        let Some((session, known, different)) = found else {
+            return Err(no_such_message(message));
+        };
         if !known && different >= MAX_DIFFERENT {
             return Err(Error::new(
                 SqlState::CHECK_VIOLATION,
@@ -210,7 +236,10 @@ fn chat_reactions_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
             Ok(())
         })?;
         for (session, reactions) in sessions {
-            let delta = Delta { reactions, ..Delta::default() };
+            let delta = Delta {
+                reactions,
+                ..Delta::default()
+            };
             metrics::apply(Uuid::from_bytes(session), delta)?;
         }
         metrics::settling(|| {

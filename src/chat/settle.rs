@@ -95,11 +95,18 @@ fn chat_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         }
         metrics::settling(|| {
             for (viewer, (messages, reactions)) in viewers {
-                let args = [Uuid::from_bytes(viewer).into(), messages.into(), reactions.into()];
+                let args = [
+                    Uuid::from_bytes(viewer).into(),
+                    messages.into(),
+                    reactions.into(),
+                ];
                 plan::execute(&COUNT_OF_VIEWER, &args)?;
             }
             for (parent, replies) in parents {
-                plan::execute(&COUNT_REPLIES, &[Uuid::from_bytes(parent).into(), replies.into()])?;
+                plan::execute(
+                    &COUNT_REPLIES,
+                    &[Uuid::from_bytes(parent).into(), replies.into()],
+                )?;
             }
             Ok(())
         })

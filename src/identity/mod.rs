@@ -9,8 +9,8 @@ use crate::error::{Error, OrRaise, Result, SqlState};
 use crate::plan::{self, Plan};
 use crate::sessions::code;
 use claims::Invalid;
-use pgrx::pg_sys;
 use pgrx::Uuid;
+use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 use std::ffi::{CStr, CString};
@@ -132,14 +132,15 @@ thread_local! {
 
 /// The influencers that the calling user owns.
 pub fn owned_influencers() -> Result<Vec<Uuid>> {
-    let Some(user) = user_id()? else { return Ok(Vec::new()) };
+    let Some(user) = user_id()? else {
+        return Ok(Vec::new());
+    };
     as_owner(|| {
         plan::run(&INFLUENCERS_OF_USER, &[user.into()], |rows| {
             Ok((0..rows.len()).filter_map(|row| rows.get(row, 0)).collect())
         })
     })
 }
-
 
 /// The id of the user who is calling, from the claims of the request: `sub` in
 /// `request.jwt.claims`, or `request.jwt.claim.sub`. Null for an anonymous request.

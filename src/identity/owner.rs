@@ -42,8 +42,11 @@ pub fn as_role<R>(
     restrictions: u32,
     f: impl FnOnce() -> Result<R>,
 ) -> Result<R> {
-    let mut acting =
-        Acting { user: pg_sys::InvalidOid, context: 0, nest_level: None };
+    let mut acting = Acting {
+        user: pg_sys::InvalidOid,
+        context: 0,
+        nest_level: None,
+    };
     // SAFETY: plain reads and writes of this backend's state; `acting` undoes them.
     unsafe {
         pg_sys::GetUserIdAndSecContext(&mut acting.user, &mut acting.context);

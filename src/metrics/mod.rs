@@ -12,8 +12,8 @@ use crate::identity::as_owner;
 use crate::plan::{self, Plan};
 use crate::row::Row;
 use crate::sessions::transaction_time;
-use pgrx::pg_sys;
 use pgrx::Uuid;
+use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
 
@@ -38,8 +38,8 @@ const COLUMNS: &[&str] = &[
     "total_buffering_time_seconds",
 ];
 
-const MAX_CONVERSION_HUNDREDTHS: i64 = 999_99;
-const MAX_AVERAGE_HUNDREDTHS: i64 = 99_999_999_99;
+const MAX_CONVERSION_HUNDREDTHS: i64 = 99_999;
+const MAX_AVERAGE_HUNDREDTHS: i64 = 9_999_999_999;
 
 thread_local! {
     /// How deep in triggers the innermost settlement began.
@@ -84,7 +84,9 @@ thread_local! {
 /// True in a trigger that an update of the engine's own fired: it passes the guards of the
 /// tables. What an app's trigger writes meanwhile, one trigger deeper, does not.
 pub fn is_settling() -> bool {
-    SETTLING.get().is_some_and(|depth| trigger_depth() == depth + 1)
+    SETTLING
+        .get()
+        .is_some_and(|depth| trigger_depth() == depth + 1)
 }
 
 fn trigger_depth() -> i32 {
@@ -133,7 +135,10 @@ pub fn apply(session: Uuid, delta: Delta) -> Result<()> {
             delta.buffering_seconds.into(),
         ];
         let (found, viewers) = plan::run(&APPLY, &args, |rows| {
-            Ok((rows.len() > 0, rows.get::<i32>(0, 0).zip(rows.get::<i32>(0, 1))))
+            Ok((
+                rows.len() > 0,
+                rows.get::<i32>(0, 0).zip(rows.get::<i32>(0, 1)),
+            ))
         })?;
         if !found && plan::execute(&EXISTS, &[session.into()])? > 0 {
             return Err(Error::new(
@@ -150,9 +155,11 @@ pub fn apply(session: Uuid, delta: Delta) -> Result<()> {
             if delta.peak > 0
                 && i64::from(current) - delta.viewers + delta.peak > i64::from(max) =>
         {
-            Err(Error::new(SqlState::CONFLICT, format!("session {session} is full"))
-                .detail(format!("It admits {max} viewers at the same time."))
-                .hint("Try again when somebody has left."))
+            Err(
+                Error::new(SqlState::CONFLICT, format!("session {session} is full"))
+                    .detail(format!("It admits {max} viewers at the same time."))
+                    .hint("Try again when somebody has left."),
+            )
         }
         _ => Ok(()),
     }
@@ -181,7 +188,9 @@ impl Drop for Collecting {
 pub fn collect(session: Uuid, f: impl FnOnce() -> Result<()>) -> Result<Delta> {
     let _outer = Collecting(COLLECTING.replace(Some((session, Delta::default()))));
     f()?;
-    Ok(COLLECTING.take().map_or_else(Delta::default, |(_, delta)| delta))
+    Ok(COLLECTING
+        .take()
+        .map_or_else(Delta::default, |(_, delta)| delta))
 }
 
 /// Adds what was collected to the session's row.
@@ -193,20 +202,26 @@ pub fn add(session: &mut Row<'_>, delta: Delta) -> Result<()> {
     let watched = long(session, "total_watch_time_seconds")?;
     session.set("current_viewers", Some(current + delta.viewers as i32))?;
     session.set("peak_viewers", Some(peak.max(current + delta.peak as i32)))?;
-    session.set("total_watch_time_seconds", Some(watched + delta.watch_seconds))?;
+    session.set(
+        "total_watch_time_seconds",
+        Some(watched + delta.watch_seconds),
+    )?;
     derive(session)
 }
 
 /// Sets the columns that follow from others.
 pub fn derive(session: &mut Row<'_>) -> Result<()> {
     let seconds: i64 = session.get("total_watch_time_seconds")?.unwrap_or(0);
-    let viewers: i64 = session.get::<i32>("total_unique_viewers")?.unwrap_or(0).into();
+    let viewers: i64 = session
+        .get::<i32>("total_unique_viewers")?
+        .unwrap_or(0)
+        .into();
     let orders: i64 = session.get::<i32>("total_orders")?.unwrap_or(0).into();
     let minutes = i32::try_from(seconds / 60).unwrap_or(i32::MAX);
     session.set("total_watch_time_minutes", Some(minutes))?;
     let average = ratio(seconds.saturating_mul(100), viewers * 60).min(MAX_AVERAGE_HUNDREDTHS);
     session.set_hundredths("average_watch_time_minutes", average)?;
-    let conversion = ratio(orders * 100_00, viewers).min(MAX_CONVERSION_HUNDREDTHS);
+    let conversion = ratio(orders * 10_000, viewers).min(MAX_CONVERSION_HUNDREDTHS);
     session.set_hundredths("conversion_rate", conversion)?;
     session.set("updated_at", Some(transaction_time()))
 }
@@ -233,8 +248,11 @@ pub fn keep(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
 /// Money as hundredths.
 pub fn hundredths(money: AnyNumeric) -> Result<i64> {
     i64::try_from(money * 100).map_err(|_| {
-        Error::new(SqlState::OUT_OF_RANGE, "the amount of money is out of range")
-            .hint("Amounts have two decimals and ten digits before them at most.")
+        Error::new(
+            SqlState::OUT_OF_RANGE,
+            "the amount of money is out of range",
+        )
+        .hint("Amounts have two decimals and ten digits before them at most.")
     })
 }
 

@@ -81,9 +81,7 @@ fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
     }
     let discount: Option<AnyNumeric> = new.get("discount_percentage")?;
     if let Some(discount) = discount
-        && (discount.is_nan()
-            || discount < AnyNumeric::from(0)
-            || discount > AnyNumeric::from(100))
+        && (discount.is_nan() || discount < AnyNumeric::from(0) || discount > AnyNumeric::from(100))
     {
         return Err(Error::new(
             SqlState::CHECK_VIOLATION,
@@ -95,6 +93,9 @@ fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
 }
 
 fn negative(column: &str, value: impl std::fmt::Display) -> Error {
-    Error::new(SqlState::CHECK_VIOLATION, format!("{column} cannot be {value}"))
-        .hint(format!("Give a number of 0 or more for {column}."))
+    Error::new(
+        SqlState::CHECK_VIOLATION,
+        format!("{column} cannot be {value}"),
+    )
+    .hint(format!("Give a number of 0 or more for {column}."))
 }

@@ -60,15 +60,21 @@ fn track_product(
             Some("add_to_cart") => &ADD_TO_CART,
             Some("share") => &SHARE,
             _ => {
-                return Err(Error::new(SqlState::INVALID_PARAMETER, "unknown action on a product")
-                    .hint("It is view, click, add_to_cart or share."));
+                return Err(
+                    Error::new(SqlState::INVALID_PARAMETER, "unknown action on a product")
+                        .hint("It is view, click, add_to_cart or share."),
+                );
             }
         };
         let (id, session, status) = visible_product(session_product_id)?;
         if status.is_finished() {
             return Ok(id);
         }
-        let viewer = if action == Some("click") { caller(session, viewer_id)? } else { None };
+        let viewer = if action == Some("click") {
+            caller(session, viewer_id)?
+        } else {
+            None
+        };
         metrics::settling(|| {
             plan::execute(plan, &[id.into()])?;
             if let Some(viewer) = viewer {
@@ -83,12 +89,17 @@ fn track_product(
 
 fn visible_product(id: Option<Uuid>) -> Result<(Uuid, Uuid, Status)> {
     let id = id.ok_or_else(|| {
-        Error::new(SqlState::INVALID_PARAMETER, "session_product_id must not be null")
-            .hint("Pass the id of a row of live_stream_products.")
+        Error::new(
+            SqlState::INVALID_PARAMETER,
+            "session_product_id must not be null",
+        )
+        .hint("Pass the id of a row of live_stream_products.")
     })?;
     let found = as_owner(|| {
         plan::run(&PRODUCT, &[id.into()], |rows| {
-            let status = rows.get::<String>(0, 1).and_then(|label| label.parse::<Status>().ok());
+            let status = rows
+                .get::<String>(0, 1)
+                .and_then(|label| label.parse::<Status>().ok());
             let open = rows.get::<bool>(0, 2) == Some(true);
             let session = rows.get::<Uuid>(0, 0).zip(status);
             Ok(session.map(|(session, status)| (session, status, open, rows.get::<Uuid>(0, 3))))
@@ -100,9 +111,12 @@ fn visible_product(id: Option<Uuid>) -> Result<(Uuid, Uuid, Status)> {
             return Ok((id, session, status));
         }
     }
-    Err(Error::new(SqlState::NOT_FOUND, format!("product {id} is in no session"))
-        .detail("Or the session is private, and the caller may not see it.")
-        .hint("Pass the id of a row of live_stream_products, not the shop's own product id."))
+    Err(Error::new(
+        SqlState::NOT_FOUND,
+        format!("product {id} is in no session"),
+    )
+    .detail("Or the session is private, and the caller may not see it.")
+    .hint("Pass the id of a row of live_stream_products, not the shop's own product id."))
 }
 
 /// The caller's viewer row in a session: as given, as the header names it, or a user's own.

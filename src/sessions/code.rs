@@ -51,7 +51,9 @@ pub fn normalize(typed: &str) -> Option<String> {
             _ => return None,
         }
     }
-    (MIN_CHARS..=MAX_CHARS).contains(&normal.len()).then_some(normal)
+    (MIN_CHARS..=MAX_CHARS)
+        .contains(&normal.len())
+        .then_some(normal)
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -112,14 +114,31 @@ mod tests {
 
     #[test]
     fn a_code_is_found_however_it_is_typed() {
-        for typed in ["7K3M-9Q1T-2B0D", "7k3m9q1t2b0d", " 7K3M 9qIt 2bOd ", "7k3m-9qlt-2bod"] {
-            assert_eq!(normalize(typed).as_deref(), Some("7K3M9Q1T2B0D"), "{typed:?}");
+        for typed in [
+            "7K3M-9Q1T-2B0D",
+            "7k3m9q1t2b0d",
+            " 7K3M 9qIt 2bOd ",
+            "7k3m-9qlt-2bod",
+        ] {
+            assert_eq!(
+                normalize(typed).as_deref(),
+                Some("7K3M9Q1T2B0D"),
+                "{typed:?}"
+            );
         }
     }
 
     #[test]
     fn what_cannot_be_a_code_has_no_normal_form() {
-        for typed in ["", "-----", "ABC", "ÄBCDEFGH", "ABCDEF%", &"A".repeat(21), &" ".repeat(999)] {
+        for typed in [
+            "",
+            "-----",
+            "ABC",
+            "ÄBCDEFGH",
+            "ABCDEF%",
+            &"A".repeat(21),
+            &" ".repeat(999),
+        ] {
             assert_eq!(normalize(typed), None, "{typed:?}");
         }
     }

@@ -8,30 +8,15 @@ use crate::error::Result;
 use crate::identity::as_owner;
 use crate::plan::{self, Plan};
 use crate::row::Row;
-use pgrx::pg_sys;
 use pgrx::Uuid;
+use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::HashMap;
 
 struct Taken {
     transaction: pg_sys::TransactionId,
-    subtransaction: pg_sys::SubTransactionId,
     stream_key: Option<String>,
     rtmp_url: Option<String>,
-}
-
-impl Taken {
-    fn is_of_this_transaction(&self) -> bool {
-        // SAFETY: reads of this backend's transaction state.
-        self.transaction == unsafe { pg_sys::GetTopTransactionIdIfAny() }
-    }
-
-    /// What a subtransaction took goes with it when it is rolled back.
-    fn is_of_now(&self) -> bool {
-        // SAFETY: reads of this backend's transaction state.
-        self.is_of_this_transaction()
-            && self.subtransaction == unsafe { pg_sys::GetCurrentSubTransactionId() }
-    }
 }
 
 thread_local! {
@@ -58,15 +43,24 @@ pub fn take(new: &mut Row<'_>, session: Uuid) -> Result<()> {
     }
     new.set::<String>("stream_key", None)?;
     new.set::<String>("rtmp_url", None)?;
-    // SAFETY: reads of this backend's transaction state; the transaction is about to write.
-    let (transaction, subtransaction) =
-        unsafe { (pg_sys::GetTopTransactionId(), pg_sys::GetCurrentSubTransactionId()) };
+    // SAFETY: reads this backend's transaction state; the transaction is about to write.
+    let transaction = unsafe { pg_sys::GetTopTransactionId() };
     TAKEN.with_borrow_mut(|all| {
-        if !all.values().next().is_none_or(Taken::is_of_this_transaction) {
+        if all
+            .values()
+            .next()
+            .is_some_and(|other| other.transaction != transaction)
+        {
             all.clear();
         }
-        let taken = Taken { transaction, subtransaction, stream_key, rtmp_url };
-        all.insert(*session.as_bytes(), taken);
+        all.insert(
+            *session.as_bytes(),
+            Taken {
+                transaction,
+                stream_key,
+                rtmp_url,
+            },
+        );
     });
     Ok(())
 }
@@ -74,9 +68,13 @@ pub fn take(new: &mut Row<'_>, session: Uuid) -> Result<()> {
 /// Stores the secrets that were taken out of a row which has now been written.
 pub fn store(session: Uuid) -> Result<()> {
     let taken = TAKEN.with_borrow_mut(|all| all.remove(session.as_bytes()));
-    let Some(taken) = taken.filter(Taken::is_of_now) else { return Ok(()) };
+    let Some(taken) = taken else { return Ok(()) };
     as_owner(|| {
-        let args = [session.into(), taken.stream_key.into(), taken.rtmp_url.into()];
+        let args = [
+            session.into(),
+            taken.stream_key.into(),
+            taken.rtmp_url.into(),
+        ];
         plan::execute(&STORE, &args).map(drop)
     })
 }

@@ -65,7 +65,10 @@ impl FromStr for Status {
     type Err = ();
 
     fn from_str(label: &str) -> Result<Self, ()> {
-        Self::ALL.into_iter().find(|status| status.label() == label).ok_or(())
+        Self::ALL
+            .into_iter()
+            .find(|status| status.label() == label)
+            .ok_or(())
     }
 }
 
@@ -99,7 +102,11 @@ mod tests {
     #[test]
     fn a_finished_session_stays_finished() {
         for status in Status::ALL {
-            assert_eq!(status.is_finished(), matches!(status, Ended | Cancelled), "{status}");
+            assert_eq!(
+                status.is_finished(),
+                matches!(status, Ended | Cancelled),
+                "{status}"
+            );
         }
     }
 

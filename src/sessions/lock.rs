@@ -8,8 +8,8 @@ use super::lifecycle::Status;
 use crate::error::Result;
 use crate::identity::as_owner;
 use crate::plan::{self, Plan};
-use pgrx::pg_sys;
 use pgrx::Uuid;
+use pgrx::pg_sys;
 use std::cell::Cell;
 
 /// A session as it is while this transaction holds its lock.
@@ -63,15 +63,19 @@ pub fn lock(session: Uuid) -> Result<Option<Locked>> {
     }
     let locked = as_owner(|| {
         plan::run(&LOCK, &[session.into()], |rows| {
-            let status = rows.get::<String>(0, 0).and_then(|label| label.parse().ok());
-            Ok(status.zip(rows.get(0, 1)).zip(rows.get(0, 2)).zip(rows.get(0, 3)).map(
-                |(((status, private), influencer), chat_enabled)| Locked {
+            let status = rows
+                .get::<String>(0, 0)
+                .and_then(|label| label.parse().ok());
+            Ok(status
+                .zip(rows.get(0, 1))
+                .zip(rows.get(0, 2))
+                .zip(rows.get(0, 3))
+                .map(|(((status, private), influencer), chat_enabled)| Locked {
                     status,
                     private,
                     influencer,
                     chat_enabled,
-                },
-            ))
+                }))
         })
     })?;
     LAST.set(locked.map(|locked| (Moment::now(), session, locked)));

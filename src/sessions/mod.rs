@@ -14,8 +14,8 @@ use crate::plan::{self, Plan};
 use crate::row::{self, Outcome, Row};
 use crate::viewers;
 use lifecycle::Status;
-use pgrx::pg_sys;
 use pgrx::Uuid;
+use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 const TITLE_CHARS: usize = 255;
@@ -47,7 +47,10 @@ fn sessions_credentials<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
 fn guard_insert(new: &mut Row<'_>) -> Result<()> {
     let id = required(new, "id")?;
     check_fields(new)?;
-    match new.get::<String>("session_code")?.filter(|code| !code.is_empty()) {
+    match new
+        .get::<String>("session_code")?
+        .filter(|code| !code.is_empty())
+    {
         Some(code) => code::validate(&code).map_err(|invalid| invalid_code(&code, invalid))?,
         None => new.set("session_code", Some(generate_code()?))?,
     }
@@ -87,8 +90,11 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
 /// Row-level security holds in any case; this says what is wrong.
 fn check_own_influencer(new: &Row<'_>) -> Result<()> {
     let influencer = new.get::<Uuid>("influencer_id")?.ok_or_else(|| {
-        Error::new(SqlState::NOT_NULL_VIOLATION, "influencer_id must not be null")
-            .hint("Give the id of an influencer that the signed-in user owns.")
+        Error::new(
+            SqlState::NOT_NULL_VIOLATION,
+            "influencer_id must not be null",
+        )
+        .hint("Give the id of an influencer that the signed-in user owns.")
     })?;
     if identity::owned_influencers()?.contains(&influencer) {
         return Ok(());
@@ -103,7 +109,9 @@ fn check_own_influencer(new: &Row<'_>) -> Result<()> {
 /// When a session that ends now ended: never before it started.
 fn end_time(session: &Row<'_>) -> Result<TimestampWithTimeZone> {
     let started: Option<TimestampWithTimeZone> = session.get("actual_start_time")?;
-    Ok(started.map_or(transaction_time(), |started| started.max(transaction_time())))
+    Ok(started.map_or(transaction_time(), |started| {
+        started.max(transaction_time())
+    }))
 }
 
 fn check_actual_times(new: &Row<'_>) -> Result<()> {
@@ -112,8 +120,11 @@ fn check_actual_times(new: &Row<'_>) -> Result<()> {
     if let (Some(starts), Some(ends)) = (starts, ends)
         && ends < starts
     {
-        return Err(Error::new(SqlState::CHECK_VIOLATION, "the session ended before it started")
-            .hint("Set actual_end_time to a time after actual_start_time."));
+        return Err(Error::new(
+            SqlState::CHECK_VIOLATION,
+            "the session ended before it started",
+        )
+        .hint("Set actual_end_time to a time after actual_start_time."));
     }
     Ok(())
 }
@@ -122,8 +133,11 @@ fn check_actual_times(new: &Row<'_>) -> Result<()> {
 pub fn finite(row: &Row<'_>, column: &str) -> Result<Option<TimestampWithTimeZone>> {
     let time: Option<TimestampWithTimeZone> = row.get(column)?;
     if time.is_some_and(|time| matches!(i64::from(time), i64::MIN | i64::MAX)) {
-        return Err(Error::new(SqlState::CHECK_VIOLATION, format!("{column} cannot be infinite"))
-            .hint("Give a time, or null where there is none."));
+        return Err(Error::new(
+            SqlState::CHECK_VIOLATION,
+            format!("{column} cannot be infinite"),
+        )
+        .hint("Give a time, or null where there is none."));
     }
     Ok(time)
 }
@@ -143,7 +157,10 @@ fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
     }
     check_fields(new)?;
     if !new.same::<String>(old, "session_code")? {
-        match new.get::<String>("session_code")?.filter(|code| !code.is_empty()) {
+        match new
+            .get::<String>("session_code")?
+            .filter(|code| !code.is_empty())
+        {
             Some(code) => {
                 code::validate(&code).map_err(|invalid| invalid_code(&code, invalid))?;
                 check_code_is_free(new, id)?;
@@ -185,7 +202,10 @@ fn change_status(old: &Row<'_>, new: &mut Row<'_>, id: Uuid, service: bool) -> R
 
 fn check_fields(new: &mut Row<'_>) -> Result<()> {
     let nonsense = |message: &'static str| Error::new(SqlState::CHECK_VIOLATION, message);
-    if new.get::<String>("title")?.is_some_and(|title| title.trim().is_empty()) {
+    if new
+        .get::<String>("title")?
+        .is_some_and(|title| title.trim().is_empty())
+    {
         return Err(nonsense("the title of a session is empty")
             .hint(format!("Give it 1 to {TITLE_CHARS} characters.")));
     }
@@ -214,14 +234,20 @@ fn check_fields(new: &mut Row<'_>) -> Result<()> {
 
 fn generate_code() -> Result<String> {
     code::generate().map_err(|error| {
-        Error::new(SqlState::INTERNAL, format!("no random bytes from the system: {error}"))
+        Error::new(
+            SqlState::INTERNAL,
+            format!("no random bytes from the system: {error}"),
+        )
     })
 }
 
 fn invalid_code(code: &str, invalid: code::Invalid) -> Error {
-    Error::new(SqlState::CHECK_VIOLATION, format!("\"{code}\" is no valid session code"))
-        .detail(invalid.to_string())
-        .hint("Leave session_code out, and the database makes one.")
+    Error::new(
+        SqlState::CHECK_VIOLATION,
+        format!("\"{code}\" is no valid session code"),
+    )
+    .detail(invalid.to_string())
+    .hint("Leave session_code out, and the database makes one.")
 }
 
 thread_local! {
@@ -244,30 +270,44 @@ thread_local! {
 
 fn check_code_is_free(new: &Row<'_>, id: Uuid) -> Result<()> {
     let code: String = required(new, "session_code")?;
-    let Some(normal) = code::normalize(&code) else { return Ok(()) };
+    let Some(normal) = code::normalize(&code) else {
+        return Ok(());
+    };
     let taken = as_owner(|| plan::execute(&CODE_TAKEN, &[normal.into(), id.into()]))? > 0;
     if !taken {
         return Ok(());
     }
-    Err(Error::new(SqlState::UNIQUE_VIOLATION, format!("session code \"{code}\" is taken"))
-        .detail("Codes are the same when they differ in case, dashes, or O for 0 and I or L for 1.")
-        .hint("Choose another code, or leave session_code out."))
+    Err(Error::new(
+        SqlState::UNIQUE_VIOLATION,
+        format!("session code \"{code}\" is taken"),
+    )
+    .detail("Codes are the same when they differ in case, dashes, or O for 0 and I or L for 1.")
+    .hint("Choose another code, or leave session_code out."))
 }
 
 /// The unique index live_stream_sessions_one_on_air_idx holds in any case; this names the other
 /// session, also when both go live at the same time.
 fn check_nothing_else_on_air(new: &Row<'_>, id: Uuid) -> Result<()> {
-    let Some(influencer) = new.get::<Uuid>("influencer_id")? else { return Ok(()) };
+    let Some(influencer) = new.get::<Uuid>("influencer_id")? else {
+        return Ok(());
+    };
     as_owner(|| {
         plan::execute(&LOCK_INFLUENCER, &[influencer.into()])?;
         plan::run(&ON_AIR, &[influencer.into(), id.into()], |rows| {
-            let Some(other) = rows.get::<Uuid>(0, 0) else { return Ok(()) };
+            let Some(other) = rows.get::<Uuid>(0, 0) else {
+                return Ok(());
+            };
             let text = |column| rows.get::<String>(0, column).unwrap_or_default();
             Err(Error::new(
                 SqlState::UNIQUE_VIOLATION,
                 format!("influencer {influencer} has another session on air: {other}"),
             )
-            .detail(format!("Session \"{}\" ({}) is {}.", text(2), text(1), text(3)))
+            .detail(format!(
+                "Session \"{}\" ({}) is {}.",
+                text(2),
+                text(1),
+                text(3)
+            ))
             .hint("End that session first: an influencer has one live or paused session."))
         })
     })
@@ -288,15 +328,21 @@ fn cannot_become(id: Uuid, from: Status, to: Status) -> Error {
     } else {
         format!("It can become {}.", next.join(", "))
     };
-    Error::new(SqlState::CHECK_VIOLATION, format!("session {id} is {from} and cannot become {to}"))
-        .hint(hint)
+    Error::new(
+        SqlState::CHECK_VIOLATION,
+        format!("session {id} is {from} and cannot become {to}"),
+    )
+    .hint(hint)
 }
 
 /// The value of a column that cannot be null.
 pub fn required<T: FromDatum + IntoDatum>(row: &Row<'_>, column: &str) -> Result<T> {
     row.get(column)?.ok_or_else(|| {
-        Error::new(SqlState::NOT_NULL_VIOLATION, format!("{column} must not be null"))
-            .hint(format!("Give a value for {column}."))
+        Error::new(
+            SqlState::NOT_NULL_VIOLATION,
+            format!("{column} must not be null"),
+        )
+        .hint(format!("Give a value for {column}."))
     })
 }
 
@@ -345,15 +391,20 @@ pub fn own_session(session_id: Option<Uuid>) -> Result<Uuid> {
             Ok(rows.get::<Uuid>(0, 0).zip(rows.get::<bool>(0, 1)))
         })
     })?;
-    let Some((influencer, private)) = found else { return Err(no_such_session(id)) };
+    let Some((influencer, private)) = found else {
+        return Err(no_such_session(id));
+    };
     if identity::owned_influencers()?.contains(&influencer) || identity::is_service()? {
         return Ok(id);
     }
     if private {
         return Err(no_such_session(id));
     }
-    Err(Error::new(SqlState::INSUFFICIENT_PRIVILEGE, format!("session {id} is not the caller's"))
-        .hint("Sign in as the user who owns the session's influencer."))
+    Err(Error::new(
+        SqlState::INSUFFICIENT_PRIVILEGE,
+        format!("session {id} is not the caller's"),
+    )
+    .hint("Sign in as the user who owns the session's influencer."))
 }
 
 /// The normal form of a session code as a person typed it; null where it cannot be a code.
@@ -366,7 +417,9 @@ fn normalize_session_code(code: &str) -> Option<String> {
 #[pg_extern(stable, parallel_safe)]
 fn unlisted_session_ids() -> Vec<Uuid> {
     let find = || {
-        let Some(user) = identity::user_id()? else { return Ok(Vec::new()) };
+        let Some(user) = identity::user_id()? else {
+            return Ok(Vec::new());
+        };
         as_owner(|| {
             plan::run(&UNLISTED_OF_USER, &[user.into()], |rows| {
                 Ok((0..rows.len()).filter_map(|row| rows.get(row, 0)).collect())

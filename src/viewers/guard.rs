@@ -6,8 +6,8 @@ use crate::metrics;
 use crate::plan::{self, Plan};
 use crate::row::{self, Outcome, Row};
 use crate::sessions::{self, Locked, finite, no_such_session, required, transaction_time};
-use pgrx::pg_sys;
 use pgrx::Uuid;
+use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 /// Kept by the engine for the viewer.
@@ -94,14 +94,19 @@ fn check_unfinished(session: Uuid, locked: &Locked) -> Result<()> {
     }
     Err(Error::new(
         SqlState::CONFLICT,
-        format!("session {session} is {} and cannot be joined", locked.status),
+        format!(
+            "session {session} is {} and cannot be joined",
+            locked.status
+        ),
     )
     .hint("Look for another session of this influencer."))
 }
 
 /// A server may write down who watched a finished session, but nobody watches it now.
 fn check_not_watching_finished(new: &Row<'_>) -> Result<()> {
-    let Some(session) = new.get::<Uuid>("session_id")? else { return Ok(()) };
+    let Some(session) = new.get::<Uuid>("session_id")? else {
+        return Ok(());
+    };
     let locked = sessions::lock(session)?;
     if new.get("is_still_watching")? != Some(true) {
         return Ok(());
@@ -138,11 +143,7 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
 }
 
 /// What the caller is in a session: `asked` counts only where anybody may say it of itself.
-pub fn kind(
-    user: Option<Uuid>,
-    session: &Locked,
-    asked: Option<&str>,
-) -> Result<&'static str> {
+pub fn kind(user: Option<Uuid>, session: &Locked, asked: Option<&str>) -> Result<&'static str> {
     Ok(match (user, asked) {
         (None, _) => "anonymous",
         _ if identity::owned_influencers()?.contains(&session.influencer) => "influencer",
@@ -185,7 +186,10 @@ fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
         if !new.same::<Uuid>(old, "user_id")? {
             claim(new, identity::user_id()?)?;
         }
-        new.keep(old, &["user_id", "viewer_type", "joined_at", "watching_since"])?;
+        new.keep(
+            old,
+            &["user_id", "viewer_type", "joined_at", "watching_since"],
+        )?;
         let was_watching = old.get("is_still_watching")?.unwrap_or(false);
         let watches = watches(Some(old), new)?;
         new.set("is_still_watching", Some(watches))?;
@@ -211,7 +215,7 @@ fn watches(old: Option<&Row<'_>>, new: &Row<'_>) -> Result<bool> {
         None => true,
     };
     let says_so = new.get("is_still_watching")?.unwrap_or(was_watching);
-    Ok(says_so && !(was_watching && !new.is_null("left_at")?))
+    Ok(says_so && (!was_watching || new.is_null("left_at")?))
 }
 
 /// A viewer's own report of its connection: bounded, and never less than before.
@@ -223,9 +227,14 @@ fn report(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
         let before: i32 = old.get(column)?.unwrap_or(0);
         let after: i32 = new.get(column)?.unwrap_or(before);
         if !(before..=max.max(before)).contains(&after) {
-            return Err(Error::new(SqlState::CHECK_VIOLATION, format!("{column} cannot be {after}"))
-                .detail(format!("It only grows, from {before} to {max} {unit} at most."))
-                .hint("Report the total since the viewer joined."));
+            return Err(Error::new(
+                SqlState::CHECK_VIOLATION,
+                format!("{column} cannot be {after}"),
+            )
+            .detail(format!(
+                "It only grows, from {before} to {max} {unit} at most."
+            ))
+            .hint("Report the total since the viewer joined."));
         }
         new.set(column, Some(after))?;
         if column == "buffering_time_seconds" && after > before {
@@ -257,7 +266,10 @@ fn times(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
             seconds(joined, left)?
         }
         Some(old) => {
-            let watched: i64 = old.get::<i32>("watch_duration_seconds")?.unwrap_or(0).into();
+            let watched: i64 = old
+                .get::<i32>("watch_duration_seconds")?
+                .unwrap_or(0)
+                .into();
             let joined_before: TimestampWithTimeZone = required(old, "joined_at")?;
             let was_watching = old.get("is_still_watching")?.unwrap_or(false);
             // Since when: a corrected joined_at moves the stretch that began with it.
@@ -304,7 +316,10 @@ fn seconds(from: TimestampWithTimeZone, to: TimestampWithTimeZone) -> Result<i64
     let (from, to) = (i64::from(from), i64::from(to));
     match to.checked_sub(from) {
         Some(micros) if micros >= 0 => Ok(micros.saturating_add(500_000) / 1_000_000),
-        _ => Err(Error::new(SqlState::CHECK_VIOLATION, "the viewer left before it joined")
-            .hint("Set left_at to a time after joined_at.")),
+        _ => Err(Error::new(
+            SqlState::CHECK_VIOLATION,
+            "the viewer left before it joined",
+        )
+        .hint("Set left_at to a time after joined_at.")),
     }
 }

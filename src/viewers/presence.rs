@@ -6,8 +6,8 @@ use crate::identity::{self, as_owner};
 use crate::metrics::{self, Delta};
 use crate::plan::{self, Plan};
 use crate::sessions::{self, code, no_such_session};
-use pgrx::pg_sys;
 use pgrx::Uuid;
+use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 
@@ -40,7 +40,7 @@ thread_local! {
     ) };
     static ROW_OF_ANONYMOUS: Plan = const { Plan::writing(
         c"select id, is_still_watching from public.live_stream_viewers
-           where session_id = $1 and id = $2 and user_id is null",
+           where session_id = $1 and id = $2 and user_id is null and viewer_type = 'anonymous'",
         &[pg_sys::UUIDOID, pg_sys::UUIDOID],
     ) };
     static INSERT: Plan = const { Plan::writing(
@@ -58,7 +58,8 @@ thread_local! {
         &[pg_sys::UUIDOID],
     ) };
     static VIEWER: Plan = const { Plan::writing(
-        c"select session_id, user_id, is_still_watching
+        c"select session_id, user_id, is_still_watching,
+                 user_id is null and viewer_type = 'anonymous'
             from public.live_stream_viewers where id = $1",
         &[pg_sys::UUIDOID],
     ) };
@@ -133,8 +134,10 @@ fn join_session(
             (Some(id), _) => id,
             (None, Some(code)) => session_by_code(code)?,
             (None, None) => {
-                return Err(Error::new(SqlState::INVALID_PARAMETER, "no session to join")
-                    .hint("Pass session_id or session_code."));
+                return Err(
+                    Error::new(SqlState::INVALID_PARAMETER, "no session to join")
+                        .hint("Pass session_id or session_code."),
+                );
             }
         };
         let locked = joinable(session)?;
@@ -177,7 +180,9 @@ fn join_session(
 fn session_by_code(typed: &str) -> Result<Uuid> {
     let found = match code::normalize(typed) {
         Some(code) => as_owner(|| {
-            plan::run(&SESSION_BY_CODE, &[code.into()], |rows| Ok(rows.get::<Uuid>(0, 0)))
+            plan::run(&SESSION_BY_CODE, &[code.into()], |rows| {
+                Ok(rows.get::<Uuid>(0, 0))
+            })
         })?,
         None => None,
     };
@@ -230,21 +235,29 @@ pub fn own_viewer(viewer_id: Option<Uuid>) -> Result<Own> {
     })?;
     let found = as_owner(|| {
         plan::run(&VIEWER, &[id.into()], |rows| {
-            Ok(rows
-                .get::<Uuid>(0, 0)
-                .zip(rows.get::<bool>(0, 2))
-                .map(|(session, watching)| (session, rows.get::<Uuid>(0, 1), watching)))
+            let own = rows.get(0, 0).zip(rows.get(0, 2));
+            let own = own.map(|(session, watching)| Own {
+                id,
+                session,
+                watching,
+            });
+            Ok(own.map(|own| (own, rows.get::<Uuid>(0, 1), rows.get(0, 3) == Some(true))))
         })
     })?;
     match found {
-        Some((session, user, watching))
-            if user.is_none() || user == identity::user_id()? || identity::is_service()? =>
+        // A row whose user is gone stays that user's: its id was never a secret.
+        Some((own, user, anonymous))
+            if anonymous
+                || user.is_some() && user == identity::user_id()?
+                || identity::is_service()? =>
         {
-            Ok(Own { id, session, watching })
+            Ok(own)
         }
-        _ => Err(Error::new(SqlState::NOT_FOUND, format!("viewer {id} does not exist"))
-            .detail("Or it is somebody else's.")
-            .hint("Pass the id that joining returned.")),
+        _ => Err(
+            Error::new(SqlState::NOT_FOUND, format!("viewer {id} does not exist"))
+                .detail("Or it is somebody else's.")
+                .hint("Pass the id that joining returned."),
+        ),
     }
 }
 
@@ -310,9 +323,10 @@ fn expire_viewers() -> i64 {
         }
         let timeout = VIEWER_TIMEOUT.get();
         as_owner(|| {
-            let sessions: Vec<Uuid> = plan::run(&SESSIONS_WITH_SILENT, &[timeout.into()], |rows| {
-                Ok((0..rows.len()).filter_map(|row| rows.get(row, 0)).collect())
-            })?;
+            let sessions: Vec<Uuid> =
+                plan::run(&SESSIONS_WITH_SILENT, &[timeout.into()], |rows| {
+                    Ok((0..rows.len()).filter_map(|row| rows.get(row, 0)).collect())
+                })?;
             sessions.into_iter().try_fold(0, |closed, session| {
                 sessions::lock(session)?;
                 let now = plan::execute(&CLOSE_SILENT, &[session.into(), timeout.into()])?;

@@ -6,8 +6,8 @@ use crate::metrics::{self, Delta};
 use crate::plan::{self, Plan};
 use crate::row::{self, Changes, Column, Outcome, Row};
 use crate::sessions;
-use pgrx::pg_sys;
 use pgrx::Uuid;
+use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::collections::BTreeMap;
 
@@ -76,7 +76,10 @@ fn viewers_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
                 if let Some((row, id)) =
                     row.and_then(|row| Some((row, row.at::<Uuid>(columns.session_id)?)))
                 {
-                    sessions.entry(*id.as_bytes()).or_default().count(row, &columns, sign);
+                    sessions
+                        .entry(*id.as_bytes())
+                        .or_default()
+                        .count(row, &columns, sign);
                 }
             }
             Ok(())
@@ -145,7 +148,10 @@ fn new_people(session: Uuid, people: &BTreeMap<Id, i64>) -> Result<i64> {
         plan::run(&ROWS_OF_USERS, &[session.into(), users.into()], |rows| {
             let counts: BTreeMap<Id, i64> = (0..rows.len())
                 .filter_map(|row| {
-                    Some((*rows.get::<Uuid>(row, 0)?.as_bytes(), rows.get::<i64>(row, 1)?))
+                    Some((
+                        *rows.get::<Uuid>(row, 0)?.as_bytes(),
+                        rows.get::<i64>(row, 1)?,
+                    ))
                 })
                 .collect();
             Ok(people
