@@ -110,7 +110,7 @@ create or replace view public.session_analytics_summary with (security_invoker =
    where s.influencer_id = any ((select live_stream.influencer_ids())::uuid[])
       or (select live_stream.is_service());
 comment on view public.session_analytics_summary is
-  'The numbers of a session, for its owner; watch times in minutes.';
+  'The numbers of a session, for its owner. Watch times are in minutes, credited as viewers leave.';
 
 revoke all on table public.session_analytics_summary from public;
 revoke all on table public.session_analytics_summary from anon;

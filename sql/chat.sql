@@ -50,7 +50,7 @@ comment on column public.live_stream_chat.avatar_url is 'Picture that the author
 comment on column public.live_stream_chat.is_influencer is 'Whether the host wrote it; decided by the database.';
 comment on column public.live_stream_chat.is_moderator is 'Whether a moderator wrote it; decided by the database.';
 comment on column public.live_stream_chat.is_deleted is
-  'Whether it was taken away: by its author for good, by the host until put back.';
+  'Whether it was taken away: by its author for good, by the host until the host puts it back.';
 comment on column public.live_stream_chat.is_flagged is 'Whether somebody asked the host to look at it.';
 comment on column public.live_stream_chat.deleted_by is 'User who took it away; set by the database.';
 comment on column public.live_stream_chat.deletion_reason is 'Why it was taken away.';
@@ -255,7 +255,10 @@ create or replace function public.live_stream_react(message_id uuid, reaction te
   returns public.live_stream_chat
   language sql volatile set search_path = '' as $$
   select live_stream.react($1, $2, false);
-  select m.* from live_stream.message($1) m
+  select * from live_stream.message($1)
+  union all
+  select m.* from public.live_stream_chat m where m.id = $1
+  limit 1
 $$;
 comment on function public.live_stream_react is
   'Reacts to a message, once per person and reaction, and returns the message.';
@@ -264,7 +267,10 @@ create or replace function public.live_stream_unreact(message_id uuid, reaction 
   returns public.live_stream_chat
   language sql volatile set search_path = '' as $$
   select live_stream.react($1, $2, true);
-  select m.* from live_stream.message($1) m
+  select * from live_stream.message($1)
+  union all
+  select m.* from public.live_stream_chat m where m.id = $1
+  limit 1
 $$;
 comment on function public.live_stream_unreact is 'Takes a reaction back and returns the message.';
 
@@ -272,7 +278,10 @@ create or replace function public.live_stream_flag_message(message_id uuid)
   returns public.live_stream_chat
   language sql volatile set search_path = '' as $$
   select live_stream.flag_message($1);
-  select m.* from live_stream.message($1) m
+  select * from live_stream.message($1)
+  union all
+  select m.* from public.live_stream_chat m where m.id = $1
+  limit 1
 $$;
 comment on function public.live_stream_flag_message is
   'Asks the host to look at a message and returns it.';

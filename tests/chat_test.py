@@ -416,7 +416,7 @@ def test_replies_are_counted(world):
     first = send(world.stranger, session, "answer", parent_message_id=parent["id"])
     world.say(session, world.influencer, "answer", parent_message_id=parent["id"])
     assert stored(world, parent)["replies_count"] == 2
-    world.stranger.api.rpc("live_stream_delete_message", message_id=first["id"])
+    world.influencer.api.rpc("live_stream_delete_message", message_id=first["id"])
     assert stored(world, parent)["replies_count"] == 1
     world.influencer.api.update("live_stream_chat", {"is_deleted": False}, where={"id": first["id"]}, one=True)
     assert stored(world, parent)["replies_count"] == 2
@@ -607,3 +607,25 @@ def test_a_viewer_row_goes_though_its_reaction_is_to_a_deleted_message(db, world
     (reaction,) = db.owner("select viewer_id, session_id from public.live_stream_chat_reactions")
     assert reaction["viewer_id"] is None and str(reaction["session_id"]) == session["id"]
     assert world.read(session)["total_reactions"] == 1
+
+
+def test_the_host_does_not_put_back_what_its_author_took_away(world):
+    session = world.session()
+    world.join(session, world.viewer)
+    own, foreign = (world.say(session, world.viewer, text) for text in ("mine", "spam"))
+    world.viewer.api.rpc("live_stream_delete_message", message_id=own["id"], reason="a slip")
+    world.influencer.api.rpc("live_stream_delete_message", message_id=foreign["id"], reason="spam")
+    world.influencer.api.rpc("live_stream_delete_message", message_id=own["id"], reason="spam")
+    for message, stays in ((own, True), (foreign, False)):
+        where = {"id": message["id"]}
+        row = world.influencer.api.update("live_stream_chat", {"is_deleted": False}, where=where, one=True)
+        assert row["is_deleted"] is stays
+        assert row["deletion_reason"] == ("a slip" if stays else None)
+
+
+def test_the_server_moderates(world):
+    session = world.session(visibility="private")
+    message = world.say(session, world.influencer, "hello")
+    assert world.service.rpc("live_stream_flag_message", message_id=message["id"])["is_flagged"] is True
+    deleted = world.service.rpc("live_stream_delete_message", message_id=message["id"], reason="law")
+    assert (deleted["is_deleted"], deleted["deletion_reason"]) == (True, "law")

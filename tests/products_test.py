@@ -38,6 +38,20 @@ def track(api, product, function="live_stream_track_click", **args):
 
 # What a product may be.
 
+# Counted by the database: the host cannot write them.
+TRACKED = {"views", "add_to_cart", "sold_quantity", "shares"}
+
+
+@pytest.mark.parametrize("column", sorted(TRACKED))
+def test_the_host_does_not_write_what_is_tracked(world, column):
+    session = world.session()
+    product = world.product(session, **{column: 77})
+    assert product[column] == 0
+    where = {"id": product["id"]}
+    row = world.influencer.api.update("live_stream_products", {column: 77, "clicks": 5}, where=where, one=True)
+    assert (row[column], row["clicks"]) == (0, 5)
+    assert totals(world, session) == (1, 5, 0, 0, 0)
+
 
 @pytest.mark.parametrize(
     "column, value",
@@ -66,10 +80,12 @@ def track(api, product, function="live_stream_track_click", **args):
 def test_nonsense_is_refused_by_name(world, column, value):
     session = world.session()
     product = world.product(session)
+    writer = world.service if column in TRACKED else world.influencer.api
+    body = {"session_id": session["id"], "product_id": world.new_product(), column: value}
     with refused("23514", f"{column} cannot be", hint=True):
-        world.product(session, **{column: value})
+        writer.insert("live_stream_products", body)
     with refused("23514", f"{column} cannot be", hint=True):
-        world.influencer.api.update("live_stream_products", {column: value}, where={"id": product["id"]})
+        writer.update("live_stream_products", {column: value}, where={"id": product["id"]})
     assert totals(world, session) == (1, 0, 0, 0, 0)
 
 
@@ -231,8 +247,10 @@ def test_totals_follow_the_counters_up_and_down(world):
     session = world.session()
     one, two = world.product(session), world.product(session, clicks=5, revenue=0.1)
     assert totals(world, session) == (2, 5, 0, 0.1, 0)
-    patch = {"clicks": 100, "orders": 7, "revenue": 0.2, "shares": 3, "views": 1000}
+    patch = {"clicks": 100, "orders": 7, "revenue": 0.2}
     world.influencer.api.update("live_stream_products", patch, where={"id": one["id"]}, one=True)
+    assert totals(world, session) == (2, 105, 7, 0.3, 0)
+    world.service.update("live_stream_products", {"shares": 3}, where={"id": one["id"]}, one=True)
     assert totals(world, session) == (2, 105, 7, 0.3, 3)
     world.service.update("live_stream_products", {"clicks": 1, "revenue": 12345.67}, where={"id": one["id"]}, one=True)
     assert totals(world, session) == (2, 6, 7, 12345.77, 3)

@@ -756,3 +756,12 @@ def test_the_row_of_a_deleted_account_has_no_key(supabase_db):
             thief.rpc(function, viewer_id=viewer["id"])
     joined = thief.rpc("live_stream_join", session_id=session["id"], viewer_id=viewer["id"])
     assert joined["id"] != viewer["id"]
+
+
+@pytest.mark.parametrize("field, limit", [("device_type", 50), ("user_agent", 1_000), ("city", 100)])
+def test_joining_with_an_overlong_text_names_it_and_shows_no_row(world, field, limit):
+    session = world.session()
+    with refused("23514", f"{field} of the viewer is too long", hint=True):
+        world.anon.rpc("live_stream_join", session_id=session["id"], **{field: "x" * (limit + 1)})
+    assert world.anon.rpc("live_stream_join", session_id=session["id"], **{field: "x" * limit})
+    assert world.read(session)["current_viewers"] == 1

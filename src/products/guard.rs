@@ -22,6 +22,9 @@ const COUNTS: &[&str] = &[
     "shares",
 ];
 
+/// Kept by the engine: by the tracking functions, and by orders.
+const TRACKED: &[&str] = &["sold_quantity", "views", "add_to_cart", "shares"];
+
 /// BEFORE INSERT OR UPDATE of a product of a session.
 #[pg_trigger]
 fn products_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
@@ -42,6 +45,7 @@ thread_local! {
 }
 
 fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
+    let service = identity::is_service()?;
     match old {
         None => {
             let session: Uuid = required(new, "session_id")?;
@@ -50,10 +54,17 @@ fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
             // ON CONFLICT DO UPDATE: whoever counts on the product locks it before its session.
             as_owner(|| plan::execute(&LOCK, &[session.into(), product.into()]))?;
             sessions::lock(session)?;
+            if !service {
+                new.set_zero(TRACKED)?;
+                new.set("created_at", Some(transaction_time()))?;
+            }
         }
         Some(old) => {
             new.keep(old, &["id", "created_at"])?;
-            if !new.same::<Uuid>(old, "session_id")? && !identity::is_service()? {
+            if !service {
+                new.keep(old, TRACKED)?;
+            }
+            if !new.same::<Uuid>(old, "session_id")? && !service {
                 return Err(Error::new(
                     SqlState::INSUFFICIENT_PRIVILEGE,
                     "a product cannot be moved to another session",

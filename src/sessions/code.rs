@@ -2,7 +2,7 @@
 //!
 //! A generated code has twelve characters of Crockford's base 32 (60 random bits) in three
 //! groups, as in `7K3M-9QXT-2B4D`. Two codes are the same when their normal forms are: upper
-//! case, no spaces or dashes, and O as 0, I and L as 1. `sql/sessions.sql` indexes that form.
+//! case, no spaces or dashes of any kind, and O as 0, I and L as 1. `sql/sessions.sql` indexes that form.
 
 use std::fmt;
 
@@ -38,13 +38,21 @@ pub fn generate() -> Result<String, getrandom::Error> {
 /// The normal form of a code, however it was typed; none where it cannot be a code.
 pub fn normalize(typed: &str) -> Option<String> {
     // A look-up never needs more than a few spaces: longer texts are not codes.
-    if typed.len() > 4 * MAX_CHARS {
+    if typed.chars().nth(4 * MAX_CHARS).is_some() {
         return None;
     }
     let mut normal = String::with_capacity(MAX_CHARS);
     for c in typed.chars() {
         match c.to_ascii_uppercase() {
-            ' ' | '-' => {}
+            '-'
+            | '_'
+            | '.'
+            | '\u{2010}'..='\u{2015}'
+            | '\u{2212}'
+            | '\u{fe58}'
+            | '\u{fe63}'
+            | '\u{ff0d}' => {}
+            c if c.is_whitespace() => {}
             'O' => normal.push('0'),
             'I' | 'L' => normal.push('1'),
             c if c.is_ascii_alphanumeric() => normal.push(c),

@@ -140,6 +140,15 @@ fn join_session(
                 );
             }
         };
+        for (name, text, max) in [
+            ("device_type", device_type, 50),
+            ("browser", browser, 100),
+            ("user_agent", user_agent, 1_000),
+            ("country", country, 100),
+            ("city", city, 100),
+        ] {
+            check_length(name, text, max)?;
+        }
         let locked = joinable(session)?;
         let user = identity::user_id()?;
         let found = match (user, viewer_id.or_else(identity::viewer_id)) {
@@ -175,6 +184,19 @@ fn join_session(
         Ok(id)
     };
     join().or_raise()
+}
+
+/// As the table's columns, which would name no argument, and show the whole row in the error.
+fn check_length(name: &str, text: Option<&str>, max: usize) -> Result<()> {
+    match text.map_or(0, |text| text.chars().count()) {
+        chars if chars <= max => Ok(()),
+        chars => Err(Error::new(
+            SqlState::CHECK_VIOLATION,
+            format!("{name} of the viewer is too long"),
+        )
+        .detail(format!("It has {chars} characters."))
+        .hint(format!("Send {max} characters at most, or leave it out."))),
+    }
 }
 
 fn session_by_code(typed: &str) -> Result<Uuid> {
