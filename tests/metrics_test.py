@@ -611,16 +611,21 @@ def test_prepared_transactions(fresh_server):
 ])  # fmt: skip
 def test_a_number_too_large_is_refused(db, world, column, largest, total):
     session = world.session()
+
+    def product(**columns):
+        body = {"session_id": session["id"], "product_id": world.new_product()} | columns
+        return world.service.insert("live_stream_products", body)
+
     world.join(session, world.viewer)
-    world.product(session, **{column: largest})
-    world.product(session)
+    product(**{column: largest})
+    product()
     before = numbers(db, session)
     assert float(before[total]) == largest
     assert float(before["conversion_rate"]) == (999.99 if column == "orders" else 0)
     with refused("22003", f"a number of session {session['id']} would be too large", hint=True):
-        world.product(session, **{column: 1})
+        product(**{column: 1})
     with refused("22003", "would be too large", hint=True):
-        world.influencer.api.update("live_stream_products", {column: 1}, where={f"{column} lt": 1})
+        world.service.update("live_stream_products", {column: 1}, where={f"{column} lt": 1})
     assert numbers(db, session) == before and differences(db) == []
 
 
