@@ -46,7 +46,7 @@ find_pg_config() {
   return 1
 }
 
-# Sets pg_config, major and feature, and tells pgrx of a PostgreSQL that its own configuration does not know.
+# Sets pg_config, major, feature and stage, and tells pgrx of a PostgreSQL that its own configuration does not know.
 use_postgres() {
   pg_config=$(find_pg_config) || die "no PostgreSQL with server and headers found: run scripts/setup, or set PG_CONFIG"
   major=$(pg_major "$pg_config")
@@ -55,6 +55,7 @@ use_postgres() {
     *) die "PostgreSQL $major is not supported (only $supported_majors)" ;;
   esac
   feature=pg$major
+  stage=$work/stage/pg$major${PROFILE:+-$PROFILE}
   # Only where needed: the variable differing from one build to the next compiles pgrx anew.
   local known
   known=$(sed -n "s/^pg$major *= *\"\(.*\)\"/\1/p" "${PGRX_HOME:-$HOME/.pgrx}/config.toml" 2>/dev/null || true)

@@ -27,7 +27,7 @@ create table public.live_stream_notifications (
 );
 
 comment on table public.live_stream_notifications is
-  'What users are told about streams; each reads its own. Written by the app''s server.';
+  'What users are told about streams; each reads its own. Written by the database for followers, and by the app''s server.';
 comment on column public.live_stream_notifications.id is 'Id of the notification.';
 comment on column public.live_stream_notifications.user_id is 'User who is told.';
 comment on column public.live_stream_notifications.influencer_id is 'Influencer that it is about.';
@@ -58,6 +58,12 @@ create index live_stream_notifications_session_id_idx
   on public.live_stream_notifications (session_id) where session_id is not null;
 create index live_stream_notifications_due_idx
   on public.live_stream_notifications (scheduled_for) where not is_sent;
+create unique index live_stream_notifications_once_idx
+  on public.live_stream_notifications (user_id, session_id, type, delivery_method)
+  where type::text in ('stream_reminder', 'followed_influencer_live', 'stream_ended')
+    and session_id is not null;
+comment on index public.live_stream_notifications_once_idx is
+  'Nobody is told the same of a session twice.';
 
 alter table public.live_stream_notifications enable row level security;
 
@@ -85,3 +91,134 @@ create policy live_stream_notifications_delete on public.live_stream_notificatio
 create or replace trigger live_stream_notifications_guard
   before insert or update on public.live_stream_notifications
   for each row execute function live_stream.notifications_guard();
+
+create table public.live_stream_followers (
+  user_id uuid not null,
+  influencer_id uuid not null,
+  reminder_minutes integer not null default 15,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  constraint live_stream_followers_pkey primary key (user_id, influencer_id),
+  constraint live_stream_followers_reminder_minutes_check check (reminder_minutes between 0 and 10080)
+);
+
+comment on table public.live_stream_followers is
+  'Who follows which influencer, and is told of their streams. Seen by the follower and by the influencer.';
+comment on column public.live_stream_followers.user_id is 'User who follows.';
+comment on column public.live_stream_followers.influencer_id is 'Influencer who is followed.';
+comment on column public.live_stream_followers.reminder_minutes is
+  'How many minutes before a stream the user is reminded of it, 0 to 10,080 (a week).';
+comment on column public.live_stream_followers.created_at is 'Since when.';
+comment on column public.live_stream_followers.updated_at is 'When the row was last changed.';
+
+alter table public.live_stream_followers add constraint live_stream_followers_user_id_fkey
+  foreign key (user_id) references auth.users (id) on delete cascade;
+alter table public.live_stream_followers add constraint live_stream_followers_influencer_id_fkey
+  foreign key (influencer_id) references public.influencers (id) on delete cascade;
+
+create index live_stream_followers_influencer_id_idx
+  on public.live_stream_followers (influencer_id, reminder_minutes);
+
+create table public.live_stream_reminders (
+  session_id uuid not null,
+  due_at timestamptz not null,
+  constraint live_stream_reminders_pkey primary key (session_id),
+  constraint live_stream_reminders_session_id_fkey foreign key (session_id)
+    references public.live_stream_sessions (id) on delete cascade
+);
+
+comment on table public.live_stream_reminders is
+  'Scheduled sessions of which followers are still to be reminded. Kept by the database.';
+comment on column public.live_stream_reminders.session_id is 'Session.';
+comment on column public.live_stream_reminders.due_at is 'When the next follower is to be reminded.';
+
+create index live_stream_reminders_due_at_idx on public.live_stream_reminders (due_at);
+
+alter table public.live_stream_followers enable row level security;
+alter table public.live_stream_reminders enable row level security;
+
+revoke all on table public.live_stream_followers from public;
+revoke all on table public.live_stream_followers from anon;
+revoke all on table public.live_stream_followers from authenticated;
+revoke all on table public.live_stream_followers from service_role;
+grant select, insert, update, delete on table public.live_stream_followers to authenticated;
+grant all on table public.live_stream_followers to service_role;
+revoke all on table public.live_stream_reminders from public;
+revoke all on table public.live_stream_reminders from anon;
+revoke all on table public.live_stream_reminders from authenticated;
+revoke all on table public.live_stream_reminders from service_role;
+grant all on table public.live_stream_reminders to service_role;
+
+create policy live_stream_followers_select on public.live_stream_followers
+  for select to public
+  using (user_id = (select live_stream.uid())
+         or influencer_id = any ((select live_stream.influencer_ids())::uuid[])
+         or (select live_stream.is_service()));
+create policy live_stream_followers_insert on public.live_stream_followers
+  for insert to public
+  with check (user_id = (select live_stream.uid()) or (select live_stream.is_service()));
+create policy live_stream_followers_update on public.live_stream_followers
+  for update to public
+  using (user_id = (select live_stream.uid()) or (select live_stream.is_service()))
+  with check (user_id = (select live_stream.uid()) or (select live_stream.is_service()));
+create policy live_stream_followers_delete on public.live_stream_followers
+  for delete to public
+  using (user_id = (select live_stream.uid()) or (select live_stream.is_service()));
+
+create policy live_stream_reminders_select on public.live_stream_reminders
+  for select to public using ((select live_stream.is_service()));
+create policy live_stream_reminders_insert on public.live_stream_reminders
+  for insert to public with check ((select live_stream.is_service()));
+create policy live_stream_reminders_update on public.live_stream_reminders
+  for update to public
+  using ((select live_stream.is_service())) with check ((select live_stream.is_service()));
+create policy live_stream_reminders_delete on public.live_stream_reminders
+  for delete to public using ((select live_stream.is_service()));
+
+create or replace trigger live_stream_followers_guard
+  before insert or update on public.live_stream_followers
+  for each row execute function live_stream.followers_guard();
+create or replace trigger live_stream_followers_settle_insert
+  after insert on public.live_stream_followers
+  referencing new table as new_rows
+  for each statement execute function live_stream.followers_settle();
+create or replace trigger live_stream_followers_settle_update
+  after update on public.live_stream_followers
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function live_stream.followers_settle();
+create or replace trigger live_stream_sessions_tell
+  after insert or update of status, scheduled_start_time, visibility on public.live_stream_sessions
+  for each row execute function live_stream.sessions_tell();
+
+create or replace function public.live_stream_follow(
+    influencer_id uuid, reminder_minutes integer default null)
+  returns public.live_stream_followers
+  language sql volatile set search_path = '' as $$
+  insert into public.live_stream_followers as f (user_id, influencer_id, reminder_minutes)
+  values (live_stream.uid(), $1, coalesce($2, 15))
+  on conflict on constraint live_stream_followers_pkey do update
+    set reminder_minutes = coalesce($2, f.reminder_minutes)
+  returning f.*
+$$;
+comment on function public.live_stream_follow is
+  'Follows an influencer: the caller is reminded of each stream so many minutes before it (15 unless given), and told when it goes live and when it ends.';
+
+create or replace function public.live_stream_unfollow(influencer_id uuid)
+  returns setof public.live_stream_followers
+  language sql volatile set search_path = '' as $$
+  delete from public.live_stream_followers f
+   where f.user_id = live_stream.uid() and f.influencer_id = $1
+  returning f.*
+$$;
+comment on function public.live_stream_unfollow is
+  'Follows an influencer no longer; returns what was, no row if nothing.';
+
+comment on function live_stream.send_reminders is
+  'Writes the reminders that are due into live_stream_notifications, once each, and returns how many. For the server: call it every minute.';
+
+grant execute on function live_stream.send_reminders to service_role;
+
+revoke all on function public.live_stream_follow, public.live_stream_unfollow from public;
+revoke all on function public.live_stream_follow, public.live_stream_unfollow from anon;
+grant execute on function public.live_stream_follow, public.live_stream_unfollow to authenticated;
+grant execute on function public.live_stream_follow, public.live_stream_unfollow to service_role;

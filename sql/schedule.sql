@@ -6,6 +6,14 @@ create type public.live_stream_schedule_status as enum
 comment on type public.live_stream_schedule_status is
   'Whether a schedule still counts: scheduled and confirmed ones are upcoming.';
 
+create type public.live_stream_exception as enum ('skip', 'move', 'add');
+comment on type public.live_stream_exception is
+  'What is different about one occurrence of a schedule: it is skipped, moved or retitled, or added.';
+
+create domain public."text/calendar" as text;
+comment on domain public."text/calendar" is
+  'A calendar in the iCalendar format; PostgREST sends it as this media type.';
+
 create table public.live_stream_schedule (
   id uuid not null default gen_random_uuid(),
   influencer_id uuid not null,
@@ -30,6 +38,10 @@ create table public.live_stream_schedule (
   reminder_sent boolean not null default false,
   status public.live_stream_schedule_status not null default 'scheduled',
   created_session_id uuid,
+  recurrence_rule text,
+  visibility public.live_stream_visibility not null default 'public',
+  last_start timestamp,
+  has_exceptions boolean not null default false,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   constraint live_stream_schedule_pkey primary key (id),
@@ -49,10 +61,12 @@ create table public.live_stream_schedule (
   constraint live_stream_schedule_duration_check
     check (expected_duration_minutes between 1 and 10080),
   constraint live_stream_schedule_recurrence_check check (
-    not is_recurring
-    or (recurrence_pattern is not null
-        and (recurrence_end_date is null
-             or recurrence_end_date between scheduled_date and '9999-12-31'))),
+    is_recurring = (recurrence_rule is not null)
+    and (not is_recurring
+         or (recurrence_pattern is not null
+             and (recurrence_end_date is null
+                  or recurrence_end_date between scheduled_date and '9999-12-31')))),
+  constraint live_stream_schedule_rule_check check (length(recurrence_rule) <= 4000),
   constraint live_stream_schedule_days_of_week_check
     check (days_of_week <@ '{0,1,2,3,4,5,6}' and cardinality(days_of_week) <= 7),
   constraint live_stream_schedule_products_check check (
@@ -78,7 +92,7 @@ comment on column public.live_stream_schedule.timezone is
 comment on column public.live_stream_schedule.is_recurring is
   'Whether it takes place again; false is once, whatever recurrence_pattern says.';
 comment on column public.live_stream_schedule.recurrence_pattern is
-  'daily; weekly, on days_of_week; monthly, on the day of the month of scheduled_date, leaving out months without it. custom is not supported yet.';
+  'daily; weekly, on days_of_week; monthly, on the day of the month of scheduled_date, leaving out months without it; custom, as recurrence_rule says.';
 comment on column public.live_stream_schedule.recurrence_end_date is
   'Last date on which it may begin, inclusive; null is for ever.';
 comment on column public.live_stream_schedule.days_of_week is
@@ -90,12 +104,22 @@ comment on column public.live_stream_schedule.expected_duration_minutes is
 comment on column public.live_stream_schedule.target_audience is 'Whom it is for.';
 comment on column public.live_stream_schedule.promotion_message is 'What to announce it with.';
 comment on column public.live_stream_schedule.is_promoted is 'Whether it is to be promoted.';
-comment on column public.live_stream_schedule.notification_sent is 'Whether followers have been told of it.';
-comment on column public.live_stream_schedule.reminder_sent is 'Whether followers have been reminded of it.';
+comment on column public.live_stream_schedule.notification_sent is
+  'Whether followers have been told that the session of created_session_id is live; kept by the database.';
+comment on column public.live_stream_schedule.reminder_sent is
+  'Whether followers have been reminded of the session of created_session_id; kept by the database.';
 comment on column public.live_stream_schedule.status is
   'scheduled and confirmed are upcoming; cancelled and completed are not.';
 comment on column public.live_stream_schedule.created_session_id is
-  'Session that was made for it, one of the same influencer. Everybody can read it, and so open an unlisted session.';
+  'Session that was made for its next occurrence, one of the same influencer. A public schedule names no session that is not public.';
+comment on column public.live_stream_schedule.recurrence_rule is
+  'How often it takes place, as a rule of RFC 5545 such as FREQ=MONTHLY;BYDAY=1MO, in the time of the time zone. It and the fields above always say the same: what is written last counts. Null: once.';
+comment on column public.live_stream_schedule.visibility is
+  'public: everybody sees it. private and unlisted: its owner alone. Its sessions are made with the same.';
+comment on column public.live_stream_schedule.last_start is
+  'By the clocks of the time zone, after which it does not begin any more; null is never. Kept by the database.';
+comment on column public.live_stream_schedule.has_exceptions is
+  'Whether live_stream_schedule_exceptions has rows for it; kept by the database.';
 comment on column public.live_stream_schedule.created_at is 'When the row was made.';
 comment on column public.live_stream_schedule.updated_at is 'When the row was last changed.';
 
@@ -106,12 +130,168 @@ create index live_stream_schedule_influencer_id_idx
   on public.live_stream_schedule (influencer_id, scheduled_date);
 create index live_stream_schedule_created_session_id_idx
   on public.live_stream_schedule (created_session_id) where created_session_id is not null;
-create index live_stream_schedule_last_date_idx on public.live_stream_schedule
-  ((case when is_recurring then coalesce(recurrence_end_date, 'infinity') else scheduled_date end))
+create index live_stream_schedule_last_start_idx on public.live_stream_schedule
+  ((case when has_exceptions then 'infinity' else coalesce(last_start, 'infinity') end))
   where status in ('scheduled', 'confirmed');
 
-comment on index public.live_stream_schedule_last_date_idx is
+comment on index public.live_stream_schedule_last_start_idx is
   'Lets upcoming_streams pass by what is over.';
+
+create table public.live_stream_schedule_exceptions (
+  schedule_id uuid not null,
+  original_starts_at timestamptz not null,
+  kind public.live_stream_exception not null,
+  starts_at timestamptz,
+  ends_at timestamptz,
+  title text,
+  fits boolean not null default true,
+  original_local_start timestamp not null,
+  local_start timestamp,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  constraint live_stream_schedule_exceptions_pkey primary key (schedule_id, original_starts_at),
+  constraint live_stream_schedule_exceptions_schedule_id_fkey foreign key (schedule_id)
+    references public.live_stream_schedule (id) on delete cascade,
+  constraint live_stream_schedule_exceptions_title_check
+    check (title ~ '[^[:space:]]' and char_length(title) <= 255),
+  constraint live_stream_schedule_exceptions_times_check check (
+    isfinite(original_starts_at) and isfinite(starts_at) and isfinite(ends_at)
+    and (ends_at is null or ends_at > starts_at and ends_at <= starts_at + interval '7 days')
+    and (starts_at is null) = (local_start is null)),
+  constraint live_stream_schedule_exceptions_kind_check check (
+    kind <> 'skip' or num_nonnulls(starts_at, ends_at, title) = 0)
+);
+
+comment on table public.live_stream_schedule_exceptions is
+  'What is different about single occurrences of schedules: skipped, moved, retitled or added ones.';
+comment on column public.live_stream_schedule_exceptions.schedule_id is 'Schedule of the occurrence.';
+comment on column public.live_stream_schedule_exceptions.original_starts_at is
+  'When the occurrence begins by the rule, which tells it from the others; of an added one, when it begins.';
+comment on column public.live_stream_schedule_exceptions.kind is
+  'skip: it does not take place. move: it has another time or title. add: the rule does not have it.';
+comment on column public.live_stream_schedule_exceptions.starts_at is
+  'When it begins instead; null is at its original start.';
+comment on column public.live_stream_schedule_exceptions.ends_at is
+  'When it ends; null is after the usual time. A week at most.';
+comment on column public.live_stream_schedule_exceptions.title is 'Its own title; null is that of the schedule.';
+comment on column public.live_stream_schedule_exceptions.fits is
+  'Whether the schedule has such an occurrence. One that no longer does, after the rule was changed, is kept and has no effect. Kept by the database.';
+comment on column public.live_stream_schedule_exceptions.original_local_start is
+  'The original start by the clocks of the time zone; kept by the database.';
+comment on column public.live_stream_schedule_exceptions.local_start is
+  'starts_at by the clocks of the time zone; kept by the database.';
+comment on column public.live_stream_schedule_exceptions.created_at is 'When the row was made.';
+comment on column public.live_stream_schedule_exceptions.updated_at is 'When the row was last changed.';
+
+alter table public.live_stream_schedule_exceptions enable row level security;
+
+revoke all on table public.live_stream_schedule_exceptions from public;
+revoke all on table public.live_stream_schedule_exceptions from anon;
+revoke all on table public.live_stream_schedule_exceptions from authenticated;
+revoke all on table public.live_stream_schedule_exceptions from service_role;
+grant select on table public.live_stream_schedule_exceptions to anon;
+grant select, insert, update, delete on table public.live_stream_schedule_exceptions to authenticated;
+grant all on table public.live_stream_schedule_exceptions to service_role;
+
+create policy live_stream_schedule_exceptions_select on public.live_stream_schedule_exceptions
+  for select to public
+  using (exists (select from public.live_stream_schedule s where s.id = schedule_id));
+create policy live_stream_schedule_exceptions_insert on public.live_stream_schedule_exceptions
+  for insert to public
+  with check (
+    (select live_stream.is_service())
+    or schedule_id in (select s.id from public.live_stream_schedule s
+                        where s.influencer_id = any ((select live_stream.influencer_ids())::uuid[])));
+create policy live_stream_schedule_exceptions_update on public.live_stream_schedule_exceptions
+  for update to public
+  using (
+    (select live_stream.is_service())
+    or schedule_id in (select s.id from public.live_stream_schedule s
+                        where s.influencer_id = any ((select live_stream.influencer_ids())::uuid[])))
+  with check (
+    (select live_stream.is_service())
+    or schedule_id in (select s.id from public.live_stream_schedule s
+                        where s.influencer_id = any ((select live_stream.influencer_ids())::uuid[])));
+create policy live_stream_schedule_exceptions_delete on public.live_stream_schedule_exceptions
+  for delete to public
+  using (
+    (select live_stream.is_service())
+    or schedule_id in (select s.id from public.live_stream_schedule s
+                        where s.influencer_id = any ((select live_stream.influencer_ids())::uuid[])));
+
+create table public.live_stream_schedule_sessions (
+  schedule_id uuid not null,
+  original_local_start timestamp not null,
+  original_starts_at timestamptz not null,
+  session_id uuid,
+  starts_at timestamptz not null,
+  ends_at timestamptz not null,
+  title text not null,
+  created_at timestamptz not null default now(),
+  constraint live_stream_schedule_sessions_pkey primary key (schedule_id, original_local_start),
+  constraint live_stream_schedule_sessions_session_id_key unique (session_id),
+  constraint live_stream_schedule_sessions_schedule_id_fkey foreign key (schedule_id)
+    references public.live_stream_schedule (id) on delete cascade,
+  constraint live_stream_schedule_sessions_session_id_fkey foreign key (session_id)
+    references public.live_stream_sessions (id) on delete set null
+);
+
+comment on table public.live_stream_schedule_sessions is
+  'Sessions that were made for occurrences of schedules. Kept by the database; seen with the session.';
+comment on column public.live_stream_schedule_sessions.schedule_id is 'Schedule of the occurrence.';
+comment on column public.live_stream_schedule_sessions.original_local_start is
+  'When the occurrence begins by the rule and the clocks of the time zone, which tells it from the others.';
+comment on column public.live_stream_schedule_sessions.original_starts_at is
+  'The same as a moment, when the session was made.';
+comment on column public.live_stream_schedule_sessions.session_id is
+  'Session; null when it was deleted, and no other is made.';
+comment on column public.live_stream_schedule_sessions.starts_at is 'When the occurrence begins, as the session was told.';
+comment on column public.live_stream_schedule_sessions.ends_at is 'When the occurrence ends, as the session was told.';
+comment on column public.live_stream_schedule_sessions.title is 'Title of the occurrence, as the session was told.';
+comment on column public.live_stream_schedule_sessions.created_at is 'When the session was made.';
+
+alter table public.live_stream_schedule_sessions enable row level security;
+
+revoke all on table public.live_stream_schedule_sessions from public;
+revoke all on table public.live_stream_schedule_sessions from anon;
+revoke all on table public.live_stream_schedule_sessions from authenticated;
+revoke all on table public.live_stream_schedule_sessions from service_role;
+grant select on table public.live_stream_schedule_sessions to anon;
+grant select on table public.live_stream_schedule_sessions to authenticated;
+grant all on table public.live_stream_schedule_sessions to service_role;
+
+create policy live_stream_schedule_sessions_select on public.live_stream_schedule_sessions
+  for select to public
+  using ((select live_stream.is_service())
+         or exists (select from public.live_stream_sessions s where s.id = session_id));
+create policy live_stream_schedule_sessions_insert on public.live_stream_schedule_sessions
+  for insert to public with check ((select live_stream.is_service()));
+create policy live_stream_schedule_sessions_update on public.live_stream_schedule_sessions
+  for update to public
+  using ((select live_stream.is_service())) with check ((select live_stream.is_service()));
+create policy live_stream_schedule_sessions_delete on public.live_stream_schedule_sessions
+  for delete to public using ((select live_stream.is_service()));
+
+create or replace trigger live_stream_schedule_sessions_settle
+  after delete on public.live_stream_schedule_sessions
+  referencing old table as old_rows
+  for each statement execute function live_stream.schedule_sessions_settle();
+
+create or replace trigger live_stream_schedule_exceptions_guard
+  before insert or update on public.live_stream_schedule_exceptions
+  for each row execute function live_stream.schedule_exceptions_guard();
+create or replace trigger live_stream_schedule_exceptions_settle_insert
+  after insert on public.live_stream_schedule_exceptions
+  referencing new table as new_rows
+  for each statement execute function live_stream.schedule_exceptions_settle();
+create or replace trigger live_stream_schedule_exceptions_settle_update
+  after update on public.live_stream_schedule_exceptions
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function live_stream.schedule_exceptions_settle();
+create or replace trigger live_stream_schedule_exceptions_settle_delete
+  after delete on public.live_stream_schedule_exceptions
+  referencing old table as old_rows
+  for each statement execute function live_stream.schedule_exceptions_settle();
 
 alter table public.live_stream_schedule enable row level security;
 
@@ -124,7 +304,10 @@ grant select, insert, update, delete on table public.live_stream_schedule to aut
 grant all on table public.live_stream_schedule to service_role;
 
 create policy live_stream_schedule_select on public.live_stream_schedule
-  for select to public using (true);
+  for select to public
+  using (visibility = 'public'
+         or influencer_id = any ((select live_stream.influencer_ids())::uuid[])
+         or (select live_stream.is_service()));
 create policy live_stream_schedule_insert on public.live_stream_schedule
   for insert to public
   with check (influencer_id = any ((select live_stream.influencer_ids())::uuid[])
@@ -143,33 +326,36 @@ create policy live_stream_schedule_delete on public.live_stream_schedule
 create or replace trigger live_stream_schedule_guard
   before insert or update on public.live_stream_schedule
   for each row execute function live_stream.schedule_guard();
+create or replace trigger live_stream_schedule_settle
+  after update on public.live_stream_schedule
+  for each row execute function live_stream.schedule_settle();
 
 -- A stream lasts a week at most and may end a day later; no zone is a whole day from UTC.
 create or replace view public.upcoming_streams with (security_invoker = true) as
-  select s.id, s.influencer_id, s.title, s.description, s.thumbnail_url, s.scheduled_date,
-         s.scheduled_start_time, s.scheduled_end_time, s.timezone, s.is_recurring,
+  select s.id, s.influencer_id, coalesce(o.title, s.title) as title, s.description, s.thumbnail_url,
+         s.scheduled_date, s.scheduled_start_time, s.scheduled_end_time, s.timezone, s.is_recurring,
          s.recurrence_pattern, s.recurrence_end_date, s.days_of_week, s.products_to_showcase,
          s.stream_category, s.expected_duration_minutes, s.target_audience, s.promotion_message,
          s.is_promoted, s.notification_sent, s.reminder_sent, s.status, s.created_session_id,
-         s.created_at, s.updated_at,
+         s.recurrence_rule, s.visibility, s.last_start, s.has_exceptions, s.created_at, s.updated_at,
          i.display_name, i.followers_count, i.avatar_url,
          o.starts_at as full_start_datetime, o.ends_at as full_end_datetime
     from public.live_stream_schedule s
    cross join lateral live_stream.next_occurrence(
+           schedule_id => s.id,
            scheduled_date => s.scheduled_date,
            scheduled_start_time => s.scheduled_start_time,
            scheduled_end_time => s.scheduled_end_time,
            timezone => s.timezone,
-           is_recurring => s.is_recurring,
-           recurrence_pattern => s.recurrence_pattern::text,
-           days_of_week => s.days_of_week,
-           recurrence_end_date => s.recurrence_end_date,
+           recurrence_rule => s.recurrence_rule,
+           last_start => s.last_start,
            expected_duration_minutes => s.expected_duration_minutes,
+           has_exceptions => s.has_exceptions,
            after => now()) o
     left join live_stream.influencer_cards i on i.id = s.influencer_id
    where s.status in ('scheduled', 'confirmed')
-     and case when s.is_recurring then coalesce(s.recurrence_end_date, 'infinity') else s.scheduled_date end
-         >= (now() at time zone 'UTC')::date - 9;
+     and case when s.has_exceptions then 'infinity' else coalesce(s.last_start, 'infinity') end
+         >= (now() at time zone 'UTC') - interval '9 days';
 comment on view public.upcoming_streams is
   'Schedules with an occurrence still to come, or on right now, with the public details of their influencer.';
 comment on column public.upcoming_streams.full_start_datetime is
@@ -202,17 +388,19 @@ create or replace function public.live_stream_schedule_create(
     expected_duration_minutes integer default null,
     target_audience text default null,
     promotion_message text default null,
-    is_promoted boolean default false)
+    is_promoted boolean default false,
+    recurrence_rule text default null,
+    visibility public.live_stream_visibility default 'public')
   returns public.live_stream_schedule
   language sql volatile set search_path = '' as $$
   insert into public.live_stream_schedule as s
     (title, scheduled_date, scheduled_start_time, scheduled_end_time, influencer_id, timezone,
      is_recurring, recurrence_pattern, days_of_week, recurrence_end_date, description,
      thumbnail_url, products_to_showcase, stream_category, expected_duration_minutes,
-     target_audience, promotion_message, is_promoted)
+     target_audience, promotion_message, is_promoted, recurrence_rule, visibility)
   values
     ($1, $2, $3, $4, coalesce($5, (live_stream.influencer_ids())[1]), $6, $7, $8, $9, $10, $11,
-     $12, $13, $14, $15, $16, $17, $18)
+     $12, $13, $14, $15, $16, $17, $18, $19, $20)
   returning s.*
 $$;
 comment on function public.live_stream_schedule_create is
@@ -229,27 +417,134 @@ comment on function public.live_stream_schedule_cancel is
 
 create or replace function public.live_stream_occurrences(
     schedule_id uuid, range_start timestamptz, range_end timestamptz)
-  returns table (starts_at timestamptz, ends_at timestamptz)
+  returns table (starts_at timestamptz, ends_at timestamptz, original_starts_at timestamptz,
+                 status public.live_stream_schedule_status, title text)
   language sql stable parallel safe set search_path = '' as $$
   select live_stream.require_schedule($1);
-  select o.starts_at, o.ends_at
+  select o.starts_at, o.ends_at, o.original_starts_at,
+         case when o.is_skipped then 'cancelled' else s.status end, coalesce(o.title, s.title)
     from public.live_stream_schedule s
    cross join lateral live_stream.occurrences(
+           schedule_id => s.id,
            scheduled_date => s.scheduled_date,
            scheduled_start_time => s.scheduled_start_time,
            scheduled_end_time => s.scheduled_end_time,
            timezone => s.timezone,
-           is_recurring => s.is_recurring,
-           recurrence_pattern => s.recurrence_pattern::text,
-           days_of_week => s.days_of_week,
-           recurrence_end_date => s.recurrence_end_date,
+           recurrence_rule => s.recurrence_rule,
+           last_start => s.last_start,
            expected_duration_minutes => s.expected_duration_minutes,
+           has_exceptions => s.has_exceptions,
            range_start => $2,
            range_end => $3) o
    where s.id = $1
 $$;
 comment on function public.live_stream_occurrences is
-  'When a schedule takes place: its occurrences that overlap the time from range_start to before range_end, in order.';
+  'When a schedule takes place: its occurrences that overlap the time from range_start to before range_end, in order. One that is skipped has the status cancelled; one that was moved has another original_starts_at.';
+
+create or replace function public.live_stream_calendar(
+    range_start timestamptz,
+    range_end timestamptz,
+    influencer_id uuid default null,
+    max_rows integer default 100,
+    after_starts_at timestamptz default null,
+    after_schedule_id uuid default null)
+  returns table (schedule_id uuid, influencer uuid, title text, starts_at timestamptz,
+                 ends_at timestamptz, original_starts_at timestamptz,
+                 status public.live_stream_schedule_status, clashes boolean)
+  language sql stable parallel safe set search_path = '' as $$
+  select c.schedule_id, c.influencer_id, c.title, c.starts_at, c.ends_at, c.original_starts_at,
+         c.status::public.live_stream_schedule_status, c.clashes
+    from live_stream.calendar($1, $2, $3, $4, $5, $6) c
+$$;
+comment on function public.live_stream_calendar is
+  'What takes place from range_start to before range_end, of one influencer or of all, in order; up to max_rows, 1,000 at most. The next page begins after the last row''s starts_at and schedule_id. clashes: the influencer has something else at that time.';
+
+create or replace function public.live_stream_calendar_feed(influencer_id uuid)
+  returns public."text/calendar"
+  language sql stable parallel safe set search_path = '' as $$
+  select live_stream.calendar_feed($1)::public."text/calendar"
+$$;
+comment on function public.live_stream_calendar_feed is
+  'The schedules of an influencer as a calendar to subscribe to, in the iCalendar format of RFC 5545.';
+
+create or replace function public.live_stream_import_ics(influencer_id uuid, ics text)
+  returns table (uid text, title text, schedule_id uuid, not_taken text)
+  language sql volatile set search_path = '' as $$
+  select i.uid, i.title, i.schedule_id, i.not_taken from live_stream.import_ics($1, $2) i
+$$;
+comment on function public.live_stream_import_ics is
+  'Makes schedules of the events of a calendar in the iCalendar format, all or none. A row for each event says which schedule it became, and what was not taken. influencer_id null: the caller''s own.';
+
+create or replace function public.live_stream_skip_occurrence(
+    schedule_id uuid, original_starts_at timestamptz)
+  returns public.live_stream_schedule_exceptions
+  language sql volatile set search_path = '' as $$
+  select live_stream.require_own_schedule($1);
+  insert into public.live_stream_schedule_exceptions as e (schedule_id, original_starts_at, kind)
+  values ($1, $2, 'skip')
+  on conflict on constraint live_stream_schedule_exceptions_pkey do update
+    set kind = 'skip', starts_at = null, ends_at = null, title = null
+  returning e.*
+$$;
+comment on function public.live_stream_skip_occurrence is
+  'Calls off one occurrence of a schedule, which original_starts_at names, and returns the exception.';
+
+create or replace function public.live_stream_move_occurrence(
+    schedule_id uuid,
+    original_starts_at timestamptz,
+    starts_at timestamptz default null,
+    ends_at timestamptz default null,
+    title text default null)
+  returns public.live_stream_schedule_exceptions
+  language sql volatile set search_path = '' as $$
+  select live_stream.require_own_schedule($1);
+  insert into public.live_stream_schedule_exceptions as e
+    (schedule_id, original_starts_at, kind, starts_at, ends_at, title)
+  values ($1, $2, 'move', $3, $4, $5)
+  on conflict on constraint live_stream_schedule_exceptions_pkey do update
+    set kind = 'move', starts_at = $3, ends_at = $4, title = $5
+  returning e.*
+$$;
+comment on function public.live_stream_move_occurrence is
+  'Gives one occurrence of a schedule, which original_starts_at names, another time or title, and returns the exception. What is left out is as usual.';
+
+create or replace function public.live_stream_add_occurrence(
+    schedule_id uuid,
+    starts_at timestamptz,
+    ends_at timestamptz default null,
+    title text default null)
+  returns public.live_stream_schedule_exceptions
+  language sql volatile set search_path = '' as $$
+  select live_stream.require_own_schedule($1);
+  insert into public.live_stream_schedule_exceptions as e
+    (schedule_id, original_starts_at, kind, ends_at, title)
+  values ($1, $2, 'add', $3, $4)
+  returning e.*
+$$;
+comment on function public.live_stream_add_occurrence is
+  'Adds an occurrence that the rule of a schedule does not have, and returns the exception.';
+
+create or replace function public.live_stream_restore_occurrence(
+    schedule_id uuid, original_starts_at timestamptz)
+  returns setof public.live_stream_schedule_exceptions
+  language sql volatile set search_path = '' as $$
+  select live_stream.require_own_schedule($1);
+  delete from public.live_stream_schedule_exceptions e
+   where e.schedule_id = $1 and e.original_starts_at = $2
+  returning e.*
+$$;
+comment on function public.live_stream_restore_occurrence is
+  'Undoes what was different about one occurrence of a schedule, and returns what that was; no row if it was nothing.';
+
+create or replace function public.live_stream_schedule_split(
+    schedule_id uuid, original_starts_at timestamptz)
+  returns public.live_stream_schedule
+  language sql volatile set search_path = '' as $$
+  select live_stream.split_schedule($1, $2);
+  select s.* from public.live_stream_schedule s where s.id = (select live_stream.split_result())
+$$;
+comment on function public.live_stream_schedule_split is
+  'Splits a schedule in two: it ends before the occurrence that original_starts_at names, and a new one, which is returned, has that one and all that follow, with their exceptions and sessions.';
 
 create or replace function public.live_stream_upcoming(
     influencer_id uuid default null, max_rows integer default 20)
@@ -265,27 +560,68 @@ comment on function public.live_stream_upcoming is
 
 comment on function live_stream.occurrences is
   'Occurrences of a schedule with these fields that overlap a range, in order.';
+comment on function live_stream.occurrence_starts is
+  'When the occurrences of a schedule with these fields that overlap a range begin, as one array.';
 comment on function live_stream.next_occurrence is
   'First occurrence of a schedule with these fields that ends after a moment; no row without one.';
+comment on function live_stream.materialize_occurrences is
+  'Makes the sessions of the occurrences that begin within a time from now, once each, lets those that were moved or called off follow, and returns how many it made. For the server: call it now and then.';
+comment on function live_stream.run_schedules is
+  'Makes the sessions of the coming eight days, once a minute at most, and writes the reminders that are due. For the server: call it every minute where no worker does.';
+comment on function live_stream.calendar is
+  'The occurrences of all schedules that the caller may see; behind live_stream_calendar.';
+comment on function live_stream.calendar_feed is
+  'Schedules in the iCalendar format; behind live_stream_calendar_feed.';
+comment on function live_stream.import_ics is
+  'Schedules from the iCalendar format; behind live_stream_import_ics.';
 comment on function live_stream.require_schedule is
   'Nothing if the caller may see the schedule; an error that says so otherwise.';
 comment on function live_stream.require_own_schedule is
   'Nothing if the caller may change the schedule; an error that says why not otherwise.';
 comment on function live_stream.schedule_guard is
   'Trigger: checks a schedule and brings it to its form.';
+comment on function live_stream.normalize_recurrence_rule is
+  'The one form of a recurrence rule of RFC 5545.';
+comment on function live_stream.split_schedule is
+  'Splits a schedule; behind live_stream_schedule_split.';
+comment on function live_stream.split_result is
+  'The schedule that was split off last; behind live_stream_schedule_split.';
 
-grant execute on function live_stream.occurrences, live_stream.next_occurrence,
-  live_stream.require_schedule to anon;
-grant execute on function live_stream.occurrences, live_stream.next_occurrence,
-  live_stream.require_schedule, live_stream.require_own_schedule to authenticated;
-grant execute on function live_stream.occurrences, live_stream.next_occurrence,
-  live_stream.require_schedule, live_stream.require_own_schedule to service_role;
+grant execute on function live_stream.occurrences, live_stream.next_occurrence, live_stream.calendar,
+  live_stream.calendar_feed, live_stream.require_schedule to anon;
+grant execute on function live_stream.occurrences, live_stream.next_occurrence, live_stream.calendar,
+  live_stream.calendar_feed, live_stream.require_schedule, live_stream.require_own_schedule, live_stream.split_schedule,
+  live_stream.split_result, live_stream.import_ics
+  to authenticated;
+grant execute on function live_stream.occurrences, live_stream.next_occurrence, live_stream.calendar,
+  live_stream.occurrence_starts,
+  live_stream.calendar_feed, live_stream.require_schedule, live_stream.require_own_schedule, live_stream.split_schedule,
+  live_stream.split_result, live_stream.import_ics
+  to service_role;
+
+grant execute on function live_stream.materialize_occurrences, live_stream.run_schedules to service_role;
 
 revoke all on function public.live_stream_schedule_create, public.live_stream_schedule_cancel,
-  public.live_stream_occurrences, public.live_stream_upcoming from public;
-revoke all on function public.live_stream_schedule_create, public.live_stream_schedule_cancel from anon;
-grant execute on function public.live_stream_occurrences, public.live_stream_upcoming to anon;
+  public.live_stream_skip_occurrence, public.live_stream_move_occurrence,
+  public.live_stream_add_occurrence, public.live_stream_restore_occurrence,
+  public.live_stream_schedule_split, public.live_stream_import_ics, public.live_stream_occurrences,
+  public.live_stream_calendar, public.live_stream_calendar_feed, public.live_stream_upcoming
+  from public;
+revoke all on function public.live_stream_schedule_create, public.live_stream_schedule_cancel,
+  public.live_stream_skip_occurrence, public.live_stream_move_occurrence,
+  public.live_stream_add_occurrence, public.live_stream_restore_occurrence,
+  public.live_stream_schedule_split, public.live_stream_import_ics from anon;
+grant execute on function public.live_stream_occurrences,
+  public.live_stream_calendar, public.live_stream_calendar_feed, public.live_stream_upcoming to anon;
 grant execute on function public.live_stream_schedule_create, public.live_stream_schedule_cancel,
-  public.live_stream_occurrences, public.live_stream_upcoming to authenticated;
+  public.live_stream_skip_occurrence, public.live_stream_move_occurrence,
+  public.live_stream_add_occurrence, public.live_stream_restore_occurrence,
+  public.live_stream_schedule_split, public.live_stream_import_ics, public.live_stream_occurrences,
+  public.live_stream_calendar, public.live_stream_calendar_feed, public.live_stream_upcoming
+  to authenticated;
 grant execute on function public.live_stream_schedule_create, public.live_stream_schedule_cancel,
-  public.live_stream_occurrences, public.live_stream_upcoming to service_role;
+  public.live_stream_skip_occurrence, public.live_stream_move_occurrence,
+  public.live_stream_add_occurrence, public.live_stream_restore_occurrence,
+  public.live_stream_schedule_split, public.live_stream_import_ics, public.live_stream_occurrences,
+  public.live_stream_calendar, public.live_stream_calendar_feed, public.live_stream_upcoming
+  to service_role;

@@ -31,6 +31,9 @@ create table public.live_stream_viewers (
   buffering_time_seconds integer not null default 0,
   buffering_events integer not null default 0,
   disconnections_count integer not null default 0,
+  counted_since timestamptz,
+  counted_until timestamptz,
+  counted_before timestamptz[],
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   constraint live_stream_viewers_pkey primary key (id),
@@ -80,6 +83,12 @@ comment on column public.live_stream_viewers.buffering_time_seconds is
 comment on column public.live_stream_viewers.buffering_events is 'Number of those reports.';
 comment on column public.live_stream_viewers.disconnections_count is
   'Disconnections in all, as the viewer reports; it only grows, up to 10,000.';
+comment on column public.live_stream_viewers.counted_since is
+  'Since when the row counts as a current viewer this time, by the database''s clock: what the peak is counted from.';
+comment on column public.live_stream_viewers.counted_until is
+  'Until when it counted; null while it counts.';
+comment on column public.live_stream_viewers.counted_before is
+  'Beginnings and ends of the times before, one after the other.';
 comment on column public.live_stream_viewers.created_at is 'When the row was made.';
 comment on column public.live_stream_viewers.updated_at is 'When the row was last changed.';
 

@@ -22,7 +22,6 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub struct SqlState(i32);
 
 impl SqlState {
-    pub const FEATURE_NOT_SUPPORTED: Self = Self::new(b"0A000");
     pub const INVALID_PARAMETER: Self = Self::new(b"22023");
     pub const INVALID_AUTHORIZATION: Self = Self::new(b"28000");
     pub const OUT_OF_RANGE: Self = Self::new(b"22003");
@@ -30,6 +29,7 @@ impl SqlState {
     pub const FOREIGN_KEY_VIOLATION: Self = Self::new(b"23503");
     pub const UNIQUE_VIOLATION: Self = Self::new(b"23505");
     pub const CHECK_VIOLATION: Self = Self::new(b"23514");
+    pub const SERIALIZATION_FAILURE: Self = Self::new(b"40001");
     pub const INSUFFICIENT_PRIVILEGE: Self = Self::new(b"42501");
     pub const DUPLICATE_TABLE: Self = Self::new(b"42P07");
     pub const WRONG_OBJECT_TYPE: Self = Self::new(b"42809");

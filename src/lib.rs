@@ -2,6 +2,7 @@
 
 mod chat;
 mod error;
+mod heap;
 mod identity;
 mod influencers;
 mod install;
@@ -25,7 +26,10 @@ pub extern "C-unwind" fn _PG_init() {
     unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
     identity::define_settings();
     install::define_settings();
+    metrics::worker::define_settings();
+    sessions::watch_transactions();
     viewers::define_settings();
+    viewers::watch_transactions();
     // SAFETY: the prefix is ours; this refuses misspelt settings.
     unsafe { pgrx::pg_sys::MarkGUCPrefixReserved(c"live_stream".as_ptr()) };
 }

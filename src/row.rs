@@ -10,6 +10,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::trigger_support::{PgTriggerLevel, PgTriggerOperation, PgTriggerWhen};
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::ffi::CStr;
 use std::marker::PhantomData;
@@ -32,7 +33,7 @@ pub struct Row<'a> {
 impl<'a> Row<'a> {
     /// # Safety
     /// `tuple` must be a row of the shape `desc`, and both must live for `'a`.
-    unsafe fn of_tuple(desc: pg_sys::TupleDesc, tuple: pg_sys::HeapTuple) -> Self {
+    pub unsafe fn of_tuple(desc: pg_sys::TupleDesc, tuple: pg_sys::HeapTuple) -> Self {
         // SAFETY: the caller vouches for `desc`.
         let natts = unsafe { (*desc).natts } as usize;
         let mut values = vec![pg_sys::Datum::from(0); natts];
@@ -176,6 +177,14 @@ impl<'a> Row<'a> {
     }
 }
 
+impl Row<'_> {
+    /// Where the row is stored.
+    pub fn place(&self) -> pg_sys::ItemPointerData {
+        // SAFETY: only rows that were read from a table are asked.
+        unsafe { (*self.tuple).t_self }
+    }
+}
+
 /// A column's place in a row, found once and used for many rows.
 #[derive(Clone, Copy)]
 pub struct Column(usize);
@@ -184,6 +193,15 @@ impl Row<'_> {
     pub fn at<T: FromDatum>(&self, column: Column) -> Option<T> {
         // SAFETY: `Column::find` checked the type.
         unsafe { T::from_datum(self.values[column.0], self.nulls[column.0]) }
+    }
+
+    /// The value of the column at a place, of a table whose columns are ours alone.
+    pub fn nth<T: FromDatum>(&self, index: usize) -> Option<T> {
+        if index >= self.values.len() {
+            return None;
+        }
+        // SAFETY: the caller names the type that the table was made with.
+        unsafe { T::from_datum(self.values[index], self.nulls[index]) }
     }
 
     pub fn label_at(&self, column: Column) -> Option<pg_sys::Oid> {
@@ -253,6 +271,36 @@ pub fn after_row<'a>(
         // SAFETY: PostgreSQL hands a row trigger rows of its relation, valid while it runs.
         let row = unsafe { Row::of_tuple((*fired.tg_relation).rd_att, tuple) };
         see(&row)
+    });
+    outcome.or_raise();
+    Ok(None)
+}
+
+/// An AFTER ROW trigger that looks at the row as it was, of an UPDATE, and as it is.
+pub fn after_change<'a>(
+    trigger: &'a PgTrigger<'a>,
+    see: impl FnOnce(Option<&Row<'_>>, &Row<'_>) -> Result<()>,
+) -> Outcome<'a> {
+    let fired = trigger.trigger_data();
+    let rows = match (trigger.level(), trigger.when(), trigger.op()) {
+        (PgTriggerLevel::Row, Ok(PgTriggerWhen::After), Ok(PgTriggerOperation::Insert)) => {
+            Ok((null_mut(), fired.tg_trigtuple))
+        }
+        (PgTriggerLevel::Row, Ok(PgTriggerWhen::After), Ok(PgTriggerOperation::Update)) => {
+            Ok((fired.tg_trigtuple, fired.tg_newtuple))
+        }
+        _ => Err(wrong_trigger(
+            "an AFTER INSERT OR UPDATE trigger for each row",
+        )),
+    };
+    let outcome = rows.and_then(|(old, new)| {
+        // SAFETY: PostgreSQL hands a row trigger rows of its relation, valid while it runs.
+        let (old, new) = unsafe {
+            let desc = (*fired.tg_relation).rd_att;
+            let old = (!old.is_null()).then(|| Row::of_tuple(desc, old));
+            (old, Row::of_tuple(desc, new))
+        };
+        see(old.as_ref(), &new)
     });
     outcome.or_raise();
     Ok(None)
@@ -437,18 +485,44 @@ unsafe fn attribute(desc: pg_sys::TupleDesc, index: usize) -> *const pg_sys::For
     }
 }
 
+/// Columns remembered by each backend.
+const FOUND_SLOTS: usize = 1 << 10;
+
+thread_local! {
+    /// Where a column was found last, by table and by the place of its name in the program:
+    /// a guess that is checked.
+    static FOUND: [Cell<u16>; FOUND_SLOTS] = const { [const { Cell::new(0) }; FOUND_SLOTS] };
+}
+
 fn column(desc: pg_sys::TupleDesc, name: &str) -> Result<usize> {
     // SAFETY: the descriptor belongs to the open relation; its names end with NUL.
     unsafe {
-        (0..(*desc).natts as usize)
-            .find(|&index| {
-                let attribute = attribute(desc, index);
-                !(*attribute).attisdropped
-                    && CStr::from_ptr((*attribute).attname.data.as_ptr()).to_bytes()
-                        == name.as_bytes()
-            })
-            .ok_or_else(|| changed_table(desc, name, "is missing"))
+        let natts = (*desc).natts as usize;
+        let is_it = |index: usize| {
+            let attribute = attribute(desc, index);
+            !(*attribute).attisdropped
+                && CStr::from_ptr((*attribute).attname.data.as_ptr()).to_bytes() == name.as_bytes()
+        };
+        if natts == 0 {
+            return Err(changed_table(desc, name, "is missing"));
+        }
+        let table = (*attribute(desc, 0)).attrelid.to_u32() as usize;
+        let slot = (table.wrapping_mul(31) ^ (name.as_ptr() as usize)) % FOUND_SLOTS;
+        let guess = FOUND.with(|found| usize::from(found[slot].get()));
+        if guess < natts && is_it(guess) {
+            return Ok(guess);
+        }
+        let index = (0..natts)
+            .find(|&index| is_it(index))
+            .ok_or_else(|| changed_table(desc, name, "is missing"))?;
+        FOUND.with(|found| found[slot].set(index as u16));
+        Ok(index)
     }
+}
+
+/// The number of a column, from 1.
+pub fn column_number(desc: pg_sys::TupleDesc, name: &str) -> Result<pg_sys::AttrNumber> {
+    Ok(column(desc, name)? as pg_sys::AttrNumber + 1)
 }
 
 fn name_of(attribute: &pg_sys::FormData_pg_attribute) -> String {

@@ -8,6 +8,7 @@ import uuid
 import pytest
 
 from people import now
+from recount import rest
 from refusals import refused
 
 LONGEST = "ö" * 2000
@@ -470,6 +471,7 @@ def test_the_same_reaction_from_many_connections_counts_once(world):
         thread.join()
     assert errors == []
     assert stored(world, message)["reactions"] == {"🔥": 4}
+    rest(world.db)
     assert counts(world, session) == (1, 4)
 
 

@@ -528,12 +528,13 @@ def test_every_function_called_by_somebody_without_rights(db, world, who):
 def test_what_clients_may_call_of_the_engine(db):
     """A function that joins this list has been thought about."""
     both = {
-        "act_as_viewer", "heartbeat", "influencer_ids", "is_service", "join_session", "next_occurrence", "occurrences",
-        "open_session", "request_session_code", "require_schedule", "session_product", "share_session", "track_product",
-        "uid", "unlisted_session_ids", "viewer_id",
+        "act_as_viewer", "calendar", "calendar_feed", "heartbeat", "influencer_ids", "is_service", "join_session",
+        "next_occurrence", "occurrences", "open_session", "request_session_code", "require_schedule", "session_product",
+        "share_session", "track_product", "uid", "unlisted_session_ids", "viewer_id",
     }  # fmt: skip
     signed_in = {
-        "flag_message", "message", "react", "require_own_message", "require_own_schedule", "require_own_session"
+        "flag_message", "import_ics", "message", "react", "require_own_message", "require_own_schedule",
+        "require_own_session", "split_result", "split_schedule",
     }  # fmt: skip
 
     def callable_by(name):

@@ -55,6 +55,13 @@ def stream(db: Database) -> Row:
     world.service.insert("live_stream_orders", order)
     note = {"user_id": world.viewer.user_id, "type": "stream_starting", "title": "Now", "session_id": session["id"]}
     world.service.insert("live_stream_notifications", note)
+    schedule = world.schedule(recurrence_rule="FREQ=MONTHLY;BYDAY=1MO")
+    moved = {"original_starts_at": "2030-02-04T15:00:00Z", "starts_at": "2030-02-05T15:00:00Z"}
+    world.influencer.api.rpc("live_stream_move_occurrence", schedule_id=schedule["id"], **moved)
+    tomorrow = db.value("select (now() + interval '1 day')::date::text")
+    world.schedule("Tomorrow", scheduled_date=tomorrow, products_to_showcase=[product["product_id"]])
+    world.viewer.api.rpc("live_stream_follow", influencer_id=world.influencer.influencer_id)
+    assert db.value("select live_stream.materialize_occurrences('3 days')") == 1
     period = {"session_id": session["id"], "period_type": "minute"}
     times = {"period_start": "2030-01-01T00:00:00Z", "period_end": "2030-01-01T00:01:00Z"}
     world.service.insert("live_stream_analytics", period | times)

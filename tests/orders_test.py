@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import pytest
 
+from recount import rest
 from refusals import refused
 
 
@@ -184,6 +185,7 @@ def test_orders_of_several_products_at_once(world):
     for thread in threads:
         thread.join()
     assert errors == []
+    rest(world.db)
     totals = world.read(session)
     assert (totals["total_orders"], totals["total_revenue"]) == (120, 12)
 

@@ -7,6 +7,7 @@ import uuid
 
 import pytest
 
+from recount import rest
 from refusals import refused
 
 TRACKS = {
@@ -237,6 +238,7 @@ def test_featuring_and_clicking_at_once(world):
     for thread in threads:
         thread.join()
     assert errors == []
+    rest(world.db)
     assert totals(world, session)[:2] == (1, 80)
 
 
@@ -381,4 +383,5 @@ def test_many_clicks_at_once_all_count(world):
     for thread in threads:
         thread.join()
     assert errors == []
+    rest(world.db)
     assert stored(world, product)["clicks"] == 100 and totals(world, session)[1] == 100

@@ -163,14 +163,13 @@ def test_what_is_missing_is_named(world, column):
         world.schedule(**{column: None})
 
 
-def test_custom_rules_are_not_supported(world):
+def test_a_custom_schedule_needs_a_rule(world):
     row = world.schedule()
-    for is_recurring in (True, False):
-        custom = {"is_recurring": is_recurring, "recurrence_pattern": "custom"}
-        with refused("0A000", 'recurrence_pattern "custom" is not supported', hint=True):
-            world.schedule(**custom)
-        with refused("0A000", 'recurrence_pattern "custom" is not supported', hint=True):
-            world.influencer.api.update("live_stream_schedule", custom, where={"id": row["id"]})
+    custom = {"is_recurring": True, "recurrence_pattern": "custom"}
+    with refused("23514", "the custom schedule has no recurrence_rule", hint=True):
+        world.schedule(**custom)
+    with refused("23514", "the custom schedule has no recurrence_rule", hint=True):
+        world.influencer.api.update("live_stream_schedule", custom, where={"id": row["id"]})
 
 
 def test_malformed_values_change_nothing(world):
@@ -203,7 +202,8 @@ def test_the_tables_checks_hold_without_the_trigger(plain_db):
         "timezone = ''": "timezone",
         "expected_duration_minutes = 0": "duration",
         "is_recurring = true": "recurrence",
-        "is_recurring = true, recurrence_pattern = 'daily', recurrence_end_date = '2000-01-01'": "recurrence",
+        "is_recurring = true, recurrence_pattern = 'daily', recurrence_rule = 'FREQ=DAILY',"
+        " recurrence_end_date = '2000-01-01'": "recurrence",
         "days_of_week = '{7}'": "days_of_week",
         "days_of_week = '{1,null}'": "days_of_week",
         "products_to_showcase = array[null::uuid]": "products",
@@ -235,9 +235,9 @@ def test_every_zone_of_the_server_is_taken(plain_db):
     assert taken > 400 and changed == 0
     wrong = plain_db.sql(
         """select s.timezone, o.starts_at from public.live_stream_schedule s,
-                  live_stream.occurrences(scheduled_date, scheduled_start_time, scheduled_end_time, timezone,
-                    is_recurring, recurrence_pattern::text, days_of_week, recurrence_end_date,
-                    expected_duration_minutes, '2026-05-01', '2026-05-10') o
+                  live_stream.occurrences(s.id, scheduled_date, scheduled_start_time, scheduled_end_time, timezone,
+                    recurrence_rule, last_start, expected_duration_minutes, has_exceptions,
+                    '2026-05-01', '2026-05-10') o
             where o.starts_at <> (timestamp '2026-05-05 10:00' at time zone s.timezone)
               -- `at time zone` prefers an abbreviation to a zone of the same name.
               and s.timezone not in (select abbrev from pg_timezone_abbrevs)"""
@@ -411,9 +411,9 @@ def test_a_statement_timeout_ends_it(plain_db):
         with pytest.raises(psycopg.errors.QueryCanceled):
             connection.execute(
                 """select count(*) from generate_series(1, 1000000), public.live_stream_schedule s,
-                   lateral live_stream.occurrences(s.scheduled_date, s.scheduled_start_time, s.scheduled_end_time,
-                     s.timezone, s.is_recurring, s.recurrence_pattern::text, s.days_of_week, s.recurrence_end_date,
-                     s.expected_duration_minutes, now(), now() + '200 years' + generate_series * interval '1 s')"""
+                   lateral live_stream.occurrences(s.id, s.scheduled_date, s.scheduled_start_time, s.scheduled_end_time,
+                     s.timezone, s.recurrence_rule, s.last_start, s.expected_duration_minutes, s.has_exceptions,
+                     now(), now() + '200 years' + generate_series * interval '1 s')"""
             )
 
 
@@ -546,8 +546,8 @@ def test_row_level_security_holds_without_the_trigger(world):
 def test_owner_and_service_write(world):
     row = world.schedule()
     for api in (world.influencer.api, world.service):
-        changed = api.update("live_stream_schedule", {"reminder_sent": True}, where={"id": row["id"]}, one=True)
-        assert changed["reminder_sent"] is True
+        changed = api.update("live_stream_schedule", {"is_promoted": True}, where={"id": row["id"]}, one=True)
+        assert changed["is_promoted"] is True
     cancelled = world.influencer.api.rpc("live_stream_schedule_cancel", schedule_id=row["id"])
     assert (cancelled["id"], cancelled["status"]) == (row["id"], "cancelled")
     missing = str(uuid.uuid4())

@@ -5,7 +5,7 @@ use crate::identity::{self, as_owner};
 use crate::metrics;
 use crate::plan::{self, Plan};
 use crate::row::{self, Outcome, Row};
-use crate::sessions::{self, Locked, no_such_session, required, transaction_time};
+use crate::sessions::{self, Entered, no_such_session, required, transaction_time};
 use crate::viewers;
 use pgrx::JsonB;
 use pgrx::Uuid;
@@ -46,20 +46,20 @@ fn chat_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     })
 }
 
-/// The session of a message, locked, if the caller may write there now; and whether it hosts.
-pub fn writable(session: Uuid) -> Result<(Locked, bool)> {
-    let locked = sessions::lock(session)?.ok_or_else(|| no_such_session(session))?;
-    let hosts = identity::owned_influencers()?.contains(&locked.influencer);
-    if locked.private && !hosts {
+/// The session of a message, if the caller may write there now; and whether it hosts.
+pub fn writable(session: Uuid) -> Result<(Entered, bool)> {
+    let entered = sessions::enter(session)?.ok_or_else(|| no_such_session(session))?;
+    let hosts = identity::owned_influencers()?.contains(&entered.influencer);
+    if entered.private && !hosts {
         return Err(no_such_session(session));
     }
-    if !locked.status.is_on_air() {
-        return Err(closed(session).detail(format!("The session is {}.", locked.status)));
+    if !entered.status.is_on_air() {
+        return Err(closed(session).detail(format!("The session is {}.", entered.status)));
     }
-    if !locked.chat_enabled {
+    if !entered.chat_enabled {
         return Err(closed(session).detail("The host has turned the chat off."));
     }
-    Ok((locked, hosts))
+    Ok((entered, hosts))
 }
 
 fn closed(session: Uuid) -> Error {
@@ -101,7 +101,7 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
     let session: Uuid = required(new, "session_id")?;
     check_message(new)?;
     if identity::is_service()? {
-        sessions::lock(session)?;
+        sessions::enter(session)?;
     } else {
         let user = signed_in()?;
         let (_, hosts) = writable(session)?;

@@ -3,9 +3,10 @@
 mod claims;
 mod owner;
 
-pub use owner::{as_owner, as_role};
+pub use owner::{as_owner, as_role, owner};
 
 use crate::error::{Error, OrRaise, Result, SqlState};
+use crate::metrics;
 use crate::plan::{self, Plan};
 use crate::sessions::code;
 use claims::Invalid;
@@ -155,6 +156,7 @@ fn uid() -> Option<Uuid> {
 /// row-level security by.
 #[pg_extern(stable, parallel_safe, name = "is_service")]
 fn is_service_sql() -> bool {
+    metrics::worker::look();
     is_service().or_raise()
 }
 

@@ -7,6 +7,7 @@
 //! | statement | when what it makes is there, or what it needs is not |
 //! | --- | --- |
 //! | `create type … as enum` | owner and labels are compared |
+//! | `create domain` | base type is compared |
 //! | `create table` | owner, columns and keys are compared |
 //! | `create index` | skipped if it is one of the same table |
 //! | `create or replace function` | refused if another role owns one of that name |
@@ -60,6 +61,7 @@ unsafe fn run(node: *mut pg_sys::Node, sql: &str) -> Result<()> {
     unsafe {
         match (*node).type_ {
             T_CreateEnumStmt => create_enum(&*node.cast(), sql),
+            T_CreateDomainStmt => create_domain(&*node.cast(), sql),
             T_CreateStmt => create_table(&*node.cast(), sql),
             T_IndexStmt => create_index(&*node.cast(), sql),
             T_CreateFunctionStmt => create_function(&*node.cast(), sql),
@@ -134,6 +136,40 @@ unsafe fn create_enum(statement: &pg_sys::CreateEnumStmt, sql: &str) -> Result<(
         ))
         .hint("Rename it, or move it to another schema, and create the extension again.")),
     }
+}
+
+unsafe fn create_domain(statement: &pg_sys::CreateDomainStmt, sql: &str) -> Result<()> {
+    // SAFETY: the list holds String nodes; an unknown base type raises an error.
+    let (name, base) = unsafe {
+        (
+            strings(statement.domainname),
+            pg_sys::typenameTypeId(std::ptr::null_mut(), statement.typeName),
+        )
+    };
+    let quoted: Vec<_> = name.iter().map(quote_identifier).collect();
+    let quoted = quoted.join(".");
+    let owner: Option<pg_sys::Oid> = plan::ask(
+        "select typowner from pg_type where oid = to_regtype($1)",
+        &[quoted.as_str().into()],
+    )?;
+    let Some(owner) = owner else {
+        return plan::utility(sql);
+    };
+    let same: Option<bool> = plan::ask(
+        "select true from pg_type where oid = to_regtype($1) and typtype = 'd' and typbasetype = $2",
+        &[quoted.as_str().into(), base.into()],
+    )?;
+    if same == Some(true) {
+        // An app may serve this media type too.
+        return Ok(());
+    }
+    refuse_anothers("type", &quoted, owner)?;
+    Err(Error::new(
+        SqlState::DUPLICATE_TABLE,
+        format!("type {quoted} exists and is not the one of live_stream"),
+    )
+    .detail("It is no domain over the same type.")
+    .hint("Rename it, or move it to another schema, and create the extension again."))
 }
 
 unsafe fn create_table(statement: &pg_sys::CreateStmt, sql: &str) -> Result<()> {

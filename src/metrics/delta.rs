@@ -20,17 +20,45 @@ pub struct Delta {
     pub disconnections: i64,
     pub buffering_events: i64,
     pub buffering_seconds: i64,
+    /// When the first and the last viewer came or went, in microseconds as the clock's.
+    pub first: Option<i64>,
+    pub last: Option<i64>,
 }
+
+/// A change of more than this is applied to the session's row, where it is checked.
+const LARGE: u64 = 1 << 20;
 
 impl Delta {
     pub fn is_nothing(&self) -> bool {
         *self == Self::default()
     }
 
-    /// A viewer comes (1) or goes (-1).
-    pub fn viewer(&mut self, change: i64) {
+    /// A viewer comes (1) or goes (-1), at a time.
+    pub fn viewer(&mut self, change: i64, at: i64) {
         self.viewers += change;
         self.peak = self.peak.max(self.viewers);
+        self.first = Some(self.first.map_or(at, |first| first.min(at)));
+        self.last = Some(self.last.map_or(at, |last| last.max(at)));
+    }
+
+    /// Whether a number might no longer fit its column.
+    pub fn is_large(&self) -> bool {
+        [
+            self.viewers,
+            self.peak,
+            self.unique_viewers,
+            self.messages,
+            self.reactions,
+            self.shares,
+            self.products,
+            self.clicks,
+            self.orders,
+            self.revenue,
+            self.disconnections,
+            self.buffering_events,
+        ]
+        .iter()
+        .any(|number| number.unsigned_abs() > LARGE)
     }
 }
 
@@ -50,6 +78,8 @@ impl std::ops::AddAssign for Delta {
         self.disconnections += later.disconnections;
         self.buffering_events += later.buffering_events;
         self.buffering_seconds += later.buffering_seconds;
+        self.first = [self.first, later.first].into_iter().flatten().min();
+        self.last = self.last.max(later.last);
     }
 }
 
@@ -61,7 +91,7 @@ mod tests {
     fn the_peak_is_the_highest_on_the_way() {
         let mut delta = Delta::default();
         for change in [1, 1, -1, 1, 1, -1, -1, -1] {
-            delta.viewer(change);
+            delta.viewer(change, 1);
         }
         assert_eq!((delta.viewers, delta.peak), (0, 3));
     }
@@ -70,11 +100,11 @@ mod tests {
     fn a_sum_is_one_after_the_other() {
         let steps = [-1, 1, 1, -1, -1, 1, 1, 1];
         let mut whole = Delta::default();
-        steps.iter().for_each(|&step| whole.viewer(step));
+        steps.iter().for_each(|&step| whole.viewer(step, 1));
         for cut in 0..=steps.len() {
             let mut halves = [Delta::default(); 2];
             for (i, &step) in steps.iter().enumerate() {
-                halves[usize::from(i >= cut)].viewer(step);
+                halves[usize::from(i >= cut)].viewer(step, 1);
             }
             let mut sum = halves[0];
             sum += halves[1];

@@ -1,18 +1,30 @@
-//! The numbers of a session, exact in the transaction that changes them.
+//! The numbers of a session: exact, however many change them at once.
 //!
 //! The other domains tell this one what a statement changed ([`apply`]) and ask it to protect
-//! the columns it keeps ([`keep`], [`clear`]); nothing else writes them.
+//! the columns it keeps ([`keep`], [`clear`]); nothing else writes them. A change updates the
+//! session's row at once, or is appended to a log that a background worker folds into the row:
+//! `sessions::enter` decides which.
 
+pub mod clock;
+mod count;
 mod delta;
+pub mod fold;
+pub mod gate;
+pub mod hot;
+pub mod log;
+mod timeline;
+pub mod worker;
 
+pub use count::flush;
 pub use delta::Delta;
 
 use crate::error::{Error, Result, SqlState};
 use crate::identity::as_owner;
 use crate::plan::{self, Plan};
 use crate::row::Row;
-use crate::sessions::transaction_time;
+use crate::sessions::{self, Way};
 use pgrx::Uuid;
+use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
@@ -40,6 +52,7 @@ const COLUMNS: &[&str] = &[
 
 const MAX_CONVERSION_HUNDREDTHS: i64 = 99_999;
 const MAX_AVERAGE_HUNDREDTHS: i64 = 9_999_999_999;
+const MAX_REVENUE_HUNDREDTHS: i64 = 1_000_000_000_000;
 
 thread_local! {
     /// How deep in triggers the innermost settlement began.
@@ -68,12 +81,21 @@ thread_local! {
                           total_clicks + $10, total_orders + $11, connection_issues_count + $13,
                           buffering_events + $14) <= 2147483647
              and total_revenue + $12 * 0.01 < 1e10
+             and least(current_viewers + $2, total_unique_viewers + $4,
+                       total_watch_time_seconds + $5, total_messages + $6, total_reactions + $7,
+                       total_shares + $8, total_products_showcased + $9, total_clicks + $10,
+                       total_orders + $11, connection_issues_count + $13, buffering_events + $14,
+                       total_buffering_time_seconds + $15, total_revenue + $12 * 0.01) >= 0
           returning current_viewers, max_viewers",
         &[
             pg_sys::UUIDOID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID,
             pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID,
             pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID,
         ],
+    ) };
+    static PENDING: Plan = const { Plan::writing(
+        c"select from live_stream.metric_changes where session_id = $1",
+        &[pg_sys::UUIDOID],
     ) };
     static EXISTS: Plan = const { Plan::writing(
         c"select from public.live_stream_sessions where id = $1",
@@ -116,39 +138,49 @@ pub fn apply(session: Uuid, delta: Delta) -> Result<()> {
     if delta.is_nothing() || collected(session, delta) {
         return Ok(());
     }
+    match sessions::way(session)? {
+        None => Ok(()),
+        Some(Way::Log) if !delta.is_large() => append(session, &delta, false),
+        Some(_) => update(session, &delta),
+    }
+}
+
+/// The peak of a session must be counted from the rows: one that counted is gone, or elsewhere.
+pub fn doubt_peak(session: Uuid) -> Result<()> {
+    if COLLECTING.with_borrow(|collecting| collecting.is_some_and(|(of, _)| of == session)) {
+        return Ok(());
+    }
+    match sessions::way(session)? {
+        None => Ok(()),
+        Some(Way::Log) => append(session, &Delta::default(), true),
+        Some(_) => fold::count_peak(session),
+    }
+}
+
+fn append(session: Uuid, delta: &Delta, doubtful: bool) -> Result<()> {
+    sessions::appended(session);
+    log::append(session, delta, doubtful)
+}
+
+fn update(session: Uuid, delta: &Delta) -> Result<()> {
+    sessions::updated(session);
     let viewers = settling(|| {
-        let args = [
-            session.into(),
-            delta.viewers.into(),
-            delta.peak.into(),
-            delta.unique_viewers.into(),
-            delta.watch_seconds.into(),
-            delta.messages.into(),
-            delta.reactions.into(),
-            delta.shares.into(),
-            delta.products.into(),
-            delta.clicks.into(),
-            delta.orders.into(),
-            delta.revenue.into(),
-            delta.disconnections.into(),
-            delta.buffering_events.into(),
-            delta.buffering_seconds.into(),
-        ];
-        let (found, viewers) = plan::run(&APPLY, &args, |rows| {
-            Ok((
-                rows.len() > 0,
-                rows.get::<i32>(0, 0).zip(rows.get::<i32>(0, 1)),
-            ))
-        })?;
-        if !found && plan::execute(&EXISTS, &[session.into()])? > 0 {
-            return Err(Error::new(
-                SqlState::OUT_OF_RANGE,
-                format!("a number of session {session} would be too large"),
-            )
-            .detail("Counters end at 2147483647, revenue at 9999999999.99.")
-            .hint("Look at what the products of the session count."));
+        let args = arguments(session, delta, delta.peak);
+        let apply = || {
+            plan::run(&APPLY, &args, |rows| {
+                let viewers = rows.get::<i32>(0, 0).zip(rows.get::<i32>(0, 1));
+                Ok((rows.len() > 0).then_some(viewers))
+            })
+        };
+        if let Some(viewers) = apply()? {
+            return Ok(viewers);
         }
-        Ok(viewers)
+        if plan::execute(&EXISTS, &[session.into()])? == 0 {
+            return Ok(None);
+        }
+        // What goes may have come a moment ago, and be pending still.
+        fold::whole(session)?;
+        apply()?.ok_or_else(|| too_large(session))
     })?;
     match viewers {
         Some((current, max))
@@ -161,8 +193,39 @@ pub fn apply(session: Uuid, delta: Delta) -> Result<()> {
                     .hint("Try again when somebody has left."),
             )
         }
+        _ if sessions::was_overtaken(session) => fold::count_peak(session),
         _ => Ok(()),
     }
+}
+
+/// A change as the statements on a session's row take it.
+fn arguments(session: Uuid, delta: &Delta, peak: i64) -> [DatumWithOid<'static>; 15] {
+    [
+        session.into(),
+        delta.viewers.into(),
+        peak.into(),
+        delta.unique_viewers.into(),
+        delta.watch_seconds.into(),
+        delta.messages.into(),
+        delta.reactions.into(),
+        delta.shares.into(),
+        delta.products.into(),
+        delta.clicks.into(),
+        delta.orders.into(),
+        delta.revenue.into(),
+        delta.disconnections.into(),
+        delta.buffering_events.into(),
+        delta.buffering_seconds.into(),
+    ]
+}
+
+fn too_large(session: Uuid) -> Error {
+    Error::new(
+        SqlState::OUT_OF_RANGE,
+        format!("a number of session {session} would be too large"),
+    )
+    .detail("Counters end at 2147483647, revenue at 9999999999.99.")
+    .hint("Look at what the products of the session count.")
 }
 
 fn collected(session: Uuid, delta: Delta) -> bool {
@@ -193,20 +256,82 @@ pub fn collect(session: Uuid, f: impl FnOnce() -> Result<()>) -> Result<Delta> {
         .map_or_else(Delta::default, |(_, delta)| delta))
 }
 
-/// Adds what was collected to the session's row.
-pub fn add(session: &mut Row<'_>, delta: Delta) -> Result<()> {
-    let number = |row: &Row<'_>, column| row.get::<i32>(column).map(|value| value.unwrap_or(0));
-    let long = |row: &Row<'_>, column| row.get::<i64>(column).map(|value| value.unwrap_or(0));
-    let current = number(session, "current_viewers")?;
-    let peak = number(session, "peak_viewers")?;
-    let watched = long(session, "total_watch_time_seconds")?;
-    session.set("current_viewers", Some(current + delta.viewers as i32))?;
-    session.set("peak_viewers", Some(peak.max(current + delta.peak as i32)))?;
-    session.set(
-        "total_watch_time_seconds",
-        Some(watched + delta.watch_seconds),
-    )?;
+/// Takes what is pending of a session out of the log, for a trigger that is changing that
+/// session's row to its last state, and waits for those who are appending: after this, nobody
+/// enters the session until the transaction ends.
+///
+/// Errors: 40001 when the transaction's snapshot is older than what is pending.
+pub fn take_pending(id: Uuid, session: &Row<'_>) -> Result<(Delta, bool)> {
+    gate::Lock::Flow(id).wait(gate::Mode::Alone);
+    sessions::hold_for_end(id);
+    let pending = log::read(Some(id))?;
+    // SAFETY: a plain read of this transaction's isolation level.
+    let fixed_snapshot = unsafe { pg_sys::XactIsoLevel } >= pg_sys::XACT_REPEATABLE_READ as i32;
+    let seen = || settling(|| plan::execute(&PENDING, &[id.into()]));
+    if fixed_snapshot && seen()? != pending.entries.len() {
+        return Err(Error::new(
+            SqlState::SERIALIZATION_FAILURE,
+            "could not serialize access due to concurrent changes of the session's numbers",
+        )
+        .hint("Run the transaction again."));
+    }
+    let entries = log::take(pending.entries.into_iter().map(|(_, entry)| entry))?;
+    let mut doubtful = entries.iter().any(|entry| entry.doubtful) || hot::is_doubtful(id)?;
+    let (mut delta, events) = fold::sum(&entries);
+    let level = session.get::<i32>("current_viewers")?.unwrap_or(0).into();
+    let updated: TimestampWithTimeZone = sessions::required(session, "updated_at")?;
+    let mut timeline = timeline::Timeline::new(updated.into(), level, level);
+    timeline.extend(events);
+    doubtful |= timeline.doubtful;
+    delta.peak = timeline.now().1 - level;
+    Ok((delta, doubtful))
+}
+
+/// Adds what was taken and collected to the session's row; counts the peak anew if asked to.
+///
+/// Errors: 22003 when a number would no longer fit its column.
+pub fn add(id: Uuid, session: &mut Row<'_>, delta: Delta, doubtful: bool) -> Result<()> {
+    let current: i32 = session.get("current_viewers")?.unwrap_or(0);
+    let peak: i32 = session.get("peak_viewers")?.unwrap_or(0);
+    let peak = if doubtful {
+        fold::counted_peak(id)?
+    } else {
+        i64::from(peak).max(i64::from(current) + delta.peak)
+    };
+    session.set("peak_viewers", Some(fit(id, peak)?))?;
+    for (column, change) in [
+        ("current_viewers", delta.viewers),
+        ("total_unique_viewers", delta.unique_viewers),
+        ("total_messages", delta.messages),
+        ("total_reactions", delta.reactions),
+        ("total_shares", delta.shares),
+        ("total_products_showcased", delta.products),
+        ("total_clicks", delta.clicks),
+        ("total_orders", delta.orders),
+        ("connection_issues_count", delta.disconnections),
+        ("buffering_events", delta.buffering_events),
+    ] {
+        let before: i32 = session.get(column)?.unwrap_or(0);
+        session.set(column, Some(fit(id, i64::from(before) + change)?))?;
+    }
+    for (column, change) in [
+        ("total_watch_time_seconds", delta.watch_seconds),
+        ("total_buffering_time_seconds", delta.buffering_seconds),
+    ] {
+        let before: i64 = session.get(column)?.unwrap_or(0);
+        session.set(column, Some(before.saturating_add(change)))?;
+    }
+    let revenue: AnyNumeric = session.get("total_revenue")?.unwrap_or_default();
+    let revenue = hundredths(revenue)?.saturating_add(delta.revenue);
+    if revenue >= MAX_REVENUE_HUNDREDTHS {
+        return Err(too_large(id));
+    }
+    session.set_hundredths("total_revenue", revenue)?;
     derive(session)
+}
+
+fn fit(session: Uuid, number: i64) -> Result<i32> {
+    i32::try_from(number).map_err(|_| too_large(session))
 }
 
 /// Sets the columns that follow from others.
@@ -223,7 +348,7 @@ pub fn derive(session: &mut Row<'_>) -> Result<()> {
     session.set_hundredths("average_watch_time_minutes", average)?;
     let conversion = ratio(orders * 10_000, viewers).min(MAX_CONVERSION_HUNDREDTHS);
     session.set_hundredths("conversion_rate", conversion)?;
-    session.set("updated_at", Some(transaction_time()))
+    session.set("updated_at", clock::now())
 }
 
 /// `part / whole`, rounded half up; 0 of nothing.

@@ -53,7 +53,7 @@ fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
             sessions::own_session(Some(session))?;
             // ON CONFLICT DO UPDATE: whoever counts on the product locks it before its session.
             as_owner(|| plan::execute(&LOCK, &[session.into(), product.into()]))?;
-            sessions::lock(session)?;
+            sessions::enter(session)?;
             if !service {
                 new.set_zero(TRACKED)?;
                 new.set("created_at", Some(transaction_time()))?;

@@ -1,13 +1,19 @@
 //! What may be stored in `live_stream_schedule`, and in which form.
 
-use super::recurrence::{InvalidField, MAX_DURATION_MINUTES, Weekdays};
-use super::{Timing, unknown_zone, zone};
+use super::days::DAY_SECONDS;
+use super::expand;
+use super::fields::{self, InvalidField, Length, MAX_DURATION_MINUTES, Pattern, Simple, Weekdays};
+use super::rule::{End, Rule};
+use super::series::in_clock_time;
+use super::time_of_day::TimeOfDay;
+use super::zone::{self, Zone};
+use super::{EPOCH_DAYS, first_start, is_settling, missing, to_day, unknown_zone};
 use crate::error::{Error, Result, SqlState};
 use crate::identity;
 use crate::plan::{self, Plan};
 use crate::row::Row;
 use crate::sessions::{required, transaction_time};
-use pgrx::datum::Uuid;
+use pgrx::datum::{Date, Timestamp, Uuid};
 use pgrx::pg_sys;
 use pgrx::{FromDatum, IntoDatum};
 use std::borrow::Cow;
@@ -26,7 +32,7 @@ const TEXTS: [(&str, usize); 5] = [
 
 thread_local! {
     static IS_SESSION_OF: Plan = const { Plan::reading(
-        c"select true from public.live_stream_sessions \
+        c"select visibility::pg_catalog.text from public.live_stream_sessions \
           where id operator(pg_catalog.=) $1 and influencer_id operator(pg_catalog.=) $2",
         &[pg_sys::UUIDOID, pg_sys::UUIDOID],
     ) };
@@ -34,7 +40,14 @@ thread_local! {
 
 /// Checks a row that is about to be stored and brings it to its form.
 pub fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
-    fill_in(new)?;
+    if is_settling() {
+        return new.set("updated_at", Some(transaction_time()));
+    }
+    fill_in(old, new)?;
+    match old {
+        Some(old) => new.keep(old, &["has_exceptions"])?,
+        None => new.set("has_exceptions", Some(false))?,
+    }
     match old {
         Some(old) => keep_identity(old, new)?,
         None => check_owner(new)?,
@@ -44,16 +57,19 @@ pub fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
         check_length(new, column, limit)?;
     }
     check_products(new)?;
-    // A row that has become bad, say by new zone data, can still be cancelled.
-    let timing = timing(new)?;
-    if old.map(self::timing).transpose()?.as_ref() != Some(&timing) {
-        check_timing(new, &timing)?;
-    }
     if changed::<String>(old, new, "timezone")? {
         name_zone(new)?;
     }
+    // A row that has become bad, say by new zone data, can still be cancelled.
+    let before = old.map(Timing::of).transpose()?;
+    let timing = Timing::of(new)?;
+    match old {
+        Some(old) if before.as_ref() == Some(&timing) => new.keep(old, &["last_start"])?,
+        _ => settle_timing(before.as_ref(), timing, new)?,
+    }
     if changed::<Uuid>(old, new, "created_session_id")?
         || changed::<Uuid>(old, new, "influencer_id")?
+        || old.is_some_and(|old| old.label("visibility").ok() != new.label("visibility").ok())
     {
         check_session(new)?;
     }
@@ -68,7 +84,18 @@ where
 }
 
 /// A client that sends null for what has a default means the default.
-fn fill_in(new: &mut Row<'_>) -> Result<()> {
+fn fill_in(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
+    const TOLD: [&str; 2] = ["notification_sent", "reminder_sent"];
+    match old {
+        _ if identity::is_service()? => {}
+        // What followers were told is not the client's to say.
+        Some(old) => new.keep(old, &TOLD)?,
+        None => {
+            for column in TOLD {
+                new.set(column, Some(false))?;
+            }
+        }
+    }
     if new.is_null("timezone")? {
         new.set("timezone", Some("UTC".to_owned()))?;
     }
@@ -89,6 +116,9 @@ fn fill_in(new: &mut Row<'_>) -> Result<()> {
     }
     if new.is_null("status")? {
         new.set_label("status", "scheduled")?;
+    }
+    if new.is_null("visibility")? {
+        new.set_label("visibility", "public")?;
     }
     Ok(())
 }
@@ -165,26 +195,172 @@ fn check_products(new: &Row<'_>) -> Result<()> {
     Ok(())
 }
 
-fn timing(row: &Row<'_>) -> Result<Timing<'static>> {
-    Ok(Timing {
-        date: row.get("scheduled_date")?,
-        start_time: row.get("scheduled_start_time")?,
-        end_time: row.get("scheduled_end_time")?,
-        duration_minutes: row.get("expected_duration_minutes")?,
-        is_recurring: row.get("is_recurring")?.unwrap_or(false),
-        pattern: row.label("recurrence_pattern")?.map(Cow::Owned),
-        days_of_week: row.get("days_of_week")?,
-        end_date: row.get("recurrence_end_date")?,
-    })
+/// The columns that say when a schedule takes place.
+#[derive(PartialEq)]
+struct Timing {
+    date: Option<Date>,
+    start_time: Option<TimeOfDay>,
+    end_time: Option<TimeOfDay>,
+    duration_minutes: Option<i32>,
+    timezone: Option<String>,
+    is_recurring: bool,
+    pattern: Option<Pattern>,
+    days_of_week: Option<Vec<Option<i32>>>,
+    end_date: Option<Date>,
+    rule: Option<String>,
 }
 
-fn check_timing(new: &mut Row<'_>, timing: &Timing<'_>) -> Result<()> {
-    timing.series()?;
-    if let Some(days) = &timing.days_of_week {
-        let days = Weekdays::from_numbers(days.iter().copied())?;
-        new.set("days_of_week", Some(days.numbers()))?;
+impl Timing {
+    fn of(row: &Row<'_>) -> Result<Self> {
+        let rule: Option<String> = row.get("recurrence_rule")?;
+        Ok(Self {
+            date: row.get("scheduled_date")?,
+            start_time: row.get("scheduled_start_time")?,
+            end_time: row.get("scheduled_end_time")?,
+            duration_minutes: row.get("expected_duration_minutes")?,
+            timezone: row.get("timezone")?,
+            is_recurring: row.get("is_recurring")?.unwrap_or(false),
+            pattern: row
+                .label("recurrence_pattern")?
+                .and_then(|name| Pattern::named(&name)),
+            days_of_week: row.get("days_of_week")?,
+            end_date: row.get("recurrence_end_date")?,
+            rule: rule.filter(|rule| !rule.trim().is_empty()),
+        })
     }
-    Ok(())
+
+    fn weekdays(&self) -> Result<Weekdays> {
+        Ok(Weekdays::from_numbers(
+            self.days_of_week.iter().flatten().copied(),
+        )?)
+    }
+
+    /// True when the simple fields, and not the rule, say something new.
+    fn says_more_than(&self, before: &Timing) -> Result<bool> {
+        Ok(self.is_recurring != before.is_recurring
+            || self.pattern != before.pattern
+            || self.weekdays()? != before.weekdays()?
+            || self.end_date != before.end_date)
+    }
+
+    /// What the simple fields say.
+    fn simple(&self) -> Result<Simple> {
+        let last_day = self
+            .end_date
+            .map(|date| to_day(date).ok_or(InvalidField::EndDate));
+        Ok(Simple {
+            pattern: self.pattern.ok_or(InvalidField::NoPattern)?,
+            weekdays: self.weekdays()?,
+            last_day: last_day.transpose()?,
+        })
+    }
+
+    /// The rule of the row: the one that was written last, be it in simple fields or as text.
+    fn rule(&self, before: Option<&Timing>, zone: Zone) -> Result<Option<Rule>> {
+        let was = before.and_then(|before| before.rule.as_ref());
+        if let Some(text) = self.rule.as_ref().filter(|text| Some(*text) != was) {
+            let mut rule = Rule::parse(text)?;
+            in_clock_time(&mut rule, zone);
+            return Ok(Some(rule));
+        }
+        let fields_changed = match before {
+            Some(before) => self.says_more_than(before)?,
+            None => true,
+        };
+        // Taking the rule away ends the recurrence, unless the fields say another.
+        if !self.is_recurring || self.rule.is_none() && was.is_some() && !fields_changed {
+            return Ok(None);
+        }
+        let kept = self.rule.as_deref().map(Rule::parse).transpose()?;
+        let Some(before) = before.filter(|_| fields_changed) else {
+            return match kept {
+                Some(rule) => Ok(Some(rule)),
+                None => self.rule_of_fields().map(Some),
+            };
+        };
+        if self.pattern != Some(Pattern::Custom) {
+            return self.rule_of_fields().map(Some);
+        }
+        let mut rule = kept.ok_or(InvalidField::NoRule)?;
+        if self.weekdays()? != before.weekdays()? {
+            return Err(InvalidField::WeekdaysOfRule.into());
+        }
+        if self.end_date != before.end_date {
+            rule.end = match self.simple()?.last_day {
+                Some(day) => fields::until_the_end_of(day),
+                None => End::Never,
+            };
+        }
+        Ok(Some(rule))
+    }
+
+    fn rule_of_fields(&self) -> Result<Rule> {
+        Ok(self.simple()?.rule().ok_or(InvalidField::NoRule)?)
+    }
+}
+
+/// Checks when a schedule takes place, and makes the rule and the simple fields say the same.
+fn settle_timing(before: Option<&Timing>, timing: Timing, new: &mut Row<'_>) -> Result<()> {
+    let date = timing.date.ok_or_else(|| missing("scheduled_date"))?;
+    let start_time = timing
+        .start_time
+        .ok_or_else(|| missing("scheduled_start_time"))?;
+    let (first, micros) = first_start(date, start_time)?;
+    let end_time = timing.end_time.map(TimeOfDay::since_midnight);
+    Length::new(
+        start_time.since_midnight(),
+        end_time,
+        timing.duration_minutes,
+    )?;
+    let name = timing.timezone.as_deref().unwrap_or_default();
+    let zone = Zone::named(name).ok_or_else(|| unknown_zone(SqlState::CHECK_VIOLATION, name))?;
+
+    let weekdays = timing.weekdays()?;
+    let rule = timing.rule(before, zone)?;
+    let mut last = Some(first);
+    if let Some(rule) = &rule {
+        let was = before.and_then(|before| before.rule.as_ref());
+        let by_fields = timing.rule.is_none() || timing.rule.as_ref() == was;
+        last = match expand::bounds(rule, first) {
+            Ok((_, last)) => last,
+            Err(_) if by_fields && ends_before_it_begins(rule, first) => {
+                return Err(InvalidField::EndsBeforeItBegins.into());
+            }
+            Err(_) if by_fields && rule.weekdays != 0 && matches!(rule.end, End::Until(_)) => {
+                return Err(InvalidField::NeverTakesPlace.into());
+            }
+            Err(invalid) => return Err(invalid.into()),
+        };
+    }
+    // Two fields say the same when what they mean is the same.
+    let meant = timing
+        .is_recurring
+        .then(|| timing.simple().ok()?.rule())
+        .flatten();
+    if let Some(rule) = rule.as_ref().filter(|rule| meant.as_ref() != Some(*rule)) {
+        let simple = Simple::of(rule, first);
+        new.set_label("recurrence_pattern", simple.pattern.name())?;
+        let days = Some(simple.weekdays.numbers()).filter(|days| !days.is_empty());
+        new.set("days_of_week", days)?;
+        let end = simple
+            .last_day
+            .map(|day| Date::saturating_from_raw(day - EPOCH_DAYS));
+        new.set("recurrence_end_date", end)?;
+    } else if timing.days_of_week.is_some() {
+        new.set("days_of_week", Some(weekdays.numbers()))?;
+    }
+    new.set("is_recurring", Some(rule.is_some()))?;
+    new.set("recurrence_rule", rule.map(|rule| rule.to_string()))?;
+    let epoch = i64::from(EPOCH_DAYS) * DAY_SECONDS;
+    let last = last.map(|last| (last - epoch) * 1_000_000 + micros);
+    new.set(
+        "last_start",
+        last.and_then(|last| Timestamp::try_from(last).ok()),
+    )
+}
+
+fn ends_before_it_begins(rule: &Rule, first: i64) -> bool {
+    matches!(rule.end, End::Until(until) if until < first)
 }
 
 fn name_zone(new: &mut Row<'_>) -> Result<()> {
@@ -202,8 +378,17 @@ fn check_session(new: &Row<'_>) -> Result<()> {
     };
     let influencer: Uuid = required(new, "influencer_id")?;
     let args = [session.into(), influencer.into()];
-    if plan::run(&IS_SESSION_OF, &args, |rows| Ok(rows.len() > 0))? {
-        return Ok(());
+    let visibility: Option<String> = plan::run(&IS_SESSION_OF, &args, |rows| Ok(rows.get(0, 0)))?;
+    if let Some(visibility) = visibility {
+        if visibility == "public" || new.label("visibility")?.as_deref() != Some("public") {
+            return Ok(());
+        }
+        return Err(refused(
+            format!("session {session} is {visibility} and the schedule is public"),
+            "Everybody reads created_session_id, and whoever knows its id can open an unlisted session."
+                .to_owned(),
+            "Make the schedule private, or leave created_session_id out.",
+        ));
     }
     Err(refused(
         format!("session {session} is none of this influencer's"),
@@ -262,20 +447,19 @@ impl From<InvalidField> for Error {
                 "is_recurring is true, and nothing says how often.".to_owned(),
                 "Send daily, weekly or monthly, or is_recurring = false.",
             ),
-            InvalidField::UnknownPattern(pattern) => refused(
-                format!("recurrence_pattern \"{pattern}\" is not known"),
-                "A schedule recurs daily, weekly or monthly.".to_owned(),
-                "Send daily, weekly or monthly.",
+            InvalidField::NoRule => refused(
+                "the custom schedule has no recurrence_rule",
+                "recurrence_pattern is custom, and nothing says how often.".to_owned(),
+                "Send a recurrence_rule such as FREQ=MONTHLY;BYDAY=1MO.",
             ),
-            InvalidField::CustomPattern => Error::new(
-                SqlState::FEATURE_NOT_SUPPORTED,
-                "recurrence_pattern \"custom\" is not supported",
-            )
-            .detail("Schedules with rules of their own cannot be expanded yet.")
-            .hint("Use daily, weekly with days_of_week, or monthly."),
-            InvalidField::EndsBeforeItBegins { first, last } => refused(
+            InvalidField::WeekdaysOfRule => refused(
+                "days_of_week of a custom schedule cannot be changed",
+                "They follow from its recurrence_rule.".to_owned(),
+                "Send a recurrence_rule, or recurrence_pattern = weekly as well.",
+            ),
+            InvalidField::EndsBeforeItBegins => refused(
                 "the schedule ends before it begins",
-                format!("recurrence_end_date {last} is before scheduled_date {first}."),
+                "recurrence_end_date is before scheduled_date.".to_owned(),
                 "Send a later recurrence_end_date, or null for a schedule without an end.",
             ),
             InvalidField::NeverTakesPlace => refused(

@@ -1,58 +1,117 @@
 //! Schedules: when streams are to take place, and in which zone's time.
 //!
-//! [`recurrence`] expands a schedule by the clock on the wall, [`zone`] says which moment that
-//! is, [`guard`] keeps nonsense out of the table. What is common to them and to SQL is here.
+//! [`rule`] and [`expand`] are RFC 5545 by the clock on the wall, [`fields`] what a schedule's
+//! simple fields mean, [`zone`] says which moment a clock time is, [`series`] puts these together
+//! with exceptions, [`guard`] keeps nonsense out of the table. What SQL calls is here.
 
+mod calendar;
+mod days;
+mod exceptions;
+mod expand;
+mod fields;
 mod guard;
-mod recurrence;
+mod ics;
+mod rule;
+mod series;
+mod sessions;
+mod split;
+mod stored;
 mod time_of_day;
 mod zone;
 
 use crate::error::{Error, OrRaise, Result, SqlState};
 use crate::plan::{self, Plan};
-use crate::{identity, row};
-use chrono::{NaiveDate, TimeDelta};
+use crate::{identity, notifications, row};
+use fields::InvalidField;
 use pgrx::datum::{Date, Uuid};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use recurrence::{Fields, Length, Series, Weekdays};
+use rule::{InvalidRule, Rule};
 use std::borrow::Cow;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+use stored::Stored;
 use time_of_day::TimeOfDay;
-use zone::Zone;
 
 /// The most occurrences that one call returns: a daily schedule's of 270 years.
 const MAX_OCCURRENCES: usize = 100_000;
 
-/// A schedule's columns that say when it takes place.
-#[derive(PartialEq)]
-struct Timing<'a> {
-    date: Option<Date>,
-    start_time: Option<TimeOfDay>,
-    end_time: Option<TimeOfDay>,
-    duration_minutes: Option<i32>,
-    is_recurring: bool,
-    pattern: Option<Cow<'a, str>>,
-    days_of_week: Option<Vec<Option<i32>>>,
-    end_date: Option<Date>,
+/// From PostgreSQL's epoch, 2000-01-01, to that of Unix, in days.
+const EPOCH_DAYS: i32 = 10_957;
+
+const DAY_MICROS: i64 = days::DAY_SECONDS * 1_000_000;
+
+/// The first start, in seconds of clock time since 1970-01-01, and the microseconds besides.
+fn first_start(date: Date, start_time: TimeOfDay) -> Result<(i64, i64)> {
+    let time = start_time.since_midnight();
+    if !(0..DAY_MICROS).contains(&time) {
+        return Err(InvalidField::StartTime.into());
+    }
+    let day = to_day(date).ok_or(InvalidField::Date)?;
+    let seconds = i64::from(day) * days::DAY_SECONDS + time / 1_000_000;
+    Ok((seconds, time % 1_000_000))
 }
 
-impl Timing<'_> {
-    fn series(&self) -> Result<Series> {
-        let date = self.date.ok_or_else(|| missing("scheduled_date"))?;
-        let start_time = self
-            .start_time
-            .ok_or_else(|| missing("scheduled_start_time"))?;
-        Ok(Series::new(&Fields {
-            date: to_date(date),
-            start: start_time.since_midnight(),
-            end: self.end_time.map(TimeOfDay::since_midnight),
-            duration_minutes: self.duration_minutes,
-            is_recurring: self.is_recurring,
-            pattern: self.pattern.as_deref(),
-            weekdays: Weekdays::from_numbers(self.days_of_week.iter().flatten().copied())?,
-            end_date: self.end_date.map(to_date),
-        })?)
+/// Days since 1970-01-01; none outside the years 1 to 9999.
+fn to_day(date: Date) -> Option<i32> {
+    let day = date.into_inner().checked_add(EPOCH_DAYS)?;
+    let years = expand::earliest() / days::DAY_SECONDS..=expand::LAST / days::DAY_SECONDS;
+    years.contains(&i64::from(day)).then_some(day)
+}
+
+pub use sessions::{hide_session, mark_reminded, mark_told};
+
+/// Sessions are made for what begins within this: more than the longest time before a stream
+/// for which a reminder can be asked.
+const AHEAD: i64 = 8 * DAY_MICROS;
+
+/// How often a worker looks for sessions to make.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+thread_local! {
+    static LOOKED: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// What a background worker does now and then, in a transaction and as the owner of the
+/// tables: makes the sessions of coming occurrences, once a minute, and writes the reminders
+/// that are due. Looks into one index when there is nothing to do.
+pub fn tick() -> Result<()> {
+    let now = Instant::now();
+    if LOOKED
+        .get()
+        .is_none_or(|last| now.duration_since(last) >= LOOK_EVERY)
+    {
+        sessions::make_ahead(AHEAD)?;
+        LOOKED.set(Some(now));
     }
+    notifications::remind().map(|_| ())
+}
+
+/// What has to be done for schedules now and then: sessions of the coming eight days are made,
+/// and reminders that are due are written.
+#[pg_extern(volatile)]
+fn run_schedules() {
+    identity::as_owner(tick).or_raise();
+}
+
+thread_local! {
+    static SETTLING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `f`, whose changes of schedules, exceptions and their sessions are the database's own.
+fn settling<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            SETTLING.set(self.0);
+        }
+    }
+    let _restore = Restore(SETTLING.replace(true));
+    identity::as_owner(f)
+}
+
+fn is_settling() -> bool {
+    SETTLING.get()
 }
 
 fn missing(column: &str) -> Error {
@@ -63,76 +122,47 @@ fn missing(column: &str) -> Error {
     .hint(format!("Give a value for {column}."))
 }
 
-/// Dates that chrono cannot hold, the infinite ones among them, become its last one or its
-/// first one, which no schedule may have.
-fn to_date(date: Date) -> NaiveDate {
-    let days = date.into_inner();
-    let limit = if days < 0 {
-        NaiveDate::MIN
-    } else {
-        NaiveDate::MAX
-    };
-    NaiveDate::from_ymd_opt(2000, 1, 1)
-        .and_then(|epoch| epoch.checked_add_signed(TimeDelta::days(days.into())))
-        .unwrap_or(limit)
+fn timestamp(micros: i64) -> Option<TimestampWithTimeZone> {
+    micros.try_into().ok()
 }
 
-/// The occurrences of `series` that end after a moment, as pairs of moments, in order. All
-/// moments are in microseconds since 2000-01-01 UTC.
-///
-/// Starts are a day apart at least, and no zone ever skipped more: they stay in order. A rule
-/// with several a day would have to sort those within a gap.
-fn moments(series: Series, zone: Zone, after: i64) -> impl Iterator<Item = (i64, i64)> {
-    // No zone's clocks are a whole day from UTC.
-    let from = zone::utc_clock(after) - TimeDelta::days(1);
-    let mut last_start = None;
-    series
-        .ending_after(from)
-        .filter_map(move |one| {
-            pgrx::check_for_interrupts!();
-            let start = zone.moment(one.start);
-            // Two days are one where clocks skip a day.
-            if last_start.replace(start) == Some(start) {
-                return None;
-            }
-            let length = series.length().nominal().num_microseconds()?;
-            let end = match series.length() {
-                Length::Elapsed(_) => start + length,
-                Length::Clock(_) => match zone.moment(one.end) {
-                    end if end > start => end,
-                    // A start that clocks skip is after an end soon after it.
-                    _ => start + length,
-                },
-            };
-            Some((start, end))
-        })
-        .filter(move |(_, end)| *end > after)
+type OccurrenceRow = (
+    TimestampWithTimeZone,
+    TimestampWithTimeZone,
+    TimestampWithTimeZone,
+    Option<Timestamp>,
+    bool,
+    Option<String>,
+);
+
+fn to_row(one: series::Occurrence) -> Option<OccurrenceRow> {
+    Some((
+        timestamp(one.start)?,
+        timestamp(one.end)?,
+        timestamp(one.original)?,
+        one.original_wall.try_into().ok(),
+        one.is_skipped,
+        one.title.map(|title| title.to_string()),
+    ))
 }
 
-fn table(
-    moments: impl Iterator<Item = (i64, i64)> + 'static,
-) -> TableIterator<'static, (TimestampWithTimeZone, TimestampWithTimeZone)> {
-    TableIterator::new(
-        moments.map_while(|(start, end)| Some((start.try_into().ok()?, end.try_into().ok()?))),
-    )
-}
-
-/// The occurrences of a schedule that overlap the range, `range_end` excluded, in order.
+/// The occurrences of a schedule that overlap the range, `range_end` excluded, in order; those
+/// that are skipped too, and marked.
 ///
 /// Errors: 22023 for a range that is null, infinite or reversed, or holds more than 100,000
-/// occurrences, and for an unknown zone; 23514 or 0A000 for fields that no schedule may have.
+/// occurrences, and for an unknown zone; 23514 for fields that no schedule may have.
 #[pg_extern(stable, parallel_safe)]
-#[allow(clippy::too_many_arguments)]
+#[allow(clippy::too_many_arguments, clippy::type_complexity)]
 fn occurrences(
+    schedule_id: Option<Uuid>,
     scheduled_date: Option<Date>,
     scheduled_start_time: Option<TimeOfDay>,
     scheduled_end_time: Option<TimeOfDay>,
     timezone: Option<&str>,
-    is_recurring: Option<bool>,
-    recurrence_pattern: Option<&str>,
-    days_of_week: Option<Vec<Option<i32>>>,
-    recurrence_end_date: Option<Date>,
+    recurrence_rule: Option<&str>,
+    last_start: Option<Timestamp>,
     expected_duration_minutes: Option<i32>,
+    has_exceptions: Option<bool>,
     range_start: Option<TimestampWithTimeZone>,
     range_end: Option<TimestampWithTimeZone>,
 ) -> TableIterator<
@@ -140,72 +170,142 @@ fn occurrences(
     (
         name!(starts_at, TimestampWithTimeZone),
         name!(ends_at, TimestampWithTimeZone),
+        name!(original_starts_at, TimestampWithTimeZone),
+        name!(original_local_start, Option<Timestamp>),
+        name!(is_skipped, bool),
+        name!(title, Option<String>),
     ),
 > {
     let range = range(range_start, range_end).or_raise();
-    let timing = Timing {
+    let stored = Stored {
+        id: schedule_id,
         date: scheduled_date,
         start_time: scheduled_start_time,
         end_time: scheduled_end_time,
+        timezone: timezone.map(Cow::Borrowed),
+        rule: recurrence_rule.map(Cow::Borrowed),
+        last_start,
         duration_minutes: expected_duration_minutes,
-        is_recurring: is_recurring.unwrap_or(false),
-        pattern: recurrence_pattern.map(Cow::Borrowed),
-        days_of_week,
-        end_date: recurrence_end_date,
+        has_exceptions,
     };
-    let series = timing.series().or_raise();
-    let zone = timezone.and_then(Zone::named);
-    let zone = zone
-        .ok_or_else(|| unknown_zone(SqlState::INVALID_PARAMETER, timezone.unwrap_or_default()))
-        .or_raise();
-    let within = moments(series, zone, range.start)
-        .take_while(move |(start, _)| *start < range.end && !range.is_empty());
-    table(within.enumerate().map(|(index, moments)| {
-        if index >= MAX_OCCURRENCES {
+    let mut all = stored.series().or_raise().between(range.start, range.end);
+    let mut count = 0;
+    TableIterator::new(std::iter::from_fn(move || {
+        pgrx::check_for_interrupts!();
+        if range.is_empty() {
+            return None;
+        }
+        let next = all.next();
+        if next.is_none() && all.gave_up() {
+            Err(too_long()).or_raise()
+        }
+        if next.is_some() && count == MAX_OCCURRENCES {
             Err(too_many()).or_raise()
         }
-        moments
+        count += 1;
+        to_row(next?)
     }))
 }
 
-/// The first occurrence of a schedule that ends after a moment, one that is on then included;
-/// no row when there is none, or when the server cannot make sense of the fields (any more): a
-/// list of schedules must not fail for one of them.
+/// When the occurrences of a schedule begin that `live_stream.occurrences` lists, but for those
+/// that are skipped, in one array: many at a time cost less than as rows.
+///
+/// Errors: as of `live_stream.occurrences`.
 #[pg_extern(stable, parallel_safe)]
 #[allow(clippy::too_many_arguments)]
-fn next_occurrence(
+fn occurrence_starts(
+    schedule_id: Option<Uuid>,
     scheduled_date: Option<Date>,
     scheduled_start_time: Option<TimeOfDay>,
     scheduled_end_time: Option<TimeOfDay>,
     timezone: Option<&str>,
-    is_recurring: Option<bool>,
-    recurrence_pattern: Option<&str>,
-    days_of_week: Option<Vec<Option<i32>>>,
-    recurrence_end_date: Option<Date>,
+    recurrence_rule: Option<&str>,
+    last_start: Option<Timestamp>,
     expected_duration_minutes: Option<i32>,
+    has_exceptions: Option<bool>,
+    range_start: Option<TimestampWithTimeZone>,
+    range_end: Option<TimestampWithTimeZone>,
+) -> Vec<TimestampWithTimeZone> {
+    let stored = Stored {
+        id: schedule_id,
+        date: scheduled_date,
+        start_time: scheduled_start_time,
+        end_time: scheduled_end_time,
+        timezone: timezone.map(Cow::Borrowed),
+        rule: recurrence_rule.map(Cow::Borrowed),
+        last_start,
+        duration_minutes: expected_duration_minutes,
+        has_exceptions,
+    };
+    let starts = || {
+        let range = range(range_start, range_end)?;
+        let mut starts = Vec::new();
+        if range.is_empty() {
+            return Ok(starts);
+        }
+        let mut all = stored.series()?.between(range.start, range.end);
+        for one in all.by_ref().filter(|one| !one.is_skipped) {
+            if starts.len() == MAX_OCCURRENCES {
+                return Err(too_many());
+            }
+            if starts.len() % 1024 == 0 {
+                pgrx::check_for_interrupts!();
+            }
+            starts.extend(timestamp(one.start));
+        }
+        if all.gave_up() {
+            return Err(too_long());
+        }
+        Ok(starts)
+    };
+    starts().or_raise()
+}
+
+/// The first occurrence of a schedule that takes place and ends after a moment, one that is on
+/// then included; no row when there is none, or when the server cannot make sense of the fields
+/// (any more): a list of schedules must not fail for one of them.
+#[pg_extern(stable, parallel_safe)]
+#[allow(clippy::too_many_arguments, clippy::type_complexity)]
+fn next_occurrence(
+    schedule_id: Option<Uuid>,
+    scheduled_date: Option<Date>,
+    scheduled_start_time: Option<TimeOfDay>,
+    scheduled_end_time: Option<TimeOfDay>,
+    timezone: Option<&str>,
+    recurrence_rule: Option<&str>,
+    last_start: Option<Timestamp>,
+    expected_duration_minutes: Option<i32>,
+    has_exceptions: Option<bool>,
     after: Option<TimestampWithTimeZone>,
 ) -> TableIterator<
     'static,
     (
         name!(starts_at, TimestampWithTimeZone),
         name!(ends_at, TimestampWithTimeZone),
+        name!(original_starts_at, TimestampWithTimeZone),
+        name!(original_local_start, Option<Timestamp>),
+        name!(is_skipped, bool),
+        name!(title, Option<String>),
     ),
 > {
-    let timing = Timing {
+    let stored = Stored {
+        id: schedule_id,
         date: scheduled_date,
         start_time: scheduled_start_time,
         end_time: scheduled_end_time,
+        timezone: timezone.map(Cow::Borrowed),
+        rule: recurrence_rule.map(Cow::Borrowed),
+        last_start,
         duration_minutes: expected_duration_minutes,
-        is_recurring: is_recurring.unwrap_or(false),
-        pattern: recurrence_pattern.map(Cow::Borrowed),
-        days_of_week,
-        end_date: recurrence_end_date,
+        has_exceptions,
     };
     let next = after.and_then(|after| {
-        let zone = timezone.and_then(Zone::named)?;
-        moments(timing.series().ok()?, zone, after.into()).next()
+        let series = stored.series().ok()?;
+        let coming = series.between(after.into(), i64::MAX);
+        let mut coming = coming.filter(|one| !one.is_skipped);
+        to_row(coming.next()?)
     });
-    table(next.into_iter())
+    TableIterator::new(next)
 }
 
 // pgrx cannot say how many rows to expect, and PostgreSQL's guess of 1,000 for each schedule
@@ -216,6 +316,16 @@ extension_sql!(
     name = "schedule_rows",
     requires = [occurrences, next_occurrence]
 );
+
+/// The one form of a recurrence rule of RFC 5545.
+///
+/// Errors: 22023 for no such rule.
+#[pg_extern(immutable, parallel_safe, strict)]
+fn normalize_recurrence_rule(recurrence_rule: &str) -> String {
+    let parsed = Rule::parse(recurrence_rule)
+        .map_err(|invalid| not_a_rule(SqlState::INVALID_PARAMETER, &invalid));
+    parsed.or_raise().to_string()
+}
 
 thread_local! {
     static INFLUENCER_OF: Plan = const { Plan::reading(
@@ -232,10 +342,12 @@ fn influencer_of(schedule_id: Option<Uuid>) -> Result<Uuid> {
             .hint("Pass the id of a schedule.")
     })?;
     let found = plan::run(&INFLUENCER_OF, &[id.into()], |rows| Ok(rows.get(0, 0)))?;
-    found.ok_or_else(|| {
-        Error::new(SqlState::NOT_FOUND, format!("schedule {id} does not exist"))
-            .hint("Take the id from live_stream_schedule or upcoming_streams.")
-    })
+    found.ok_or_else(|| no_such_schedule(id))
+}
+
+fn no_such_schedule(id: Uuid) -> Error {
+    Error::new(SqlState::NOT_FOUND, format!("schedule {id} does not exist"))
+        .hint("Take the id from live_stream_schedule or upcoming_streams.")
 }
 
 /// Raises PT404 unless the caller may see the schedule.
@@ -261,6 +373,36 @@ fn own_schedule(schedule_id: Option<Uuid>) -> Result<()> {
     )
     .detail("Only its influencer may change a schedule.")
     .hint("Sign in as the user who owns the schedule's influencer."))
+}
+
+/// AFTER UPDATE of a schedule: its exceptions follow its rule.
+#[pg_trigger]
+fn schedule_settle<'a>(trigger: &'a PgTrigger<'a>) -> row::Outcome<'a> {
+    row::after_change(trigger, |old, new| match old {
+        Some(old) if !is_settling() => {
+            exceptions::follow(old, new)?;
+            sessions::follow_schedule(old, new)
+        }
+        _ => Ok(()),
+    })
+}
+
+/// Keeps nonsense out of public.live_stream_schedule_exceptions.
+#[pg_trigger]
+fn schedule_exceptions_guard<'a>(trigger: &'a PgTrigger<'a>) -> row::Outcome<'a> {
+    row::before(trigger, |old, new| exceptions::guard(old, new))
+}
+
+/// AFTER any change of exceptions: what is kept of them in their schedules.
+#[pg_trigger]
+fn schedule_exceptions_settle<'a>(trigger: &'a PgTrigger<'a>) -> row::Outcome<'a> {
+    row::after(trigger, exceptions::settle)
+}
+
+/// AFTER DELETE of what says which sessions were made for a schedule.
+#[pg_trigger]
+fn schedule_sessions_settle<'a>(trigger: &'a PgTrigger<'a>) -> row::Outcome<'a> {
+    row::after(trigger, sessions::cancel)
 }
 
 /// Keeps nonsense out of public.live_stream_schedule and brings its columns to one form.
@@ -303,9 +445,33 @@ fn too_many() -> Error {
     .hint("Ask for a shorter range.")
 }
 
+fn too_long() -> Error {
+    Error::new(
+        SqlState::INVALID_PARAMETER,
+        "the recurrence rule takes too long to expand",
+    )
+    .detail("It matches too rarely for how often it is looked at.")
+    .hint("Give the rule a lower FREQ, or ask for a shorter range.")
+}
+
 fn unknown_zone(state: SqlState, name: &str) -> Error {
     let shown: String = name.chars().take(100).collect();
     Error::new(state, format!("time zone \"{shown}\" is not known"))
         .detail("The time zone of a schedule is an IANA name that the server knows.")
         .hint("Use a name such as Europe/Berlin; select name from pg_timezone_names lists them.")
+}
+
+fn not_a_rule(state: SqlState, invalid: &InvalidRule) -> Error {
+    Error::new(
+        state,
+        format!("{} of the recurrence rule is not valid", invalid.part),
+    )
+    .detail(invalid.why.clone())
+    .hint("Send a rule of RFC 5545, such as FREQ=MONTHLY;BYDAY=1MO.")
+}
+
+impl From<InvalidRule> for Error {
+    fn from(invalid: InvalidRule) -> Self {
+        not_a_rule(SqlState::CHECK_VIOLATION, &invalid)
+    }
 }

@@ -1,6 +1,5 @@
 //! PostgreSQL's `time`, 24:00 included: pgrx's own type turns that into 00:00.
 
-use chrono::TimeDelta;
 use pgrx::callconv::{Arg, ArgAbi};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -9,8 +8,8 @@ use pgrx::prelude::*;
 pub struct TimeOfDay(pg_sys::TimeADT);
 
 impl TimeOfDay {
-    pub fn since_midnight(self) -> TimeDelta {
-        TimeDelta::microseconds(self.0)
+    pub fn since_midnight(self) -> i64 {
+        self.0
     }
 }
 

@@ -2,16 +2,9 @@
 
 use crate::error::Result;
 use crate::plan::{self, Plan};
-use chrono::{DateTime, NaiveDateTime};
+use crate::schedule::days::DAY_SECONDS;
 use pgrx::pg_sys;
-
 use std::ffi::{CStr, CString, c_int, c_long};
-
-const DAY_SECONDS: i64 = 24 * 60 * 60;
-const SECOND: i64 = 1_000_000;
-
-/// PostgreSQL's epoch, 2000-01-01, in seconds of Unix time.
-const EPOCH: i64 = 946_684_800;
 
 thread_local! {
     static LISTED: Plan = const { Plan::reading(
@@ -59,13 +52,25 @@ impl Zone {
         }
     }
 
-    /// The moment at which this zone's clocks show `wall`, in microseconds since 2000-01-01 UTC.
-    /// A time that they skip is counted on from before the gap; one that they show twice is the
-    /// first (RFC 5545).
-    pub fn moment(self, wall: NaiveDateTime) -> i64 {
-        let wall = wall.and_utc();
-        let seconds = moment(wall.timestamp(), |at| self.offset_at(at));
-        (seconds - EPOCH) * SECOND + i64::from(wall.timestamp_subsec_micros())
+    /// What the zone's clocks show at a moment. Both are seconds: of Unix time, and of clock time
+    /// since 1970-01-01.
+    pub fn wall(self, moment: i64) -> i64 {
+        moment + self.offset_at(moment).seconds
+    }
+
+    /// The offsets that count from one moment up to another, as pairs of when each begins and
+    /// its seconds; the first is the one that counts at `from`.
+    pub fn offsets(self, from: i64, to: i64) -> Vec<(i64, i64)> {
+        let mut offsets = Vec::new();
+        let mut at = from;
+        loop {
+            let offset = self.offset_at(at);
+            offsets.push((at, offset.seconds));
+            match offset.until {
+                Some(until) if until < to => at = until,
+                _ => return offsets,
+            }
+        }
     }
 
     fn offset_at(self, at: i64) -> Offset {
@@ -91,14 +96,45 @@ impl Zone {
     }
 }
 
-/// UTC clock time at a moment, in microseconds since 2000-01-01 UTC. Moments long before the
-/// year 1 or after the year 9999 are moved closer, where no schedule is either.
-pub fn utc_clock(moment: i64) -> NaiveDateTime {
-    const YEAR: i64 = 366 * DAY_SECONDS * SECOND;
-    let moment = moment.clamp(-2_000 * YEAR, 8_010 * YEAR);
-    DateTime::from_timestamp_micros(moment + EPOCH * SECOND)
-        .unwrap_or_default()
-        .naive_utc()
+/// The clocks of a zone, read again and again, mostly in the order of time.
+pub struct Clock {
+    zone: Zone,
+    /// The offset that was found last, and the moments between which it counts.
+    offset: i64,
+    since: i64,
+    until: i64,
+}
+
+impl Clock {
+    pub fn of(zone: Zone) -> Self {
+        Self {
+            zone,
+            offset: 0,
+            since: 0,
+            until: 0,
+        }
+    }
+
+    /// The moment at which the clocks show `wall`, and whether they skip it. Both are seconds:
+    /// of clock time since 1970-01-01, and of Unix time. A time that they skip is counted on
+    /// from before the gap; one that they show twice is the first (RFC 5545).
+    #[inline]
+    pub fn moment(&mut self, wall: i64) -> (i64, bool) {
+        let moment = wall - self.offset;
+        // Right after a change the offset before it may count as well.
+        if moment >= self.since && moment < self.until {
+            return (moment, false);
+        }
+        let found = self::moment(wall, |at| self.zone.offset_at(at));
+        let offset = self.zone.offset_at(found.0);
+        let before = self.zone.offset_at(found.0 - 2 * DAY_SECONDS);
+        // No zone's clocks are changed by a whole day and more.
+        let settled = before.until == offset.until;
+        self.offset = offset.seconds;
+        self.since = found.0 + if settled { -DAY_SECONDS } else { DAY_SECONDS };
+        self.until = offset.until.unwrap_or(i64::MAX);
+        found
+    }
 }
 
 /// The seconds that a zone's clocks are ahead of UTC, from some moment on.
@@ -108,8 +144,9 @@ struct Offset {
     until: Option<i64>,
 }
 
-/// The first moment at which clocks show `wall`, both in seconds of Unix time.
-fn moment(wall: i64, mut offset_at: impl FnMut(i64) -> Offset) -> i64 {
+/// The first moment at which clocks show `wall`, both in seconds of Unix time, and whether they
+/// skip it.
+fn moment(wall: i64, mut offset_at: impl FnMut(i64) -> Offset) -> (i64, bool) {
     // No offset is a whole day, so the answer is not before this, and not after `last`.
     let mut since = wall - DAY_SECONDS;
     let last = wall + DAY_SECONDS;
@@ -120,7 +157,7 @@ fn moment(wall: i64, mut offset_at: impl FnMut(i64) -> Offset) -> i64 {
         let candidate = wall - offset.seconds;
         let over = offset.until.is_some_and(|until| candidate >= until);
         if candidate >= since && !over {
-            return candidate;
+            return (candidate, false);
         }
         if candidate < since {
             skipped.get_or_insert(wall - before);
@@ -130,7 +167,7 @@ fn moment(wall: i64, mut offset_at: impl FnMut(i64) -> Offset) -> i64 {
                 before = offset.seconds;
                 since = until;
             }
-            _ => return skipped.unwrap_or(candidate),
+            _ => return (skipped.unwrap_or(candidate), skipped.is_some()),
         }
     }
 }
@@ -138,7 +175,6 @@ fn moment(wall: i64, mut offset_at: impl FnMut(i64) -> Offset) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chrono::Datelike;
 
     const HOUR: i64 = 60 * 60;
 
@@ -159,11 +195,20 @@ mod tests {
         }
     }
 
+    fn moment(wall: i64, offset_at: impl FnMut(i64) -> Offset) -> i64 {
+        super::moment(wall, offset_at).0
+    }
+
     #[test]
-    fn moments_far_off_are_beyond_every_schedule() {
-        assert!(utc_clock(i64::MIN).year() < 0);
-        assert!(utc_clock(i64::MAX).year() > 10_000);
-        assert_eq!(utc_clock(-1).to_string(), "1999-12-31 23:59:59.999999");
+    fn a_skipped_time_is_known() {
+        let zone = changing(100 * HOUR, HOUR);
+        for (wall, skipped) in [
+            (100 * HOUR - 1, false),
+            (100 * HOUR, true),
+            (101 * HOUR, false),
+        ] {
+            assert_eq!(super::moment(wall, &zone).1, skipped);
+        }
     }
 
     #[test]

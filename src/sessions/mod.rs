@@ -2,10 +2,13 @@
 
 pub mod code;
 mod credentials;
+mod entry;
 pub mod lifecycle;
-mod lock;
 
-pub use lock::{Locked, lock};
+pub use entry::{
+    Entered, Way, admit, appended, enter, hold_for_end, hold_off_end, reserve, updated,
+    was_overtaken, watch_transactions, way,
+};
 
 use crate::error::{Error, OrRaise, Result, SqlState};
 use crate::identity::{self, as_owner};
@@ -145,7 +148,9 @@ pub fn finite(row: &Row<'_>, column: &str) -> Result<Option<TimestampWithTimeZon
 fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
     let id = required(old, "id")?;
     new.keep(old, &["id", "created_at"])?;
-    new.set("updated_at", Some(transaction_time()))?;
+    // Never back: the metrics rely on nothing having changed since.
+    let updated: Option<TimestampWithTimeZone> = old.get("updated_at")?;
+    new.set("updated_at", updated.max(Some(transaction_time())))?;
     metrics::keep(old, new)?;
     let service = identity::is_service()?;
     if !new.same::<Uuid>(old, "influencer_id")? && !service {
@@ -194,8 +199,9 @@ fn change_status(old: &Row<'_>, new: &mut Row<'_>, id: Uuid, service: bool) -> R
         if to == Status::Ended {
             new.set("actual_end_time", Some(ended))?;
         }
-        let settled = viewers::close_all(id, ended)?;
-        metrics::add(new, settled)?;
+        let (mut settled, doubtful) = metrics::take_pending(id, old)?;
+        settled += viewers::close_all(id, ended)?;
+        metrics::add(id, new, settled, doubtful)?;
     }
     check_actual_times(new)
 }

@@ -2,10 +2,10 @@
 
 use crate::error::{Error, Result, SqlState};
 use crate::identity::{self, as_owner};
-use crate::metrics;
+use crate::metrics::{self, clock};
 use crate::plan::{self, Plan};
 use crate::row::{self, Outcome, Row};
-use crate::sessions::{self, Locked, finite, no_such_session, required, transaction_time};
+use crate::sessions::{self, Entered, finite, no_such_session, required, transaction_time};
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -41,62 +41,79 @@ fn viewers_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
 }
 
 thread_local! {
-    static LOCK_SESSIONS: Plan = const { Plan::writing(
-        c"select from public.live_stream_sessions
-           where id in (select session_id from public.live_stream_viewers
-                         where user_id = $1 or id = $2)
-             and status not in ('ended', 'cancelled')
-           order by id for no key update",
+    static SESSIONS_OF_CALLER: Plan = const { Plan::writing(
+        c"select v.session_id, s.max_viewers is not null
+            from public.live_stream_viewers v
+            join public.live_stream_sessions s on s.id = v.session_id
+           where (v.user_id = $1 or v.id = $2) and s.status not in ('ended', 'cancelled')
+           group by v.session_id, s.max_viewers order by v.session_id",
         &[pg_sys::UUIDOID, pg_sys::UUIDOID],
     ) };
 }
 
-/// BEFORE UPDATE of a statement: locks the unfinished sessions of the caller's rows before the
-/// rows themselves are locked. Ending a session locks in the same order.
+/// BEFORE UPDATE of a statement: enters the unfinished sessions of the caller's rows before the
+/// rows themselves are locked. Ending a session takes them in the same order.
 #[pg_trigger]
 fn viewers_lock_order<'a>(_trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     use crate::error::OrRaise;
-    lock_sessions_of_caller().or_raise();
+    enter_sessions_of_caller().or_raise();
     Ok(None)
 }
 
-fn lock_sessions_of_caller() -> Result<()> {
+fn enter_sessions_of_caller() -> Result<()> {
     if metrics::is_settling() || identity::is_service()? {
         return Ok(());
     }
     if identity::acts_for_viewer() {
-        // An API function has locked the one session that it is about.
+        // An API function has entered the one session that it is about.
         return Ok(());
     }
     let (user, viewer) = (identity::user_id()?, identity::viewer_id());
     if user.is_none() && viewer.is_none() {
         return Ok(());
     }
-    as_owner(|| plan::execute(&LOCK_SESSIONS, &[user.into(), viewer.into()]).map(drop))
+    let sessions: Vec<(Uuid, bool)> = as_owner(|| {
+        plan::run(&SESSIONS_OF_CALLER, &[user.into(), viewer.into()], |rows| {
+            Ok((0..rows.len())
+                .filter_map(|row| rows.get(row, 0).zip(rows.get(row, 1)))
+                .collect())
+        })
+    })?;
+    for (session, is_limited) in &sessions {
+        if *is_limited {
+            // The row may come back, or be closed by another request meanwhile and then do so.
+            sessions::reserve(*session)?;
+        } else if sessions.len() == 1 {
+            sessions::enter(*session)?;
+        } else {
+            sessions::hold_off_end(*session)?;
+        }
+    }
+    Ok(())
 }
 
-/// The session, locked, if the caller may join it now.
-pub fn joinable(session: Uuid) -> Result<Locked> {
-    let locked = sessions::lock(session)?.ok_or_else(|| no_such_session(session))?;
-    if locked.private
+/// The session, if the caller may join it now.
+pub fn joinable(session: Uuid) -> Result<Entered> {
+    let entered = sessions::admit(session)?.ok_or_else(|| no_such_session(session))?;
+    if entered.private
         && !identity::is_service()?
-        && !identity::owned_influencers()?.contains(&locked.influencer)
+        && !identity::owned_influencers()?.contains(&entered.influencer)
     {
         return Err(no_such_session(session));
     }
-    check_unfinished(session, &locked)?;
-    Ok(locked)
+    check_unfinished(session, &entered)?;
+    Ok(entered)
 }
 
-fn check_unfinished(session: Uuid, locked: &Locked) -> Result<()> {
-    if !locked.status.is_finished() {
+fn check_unfinished(session: Uuid, entered: &Entered) -> Result<()> {
+    if !entered.status.is_finished() {
         return Ok(());
     }
     Err(Error::new(
         SqlState::CONFLICT,
         format!(
             "session {session} is {} and cannot be joined",
-            locked.status
+            entered.status
         ),
     )
     .hint("Look for another session of this influencer."))
@@ -107,12 +124,11 @@ fn check_not_watching_finished(new: &Row<'_>) -> Result<()> {
     let Some(session) = new.get::<Uuid>("session_id")? else {
         return Ok(());
     };
-    let locked = sessions::lock(session)?;
     if new.get("is_still_watching")? != Some(true) {
-        return Ok(());
+        return sessions::enter(session).map(drop);
     }
-    locked.map_or(Ok(()), |locked| {
-        check_unfinished(session, &locked)
+    sessions::admit(session)?.map_or(Ok(()), |entered| {
+        check_unfinished(session, &entered)
             .map_err(|error| error.detail("Give left_at of a viewer who was there."))
     })
 }
@@ -122,10 +138,10 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
     let service = identity::is_service()?;
     let now = transaction_time();
     if !service {
-        let locked = joinable(session)?;
+        let entered = joinable(session)?;
         let user = identity::user_id()?;
         claim(new, user)?;
-        let kind = kind(user, &locked, new.label("viewer_type")?.as_deref())?;
+        let kind = kind(user, &entered, new.label("viewer_type")?.as_deref())?;
         new.set_label("viewer_type", kind)?;
         new.set("created_at", Some(now))?;
         new.set("updated_at", Some(now))?;
@@ -139,11 +155,15 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
     if service {
         check_not_watching_finished(new)?;
     }
+    count(None, new)?;
+    if service {
+        return Ok(());
+    }
     identity::set_viewer_id(&required(new, "id")?)
 }
 
 /// What the caller is in a session: `asked` counts only where anybody may say it of itself.
-pub fn kind(user: Option<Uuid>, session: &Locked, asked: Option<&str>) -> Result<&'static str> {
+pub fn kind(user: Option<Uuid>, session: &Entered, asked: Option<&str>) -> Result<&'static str> {
     Ok(match (user, asked) {
         (None, _) => "anonymous",
         _ if identity::owned_influencers()?.contains(&session.influencer) => "influencer",
@@ -205,7 +225,49 @@ fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
     if service && comes {
         check_not_watching_finished(new)?;
     }
-    Ok(())
+    count(Some(old), new)
+}
+
+/// From when to when the row counts as a current viewer, by the server's clock: what the peak
+/// is counted from, whatever times a server writes into the others. The session is entered.
+fn count(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
+    let time = |row: &Row<'_>, column| row.get::<TimestampWithTimeZone>(column);
+    let old = match old {
+        Some(old) if new.same::<Uuid>(old, "session_id")? => Some(old),
+        _ => None,
+    };
+    let Some(old) = old else {
+        let watches = new.get("is_still_watching")? == Some(true);
+        new.set("counted_since", watches.then(clock::now).flatten())?;
+        new.set::<TimestampWithTimeZone>("counted_until", None)?;
+        return new.set::<Vec<TimestampWithTimeZone>>("counted_before", None);
+    };
+    new.keep(old, &["counted_since", "counted_until", "counted_before"])?;
+    match (
+        old.get("is_still_watching")? == Some(true),
+        new.get("is_still_watching")? == Some(true),
+    ) {
+        (true, false) => {
+            // Entered before the clock is read, so that nobody overtakes whom the peak would miss.
+            sessions::way(required(new, "session_id")?)?;
+            new.set("counted_until", clock::now())
+        }
+        (false, true) => {
+            let mut before: Vec<TimestampWithTimeZone> =
+                old.get("counted_before")?.unwrap_or_default();
+            if let (Some(since), Some(until)) =
+                (time(old, "counted_since")?, time(old, "counted_until")?)
+            {
+                before.extend([since, until]);
+            }
+            if !before.is_empty() {
+                new.set("counted_before", Some(before))?;
+            }
+            new.set("counted_since", clock::now())?;
+            new.set::<TimestampWithTimeZone>("counted_until", None)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether somebody watches: to say when a viewer left is to say that it did.

@@ -1,6 +1,7 @@
 //! Joining, being heard of, leaving, and being closed when not heard of any more.
 
 use super::guard::{joinable, kind};
+use super::lone;
 use crate::error::{Error, OrRaise, Result, SqlState};
 use crate::identity::{self, as_owner};
 use crate::metrics::{self, Delta};
@@ -38,9 +39,17 @@ thread_local! {
            order by is_still_watching desc, joined_at desc limit 1",
         &[pg_sys::UUIDOID, pg_sys::UUIDOID],
     ) };
-    static ROW_OF_ANONYMOUS: Plan = const { Plan::writing(
+    // Locked, so that the row is still there when it is returned.
+    static RETURN_OF_USER: Plan = const { Plan::writing(
         c"select id, is_still_watching from public.live_stream_viewers
-           where session_id = $1 and id = $2 and user_id is null and viewer_type = 'anonymous'",
+           where session_id = $1 and user_id = $2
+           order by is_still_watching desc, joined_at desc limit 1 for key share",
+        &[pg_sys::UUIDOID, pg_sys::UUIDOID],
+    ) };
+    static RETURN_OF_ANONYMOUS: Plan = const { Plan::writing(
+        c"select id, is_still_watching from public.live_stream_viewers
+           where session_id = $1 and id = $2 and user_id is null and viewer_type = 'anonymous'
+             for key share",
         &[pg_sys::UUIDOID, pg_sys::UUIDOID],
     ) };
     static INSERT: Plan = const { Plan::writing(
@@ -149,11 +158,11 @@ fn join_session(
         ] {
             check_length(name, text, max)?;
         }
-        let locked = joinable(session)?;
+        let entered = joinable(session)?;
         let user = identity::user_id()?;
         let found = match (user, viewer_id.or_else(identity::viewer_id)) {
-            (Some(user), _) => find(&ROW_OF_USER, session, user)?,
-            (None, Some(viewer)) => find(&ROW_OF_ANONYMOUS, session, viewer)?,
+            (Some(user), _) => find(&RETURN_OF_USER, session, user)?,
+            (None, Some(viewer)) => find(&RETURN_OF_ANONYMOUS, session, viewer)?,
             (None, None) => None,
         };
         let id = match found {
@@ -169,7 +178,7 @@ fn join_session(
                 let args = [
                     session.into(),
                     user.into(),
-                    kind(user, &locked, viewer_type)?.into(),
+                    kind(user, &entered, viewer_type)?.into(),
                     device_type.into(),
                     browser.into(),
                     user_agent.into(),
@@ -284,29 +293,32 @@ pub fn own_viewer(viewer_id: Option<Uuid>) -> Result<Own> {
 }
 
 /// Lets the rest of the transaction act for a viewer row that the caller may act for, with its
-/// session locked; returns the id.
+/// session entered; returns the id.
 ///
 /// Errors: 22023 without an id; PT404 for no such row of the caller's.
 #[pg_extern(volatile)]
 fn act_as_viewer(viewer_id: Option<Uuid>) -> Uuid {
     let act = || {
         let own = own_viewer(viewer_id)?;
-        sessions::lock(own.session)?;
+        sessions::enter(own.session)?;
         identity::set_viewer_id(&own.id)?;
         Ok(own.id)
     };
     act().or_raise()
 }
 
-/// Notes that a viewer is still there, if it is, and returns its id. Touches one narrow row.
+/// Notes that a viewer is still there, if it is, and returns its id. Touches one narrow row, and
+/// does not wait for the disk if its transaction does nothing else: a crash of the server may
+/// take away the heartbeats of the last moments, and the next ones come soon.
 ///
 /// Errors: as `act_as_viewer`.
 #[pg_extern(volatile)]
 fn heartbeat(viewer_id: Option<Uuid>) -> Uuid {
+    metrics::worker::look();
     let beat = || {
         let own = own_viewer(viewer_id)?;
         if own.watching {
-            touch(own.id)?;
+            lone::writing(|| touch(own.id))?;
         }
         identity::set_viewer_id(&own.id)?;
         Ok(own.id)
@@ -321,7 +333,7 @@ fn heartbeat(viewer_id: Option<Uuid>) -> Uuid {
 fn share_session(viewer_id: Option<Uuid>) -> Uuid {
     let share = || {
         let own = own_viewer(viewer_id)?;
-        sessions::lock(own.session)?;
+        sessions::enter(own.session)?;
         metrics::settling(|| plan::execute(&SHARE, &[own.id.into()]))?;
         identity::set_viewer_id(&own.id)?;
         Ok(own.id)
@@ -350,7 +362,7 @@ fn expire_viewers() -> i64 {
                     Ok((0..rows.len()).filter_map(|row| rows.get(row, 0)).collect())
                 })?;
             sessions.into_iter().try_fold(0, |closed, session| {
-                sessions::lock(session)?;
+                sessions::enter(session)?;
                 let now = plan::execute(&CLOSE_SILENT, &[session.into(), timeout.into()])?;
                 Ok(closed + now as i64)
             })

@@ -1,15 +1,15 @@
 //! What a statement on viewers changes in the numbers of their sessions.
 
 use crate::error::Result;
-use crate::identity::as_owner;
-use crate::metrics::{self, Delta};
+use crate::heap::Table;
+use crate::metrics::gate::{Lock, Mode, person_slot};
+use crate::metrics::{self, Delta, clock};
 use crate::plan::{self, Plan};
 use crate::row::{self, Changes, Column, Outcome, Row};
 use crate::sessions;
 use pgrx::Uuid;
-use pgrx::pg_sys;
 use pgrx::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 type Id = [u8; 16];
 
@@ -17,6 +17,8 @@ struct Columns {
     session_id: Column,
     user_id: Column,
     is_still_watching: Column,
+    counted_since: Column,
+    counted_until: Column,
     watch_duration_seconds: Column,
     shares_sent: Column,
     disconnections_count: Column,
@@ -30,12 +32,18 @@ impl Columns {
             session_id: changes.column::<Uuid>("session_id")?,
             user_id: changes.column::<Uuid>("user_id")?,
             is_still_watching: changes.column::<bool>("is_still_watching")?,
+            counted_since: changes.column::<TimestampWithTimeZone>("counted_since")?,
+            counted_until: changes.column::<TimestampWithTimeZone>("counted_until")?,
             watch_duration_seconds: changes.column::<i32>("watch_duration_seconds")?,
             shares_sent: changes.column::<i32>("shares_sent")?,
             disconnections_count: changes.column::<i32>("disconnections_count")?,
             buffering_events: changes.column::<i32>("buffering_events")?,
             buffering_time_seconds: changes.column::<i32>("buffering_time_seconds")?,
         })
+    }
+
+    fn watches(&self, row: &Row<'_>) -> bool {
+        row.at(self.is_still_watching).unwrap_or(false)
     }
 }
 
@@ -45,14 +53,25 @@ struct Change {
     delta: Delta,
     /// Rows that a user gained (or lost, below 0).
     people: BTreeMap<Id, i64>,
+    /// A row that the peak was counted from is no longer there.
+    peak_in_doubt: bool,
 }
 
 impl Change {
-    fn count(&mut self, row: &Row<'_>, columns: &Columns, sign: i64) {
-        let number = |column| i64::from(row.at::<i32>(column).unwrap_or(0)) * sign;
-        if row.at(columns.is_still_watching).unwrap_or(false) {
-            self.delta.viewer(sign);
+    /// A row that is the session's, and was not (1), or was, and is not (-1).
+    fn row(&mut self, row: &Row<'_>, columns: &Columns, sign: i64) {
+        self.numbers(row, columns, sign);
+        if columns.watches(row) {
+            self.viewer(row, columns, sign);
         }
+        self.peak_in_doubt |= sign < 0
+            && row
+                .at::<TimestampWithTimeZone>(columns.counted_since)
+                .is_some();
+    }
+
+    fn numbers(&mut self, row: &Row<'_>, columns: &Columns, sign: i64) {
+        let number = |column| i64::from(row.at::<i32>(column).unwrap_or(0)) * sign;
         self.delta.watch_seconds += number(columns.watch_duration_seconds);
         self.delta.shares += number(columns.shares_sent);
         self.delta.disconnections += number(columns.disconnections_count);
@@ -63,6 +82,18 @@ impl Change {
             None => self.delta.unique_viewers += sign,
         }
     }
+
+    /// A viewer comes, or goes.
+    fn viewer(&mut self, row: &Row<'_>, columns: &Columns, sign: i64) {
+        let column = if columns.watches(row) && sign > 0 {
+            columns.counted_since
+        } else {
+            columns.counted_until
+        };
+        let at: Option<TimestampWithTimeZone> = row.at(column);
+        self.delta
+            .viewer(sign, at.map_or_else(clock::tick, i64::from));
+    }
 }
 
 /// AFTER INSERT, UPDATE or DELETE of a statement.
@@ -71,15 +102,25 @@ fn viewers_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     row::after(trigger, |changes| {
         let columns = Columns::find(&changes)?;
         let mut sessions: BTreeMap<Id, Change> = BTreeMap::new();
+        let id = |row: &Row<'_>| row.at::<Uuid>(columns.session_id).map(|id| *id.as_bytes());
         changes.for_each(|old, new| {
-            for (row, sign) in [(old, -1), (new, 1)] {
-                if let Some((row, id)) =
-                    row.and_then(|row| Some((row, row.at::<Uuid>(columns.session_id)?)))
-                {
-                    sessions
-                        .entry(*id.as_bytes())
-                        .or_default()
-                        .count(row, &columns, sign);
+            match (old, new) {
+                (Some(old), Some(new)) if id(old).is_some() && id(old) == id(new) => {
+                    let change = sessions.entry(id(new).unwrap_or_default()).or_default();
+                    change.numbers(old, &columns, -1);
+                    change.numbers(new, &columns, 1);
+                    match (columns.watches(old), columns.watches(new)) {
+                        (true, false) => change.viewer(new, &columns, -1),
+                        (false, true) => change.viewer(new, &columns, 1),
+                        _ => {}
+                    }
+                }
+                _ => {
+                    for (row, sign) in [(old, -1), (new, 1)] {
+                        if let Some((row, id)) = row.and_then(|row| Some((row, id(row)?))) {
+                            sessions.entry(id).or_default().row(row, &columns, sign);
+                        }
+                    }
                 }
             }
             Ok(())
@@ -88,11 +129,14 @@ fn viewers_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
             let session = Uuid::from_bytes(session);
             change.people.retain(|_, rows| *rows != 0);
             if !change.people.is_empty() {
-                // With the lock, no other transaction can add the same person meanwhile.
-                sessions::lock(session)?;
+                // In the order in which a join takes them.
+                sessions::way(session)?;
                 change.delta.unique_viewers += new_people(session, &change.people)?;
             }
             metrics::apply(session, change.delta)?;
+            if change.peak_in_doubt {
+                metrics::doubt_peak(session)?;
+            }
         }
         Ok(())
     })
@@ -102,6 +146,7 @@ fn viewers_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
 #[pg_trigger]
 fn viewers_truncated<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     row::truncate(trigger, || {
+        metrics::flush(None)?;
         metrics::settling(|| plan::execute(&WITHOUT_VIEWERS, &[]).map(drop))
     })
 }
@@ -109,7 +154,7 @@ fn viewers_truncated<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
 thread_local! {
     static WITHOUT_VIEWERS: Plan = const { Plan::writing(
         c"update public.live_stream_sessions s
-             set current_viewers = 0, total_unique_viewers = 0, total_watch_time_seconds = 0,
+             set current_viewers = 0, peak_viewers = 0, total_unique_viewers = 0, total_watch_time_seconds = 0,
                  connection_issues_count = 0, buffering_events = 0,
                  total_buffering_time_seconds = 0, total_shares = of_products.shares
             from (select o.id, coalesce(sum(p.shares), 0) as shares
@@ -120,44 +165,36 @@ thread_local! {
              and (s.total_unique_viewers > 0 or s.total_shares <> of_products.shares)",
         &[],
     ) };
-    static ROWS_OF_USER: Plan = const { Plan::writing(
-        c"select count(*) from (
-            select from public.live_stream_viewers
-             where session_id = $1 and user_id = $2 limit $3) as rows",
-        &[pg_sys::UUIDOID, pg_sys::UUIDOID, pg_sys::INT8OID],
-    ) };
-    static ROWS_OF_USERS: Plan = const { Plan::writing(
-        c"select user_id, count(*) from public.live_stream_viewers
-           where session_id = $1 and user_id = any ($2) group by user_id",
-        &[pg_sys::UUIDOID, pg_sys::UUIDARRAYOID],
-    ) };
 }
 
-/// How many people a session gained: those who have rows now and had none before.
+/// How many people a session gained: those who have rows now and had none before. Until the
+/// transaction ends, no other one counts the same people.
 fn new_people(session: Uuid, people: &BTreeMap<Id, i64>) -> Result<i64> {
-    let gained = |now: i64, change: i64| i64::from(now > 0) - i64::from(now - change > 0);
-    as_owner(|| {
-        if let (1, Some((&user, &change))) = (people.len(), people.first_key_value()) {
-            let enough = change.max(0) + 1;
-            let args = [session.into(), Uuid::from_bytes(user).into(), enough.into()];
-            return plan::run(&ROWS_OF_USER, &args, |rows| {
-                Ok(gained(rows.get(0, 0).unwrap_or(0), change))
-            });
-        }
-        let users: Vec<Uuid> = people.keys().copied().map(Uuid::from_bytes).collect();
-        plan::run(&ROWS_OF_USERS, &[session.into(), users.into()], |rows| {
-            let counts: BTreeMap<Id, i64> = (0..rows.len())
-                .filter_map(|row| {
-                    Some((
-                        *rows.get::<Uuid>(row, 0)?.as_bytes(),
-                        rows.get::<i64>(row, 1)?,
-                    ))
-                })
-                .collect();
-            Ok(people
-                .iter()
-                .map(|(user, &change)| gained(counts.get(user).copied().unwrap_or(0), change))
-                .sum())
-        })
-    })
+    let slots: BTreeSet<u64> = people
+        .keys()
+        .map(|user| person_slot(Uuid::from_bytes(*user)))
+        .collect();
+    for slot in slots {
+        Lock::Person(slot).wait(Mode::Alone);
+    }
+    let viewers = Table::read(c"public", c"live_stream_viewers")?;
+    let mut gained = 0;
+    for (user, &change) in people {
+        let enough = change.max(0) + 1;
+        let mut now = 0;
+        viewers.find(
+            c"public",
+            c"live_stream_viewers_session_id_user_id_idx",
+            &[
+                ("session_id", session),
+                ("user_id", Uuid::from_bytes(*user)),
+            ],
+            |_| {
+                now += 1;
+                Ok(now < enough)
+            },
+        )?;
+        gained += i64::from(now > 0) - i64::from(now - change > 0);
+    }
+    Ok(gained)
 }

@@ -1,6 +1,11 @@
 //! Notifications: what users are told about streams.
 
-use crate::error::Result;
+mod followers;
+
+pub use followers::remind;
+
+use crate::error::{OrRaise, Result};
+use crate::identity;
 use crate::row::{self, Outcome, Row};
 use crate::sessions::transaction_time;
 use pgrx::prelude::*;
@@ -29,4 +34,29 @@ fn follow(old: Option<&Row<'_>>, new: &mut Row<'_>, flag: &str, time: &str) -> R
         }
     }
     new.set(flag, Some(new.get(flag)?.unwrap_or(was)))
+}
+
+/// Keeps nonsense out of public.live_stream_followers.
+#[pg_trigger]
+fn followers_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
+    row::before(trigger, |old, new| followers::guard(old, new))
+}
+
+/// AFTER INSERT OR UPDATE of followers: when somebody is to be reminded next.
+#[pg_trigger]
+fn followers_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
+    row::after(trigger, followers::settle)
+}
+
+/// AFTER INSERT OR UPDATE of a session's status, planned start or visibility: tells followers.
+#[pg_trigger]
+fn sessions_tell<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
+    row::after_change(trigger, followers::tell)
+}
+
+/// Writes the reminders that are due into live_stream_notifications, once each; returns how
+/// many.
+#[pg_extern(volatile)]
+fn send_reminders() -> i64 {
+    identity::as_owner(remind).or_raise()
 }

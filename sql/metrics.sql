@@ -1,0 +1,249 @@
+create table live_stream.metric_changes (
+  session_id uuid not null,
+  at timestamptz not null,
+  since timestamptz,
+  doubtful boolean,
+  viewers bigint,
+  peak bigint,
+  unique_viewers bigint,
+  watch_seconds bigint,
+  messages bigint,
+  reactions bigint,
+  shares bigint,
+  products bigint,
+  clicks bigint,
+  orders bigint,
+  revenue bigint,
+  disconnections bigint,
+  buffering_events bigint,
+  buffering_seconds bigint
+);
+
+comment on table live_stream.metric_changes is
+  'Changes of the numbers of busy sessions that wait to be folded into their rows. Kept by live_stream alone.';
+comment on column live_stream.metric_changes.session_id is 'Session whose numbers change.';
+comment on column live_stream.metric_changes.at is 'When the change happened; of a statement, its last row.';
+comment on column live_stream.metric_changes.since is 'When it began, for a statement of several rows.';
+comment on column live_stream.metric_changes.doubtful is 'Whether the peak must be counted from the rows.';
+comment on column live_stream.metric_changes.viewers is 'Change of the current viewers.';
+comment on column live_stream.metric_changes.peak is 'How far the statement went above its change of viewers.';
+comment on column live_stream.metric_changes.unique_viewers is 'Change of the unique viewers.';
+comment on column live_stream.metric_changes.watch_seconds is 'Change of the watch time, in seconds.';
+comment on column live_stream.metric_changes.messages is 'Change of the messages.';
+comment on column live_stream.metric_changes.reactions is 'Change of the reactions.';
+comment on column live_stream.metric_changes.shares is 'Change of the shares.';
+comment on column live_stream.metric_changes.products is 'Change of the products showcased.';
+comment on column live_stream.metric_changes.clicks is 'Change of the clicks.';
+comment on column live_stream.metric_changes.orders is 'Change of the orders.';
+comment on column live_stream.metric_changes.revenue is 'Change of the revenue, in hundredths.';
+comment on column live_stream.metric_changes.disconnections is 'Change of the connection issues.';
+comment on column live_stream.metric_changes.buffering_events is 'Change of the buffering events.';
+comment on column live_stream.metric_changes.buffering_seconds is 'Change of the buffering time, in seconds.';
+
+create table live_stream.metric_sessions (
+  session_id uuid not null,
+  server_started timestamptz not null,
+  complete_before bigint not null,
+  doubtful boolean not null,
+  hot_since timestamptz not null default clock_timestamp(),
+  folded_at timestamptz not null default clock_timestamp(),
+  folds bigint not null default 0,
+  changes bigint not null default 0,
+  constraint metric_sessions_pkey primary key (session_id)
+) with (fillfactor = 50);
+
+comment on table live_stream.metric_sessions is
+  'Sessions that the background worker folds, while they are busy. Kept by live_stream alone.';
+comment on column live_stream.metric_sessions.session_id is 'Session that is busy.';
+comment on column live_stream.metric_sessions.server_started is 'Start of the server that the row was written in.';
+comment on column live_stream.metric_sessions.complete_before is
+  'Transaction before which every change is in the session''s row.';
+comment on column live_stream.metric_sessions.doubtful is
+  'Whether the peak will be counted from the rows when the session is at rest.';
+comment on column live_stream.metric_sessions.hot_since is 'Since when the session is busy.';
+comment on column live_stream.metric_sessions.folded_at is 'When its row was last updated.';
+comment on column live_stream.metric_sessions.folds is 'How often, since then.';
+comment on column live_stream.metric_sessions.changes is 'How many changes were folded since then.';
+
+create table live_stream.metric_worker (
+  one_row boolean not null default true,
+  pid integer not null,
+  started_at timestamptz not null,
+  starts bigint not null default 1,
+  folds bigint not null default 0,
+  changes bigint not null default 0,
+  folded_at timestamptz,
+  constraint metric_worker_pkey primary key (one_row),
+  constraint metric_worker_one_row_check check (one_row)
+) with (fillfactor = 10);
+
+comment on table live_stream.metric_worker is
+  'The background worker that ran last in this database, and what it did. Kept by live_stream alone.';
+comment on column live_stream.metric_worker.one_row is 'True: there is one row.';
+comment on column live_stream.metric_worker.pid is 'Process id of the worker.';
+comment on column live_stream.metric_worker.started_at is 'When it started.';
+comment on column live_stream.metric_worker.starts is 'How many workers have started.';
+comment on column live_stream.metric_worker.folds is 'Updates of sessions'' rows, by all workers.';
+comment on column live_stream.metric_worker.changes is 'Changes folded by all workers.';
+comment on column live_stream.metric_worker.folded_at is 'When something was last folded.';
+
+alter table live_stream.metric_changes enable row level security;
+alter table live_stream.metric_sessions enable row level security;
+alter table live_stream.metric_worker enable row level security;
+
+revoke all on table live_stream.metric_changes from public;
+revoke all on table live_stream.metric_changes from anon;
+revoke all on table live_stream.metric_changes from authenticated;
+revoke all on table live_stream.metric_changes from service_role;
+grant select on table live_stream.metric_changes to service_role;
+revoke all on table live_stream.metric_sessions from public;
+revoke all on table live_stream.metric_sessions from anon;
+revoke all on table live_stream.metric_sessions from authenticated;
+revoke all on table live_stream.metric_sessions from service_role;
+grant select on table live_stream.metric_sessions to service_role;
+revoke all on table live_stream.metric_worker from public;
+revoke all on table live_stream.metric_worker from anon;
+revoke all on table live_stream.metric_worker from authenticated;
+revoke all on table live_stream.metric_worker from service_role;
+grant select on table live_stream.metric_worker to service_role;
+
+create policy metric_changes_select on live_stream.metric_changes
+  for select to public using ((select live_stream.is_service()));
+create policy metric_sessions_select on live_stream.metric_sessions
+  for select to public using ((select live_stream.is_service()));
+create policy metric_worker_select on live_stream.metric_worker
+  for select to public using ((select live_stream.is_service()));
+
+create or replace view live_stream.metrics_status with (security_invoker = true) as
+  select lock.pid as worker_pid,
+         case when lock.pid is not null then worker.started_at end as worker_started_at,
+         coalesce(worker.starts, 0) as worker_starts,
+         (select count(*) from live_stream.metric_sessions) as hot_sessions,
+         pending.changes as pending_changes,
+         pending.since as pending_since,
+         coalesce(clock_timestamp() - pending.since, interval '0') as lag,
+         coalesce(worker.folds, 0) as folds,
+         coalesce(worker.changes, 0) as folded_changes,
+         worker.folded_at as last_fold_at,
+         pg_catalog.pg_relation_size('live_stream.metric_changes') as log_bytes
+    from (select count(*) as changes, min(at) as since from live_stream.metric_changes) as pending
+    left join live_stream.metric_worker as worker on true
+    left join pg_catalog.pg_locks as lock
+      on lock.locktype = 'advisory' and lock.objsubid = live_stream.worker_lock_class()
+     and lock.mode = 'ExclusiveLock' and lock.granted
+     and lock.database = (select d.oid from pg_catalog.pg_database d
+                           where d.datname = pg_catalog.current_database());
+comment on view live_stream.metrics_status is
+  'What the metrics are doing now: the background worker, the sessions it folds, and how far their rows are behind. For service_role and the owner of the tables.';
+
+revoke all on table live_stream.metrics_status from public;
+revoke all on table live_stream.metrics_status from anon;
+revoke all on table live_stream.metrics_status from authenticated;
+revoke all on table live_stream.metrics_status from service_role;
+grant select on table live_stream.metrics_status to service_role;
+
+create or replace function live_stream.count_peak_viewers(session_id uuid)
+  returns integer
+  language sql stable set search_path = pg_catalog, pg_temp as $$
+  with stretches as (
+    select v.counted_since as since, v.counted_until as until, v.counted_before as before
+      from public.live_stream_viewers v
+     where v.session_id = $1 and v.counted_since is not null
+  ), events as (
+    select since as at, 1 as change from stretches
+    union all
+    select until, -1 from stretches where until is not null
+    union all
+    select b.at, case when b.nth % 2 = 1 then 1 else -1 end
+      from stretches, unnest(before) with ordinality as b (at, nth)
+  ), levels as (
+    select sum(sum(change)) over (order by at) as level from events group by at
+  )
+  select coalesce(max(level), 0)::integer from levels
+$$;
+comment on function live_stream.count_peak_viewers is
+  'The most viewers that a session had at the same time, counted from its viewer rows.';
+
+create or replace function live_stream.count_metrics(session_id uuid)
+  returns table (
+    current_viewers bigint, peak_viewers bigint, total_unique_viewers bigint,
+    total_watch_time_seconds bigint, total_messages bigint, total_reactions bigint,
+    total_shares bigint, total_products_showcased bigint, total_clicks bigint,
+    total_orders bigint, total_revenue numeric, connection_issues_count bigint,
+    buffering_events bigint, total_buffering_time_seconds bigint)
+  language sql stable set search_path = pg_catalog, pg_temp as $$
+  select v.current_viewers, live_stream.count_peak_viewers($1), v.unique_viewers, v.watch_seconds,
+         m.messages, m.reactions + r.reactions, v.shares + p.shares, p.products, p.clicks,
+         p.orders, p.revenue, v.disconnections, v.buffering_events, v.buffering_seconds
+    from (select count(*) filter (where is_still_watching) as current_viewers,
+                 count(distinct user_id) + count(*) filter (where user_id is null) as unique_viewers,
+                 coalesce(sum(watch_duration_seconds), 0) as watch_seconds,
+                 coalesce(sum(shares_sent), 0) as shares,
+                 coalesce(sum(disconnections_count), 0) as disconnections,
+                 coalesce(sum(buffering_events), 0) as buffering_events,
+                 coalesce(sum(buffering_time_seconds), 0) as buffering_seconds
+            from public.live_stream_viewers where live_stream_viewers.session_id = $1) as v,
+         (select count(*) filter (where message_type = 'chat') as messages,
+                 count(*) filter (where message_type = 'reaction') as reactions
+            from public.live_stream_chat where live_stream_chat.session_id = $1) as m,
+         (select count(*) as reactions
+            from public.live_stream_chat_reactions
+           where live_stream_chat_reactions.session_id = $1) as r,
+         (select count(*) as products, coalesce(sum(clicks), 0) as clicks,
+                 coalesce(sum(orders), 0) as orders, coalesce(sum(revenue), 0) as revenue,
+                 coalesce(sum(shares), 0) as shares
+            from public.live_stream_products where live_stream_products.session_id = $1) as p
+$$;
+comment on function live_stream.count_metrics is
+  'The numbers of a session, counted from its rows.';
+
+create or replace function live_stream.verify_metrics()
+  returns table (session_id uuid, counter text, kept numeric, counted numeric, pending bigint)
+  language sql stable set search_path = pg_catalog, pg_temp as $$
+  select s.id, n.counter, n.kept, n.counted,
+         (select count(*) from live_stream.metric_changes c where c.session_id = s.id)
+    from public.live_stream_sessions s
+   cross join lateral live_stream.count_metrics(s.id) as c
+   cross join lateral (values
+     ('current_viewers', s.current_viewers::numeric, c.current_viewers::numeric),
+     ('peak_viewers', s.peak_viewers, c.peak_viewers),
+     ('total_unique_viewers', s.total_unique_viewers, c.total_unique_viewers),
+     ('total_watch_time_seconds', s.total_watch_time_seconds, c.total_watch_time_seconds),
+     ('total_watch_time_minutes', s.total_watch_time_minutes,
+      least(c.total_watch_time_seconds / 60, 2147483647)),
+     ('average_watch_time_minutes', s.average_watch_time_minutes,
+      case when c.total_unique_viewers > 0
+           then least(round(c.total_watch_time_seconds / 60.0 / c.total_unique_viewers, 2),
+                      99999999.99)
+           else 0 end),
+     ('total_messages', s.total_messages, c.total_messages),
+     ('total_reactions', s.total_reactions, c.total_reactions),
+     ('total_shares', s.total_shares, c.total_shares),
+     ('total_products_showcased', s.total_products_showcased, c.total_products_showcased),
+     ('total_clicks', s.total_clicks, c.total_clicks),
+     ('total_orders', s.total_orders, c.total_orders),
+     ('total_revenue', s.total_revenue, c.total_revenue),
+     ('conversion_rate', s.conversion_rate,
+      case when c.total_unique_viewers > 0
+           then least(round(c.total_orders * 100.0 / c.total_unique_viewers, 2), 999.99)
+           else 0 end),
+     ('connection_issues_count', s.connection_issues_count, c.connection_issues_count),
+     ('buffering_events', s.buffering_events, c.buffering_events),
+     ('total_buffering_time_seconds', s.total_buffering_time_seconds,
+      c.total_buffering_time_seconds)) as n (counter, kept, counted)
+   where n.kept <> n.counted
+$$;
+comment on function live_stream.verify_metrics is
+  'Counts every number of every session from the rows, and returns those that differ: none, at rest. pending is the number of changes of the session that are not folded yet.';
+
+revoke all on function live_stream.count_peak_viewers, live_stream.count_metrics,
+  live_stream.verify_metrics from public;
+grant execute on function live_stream.count_peak_viewers, live_stream.count_metrics,
+  live_stream.verify_metrics, live_stream.recount, live_stream.flush_metrics,
+  live_stream.worker_lock_class to service_role;
+comment on function live_stream.recount is
+  'Counts the numbers of a session from its rows, and writes them into the session.';
+comment on function live_stream.flush_metrics is
+  'Folds everything that is pending into the sessions'' rows, now, and returns how many changes that were.';
+comment on function live_stream.worker_lock_class is
+  'Class of the advisory lock that the background worker holds.';

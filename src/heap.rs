@@ -1,0 +1,296 @@
+//! Our own tables, read and written without the executor, where every microsecond counts.
+//!
+//! Reads see what is committed at this moment and what this transaction has done, whatever its
+//! isolation level, as foreign-key checks do.
+
+use crate::error::{Error, Result, SqlState};
+use crate::row::Row;
+use pgrx::Uuid;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use std::ffi::CStr;
+use std::mem::MaybeUninit;
+
+/// A table, open until dropped.
+pub struct Table {
+    relation: pg_sys::Relation,
+    lock: pg_sys::LOCKMODE,
+}
+
+impl Table {
+    pub fn read(schema: &CStr, name: &CStr) -> Result<Self> {
+        Self::open(schema, name, pg_sys::AccessShareLock)
+    }
+
+    pub fn write(schema: &CStr, name: &CStr) -> Result<Self> {
+        Self::open(schema, name, pg_sys::RowExclusiveLock)
+    }
+
+    fn open(schema: &CStr, name: &CStr, lock: u32) -> Result<Self> {
+        let lock = lock as pg_sys::LOCKMODE;
+        let id = relation_id(schema, name).ok_or_else(|| {
+            Error::new(
+                SqlState::NOT_IN_PREREQUISITE_STATE,
+                format!(
+                    "relation {}.{} does not exist",
+                    schema.to_string_lossy(),
+                    name.to_string_lossy()
+                ),
+            )
+            .hint("Run live_stream.install() as the owner of the extension.")
+        })?;
+        // SAFETY: opens by OID; a table that is gone meanwhile is an error.
+        let relation = unsafe { pg_sys::table_open(id, lock) };
+        Ok(Self { relation, lock })
+    }
+
+    fn desc(&self) -> pg_sys::TupleDesc {
+        // SAFETY: the relation is open.
+        unsafe { (*self.relation).rd_att }
+    }
+
+    /// The number of pages: 0 for a table that holds nothing at all.
+    pub fn pages(&self) -> u32 {
+        // SAFETY: the relation is open.
+        unsafe {
+            pg_sys::RelationGetNumberOfBlocksInFork(self.relation, pg_sys::ForkNumber::MAIN_FORKNUM)
+        }
+    }
+
+    /// Calls `each` with the rows whose columns equal the ids, found through `index`, until it
+    /// returns false. The columns are the first ones of the index.
+    pub fn find(
+        &self,
+        schema: &CStr,
+        index: &CStr,
+        ids: &[(&str, Uuid)],
+        mut each: impl FnMut(&Row<'_>) -> Result<bool>,
+    ) -> Result<()> {
+        let index = relation_id(schema, index);
+        let mut keys: Vec<pg_sys::ScanKeyData> = Vec::with_capacity(ids.len());
+        for (column, id) in ids {
+            let number = crate::row::column_number(self.desc(), column)?;
+            let mut key = MaybeUninit::<pg_sys::ScanKeyData>::zeroed();
+            // SAFETY: fills in the key; the id is copied into the current memory context.
+            unsafe {
+                pg_sys::ScanKeyInit(
+                    key.as_mut_ptr(),
+                    number,
+                    pg_sys::BTEqualStrategyNumber as u16,
+                    pg_sys::Oid::from(pg_sys::F_UUID_EQ),
+                    (*id).into_datum().unwrap_or(pg_sys::Datum::from(0)),
+                );
+                keys.push(key.assume_init());
+            }
+        }
+        let snapshot = Latest::take();
+        // SAFETY: table and keys outlive the scan; without the index the table is read through.
+        unsafe {
+            let scan = pg_sys::systable_beginscan(
+                self.relation,
+                index.unwrap_or(pg_sys::InvalidOid),
+                index.is_some(),
+                snapshot.0,
+                keys.len() as i32,
+                keys.as_mut_ptr(),
+            );
+            let mut outcome = Ok(());
+            loop {
+                let tuple = pg_sys::systable_getnext(scan);
+                if tuple.is_null() {
+                    break;
+                }
+                match each(&Row::of_tuple(self.desc(), tuple)) {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(error) => {
+                        outcome = Err(error);
+                        break;
+                    }
+                }
+            }
+            pg_sys::systable_endscan(scan);
+            outcome
+        }
+    }
+
+    /// The row at a place, if it is visible now: for who has found it there a moment ago.
+    pub fn at<T>(
+        &self,
+        place: pg_sys::ItemPointerData,
+        read: impl FnOnce(&Row<'_>) -> Result<T>,
+    ) -> Result<Option<T>> {
+        if block_of(&place) >= self.pages() {
+            return Ok(None);
+        }
+        let snapshot = Latest::take();
+        // SAFETY: the block exists; the row is read while its page is pinned.
+        unsafe {
+            let mut tuple = pg_sys::HeapTupleData {
+                t_self: place,
+                ..Default::default()
+            };
+            let mut buffer = pg_sys::InvalidBuffer as pg_sys::Buffer;
+            let visible =
+                pg_sys::heap_fetch(self.relation, snapshot.0, &mut tuple, &mut buffer, false);
+            if !visible {
+                return Ok(None);
+            }
+            let outcome = read(&Row::of_tuple(self.desc(), &mut tuple));
+            pg_sys::ReleaseBuffer(buffer);
+            outcome.map(Some)
+        }
+    }
+
+    /// Removes old versions from the page of a row, unless others are using it just now.
+    ///
+    /// Whoever looks for the row passes them all, and where others held it for a foreign key,
+    /// must look up who did. PostgreSQL does so by itself, but only where a page is fuller than
+    /// its table's fillfactor.
+    pub fn prune(&self, place: pg_sys::ItemPointerData) {
+        let block = block_of(&place);
+        // SAFETY: options of a table are of this kind; changed in this process for the call alone.
+        unsafe {
+            let options: *mut pg_sys::StdRdOptions = (*self.relation).rd_options.cast();
+            if options.is_null() || block >= self.pages() {
+                return;
+            }
+            let buffer = pg_sys::ReadBuffer(self.relation, block);
+            let fillfactor = std::mem::replace(&mut (*options).fillfactor, 1);
+            pg_sys::heap_page_prune_opt(self.relation, buffer);
+            (*options).fillfactor = fillfactor;
+            pg_sys::ReleaseBuffer(buffer);
+        }
+    }
+
+    /// Calls `each` with every row and its place; returns the oldest transaction that may still
+    /// have rows to come.
+    pub fn each(
+        &self,
+        mut each: impl FnMut(&Row<'_>, pg_sys::ItemPointerData),
+    ) -> pg_sys::TransactionId {
+        let snapshot = Latest::take();
+        // SAFETY: the relation is open; rows are valid until the next one is asked for.
+        unsafe {
+            let scan = pg_sys::heap_beginscan(
+                self.relation,
+                snapshot.0,
+                0,
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+                pg_sys::ScanOptions::SO_TYPE_SEQSCAN
+                    | pg_sys::ScanOptions::SO_ALLOW_PAGEMODE
+                    | pg_sys::ScanOptions::SO_ALLOW_STRAT,
+            );
+            loop {
+                pgrx::check_for_interrupts!();
+                let tuple = pg_sys::heap_getnext(scan, pg_sys::ScanDirection::ForwardScanDirection);
+                if tuple.is_null() {
+                    break;
+                }
+                each(&Row::of_tuple(self.desc(), tuple), (*tuple).t_self);
+            }
+            pg_sys::heap_endscan(scan);
+            (*snapshot.0).xmin
+        }
+    }
+
+    /// Adds a row of values in the order of the columns. The table has no index and no trigger.
+    pub fn append(&self, values: &mut [Option<pg_sys::Datum>]) -> Result<()> {
+        let natts = unsafe { (*self.desc()).natts } as usize;
+        if natts != values.len() {
+            return Err(Error::new(
+                SqlState::NOT_IN_PREREQUISITE_STATE,
+                "a table of live_stream has other columns than it was made with",
+            )
+            .hint("Put them back as CREATE EXTENSION live_stream made them."));
+        }
+        let mut nulls: Vec<bool> = values.iter().map(Option::is_none).collect();
+        let mut datums: Vec<pg_sys::Datum> = values
+            .iter()
+            .map(|value| value.unwrap_or(pg_sys::Datum::from(0)))
+            .collect();
+        // SAFETY: both arrays hold a value for each column, of its type.
+        unsafe {
+            let tuple =
+                pg_sys::heap_form_tuple(self.desc(), datums.as_mut_ptr(), nulls.as_mut_ptr());
+            pg_sys::simple_heap_insert(self.relation, tuple);
+            pg_sys::heap_freetuple(tuple);
+        }
+        Ok(())
+    }
+
+    /// Deletes the row at a place; false if somebody else has.
+    pub fn delete(&self, mut place: pg_sys::ItemPointerData) -> bool {
+        let mut failure = pg_sys::TM_FailureData::default();
+        // SAFETY: the relation is open; the place is one that a scan gave.
+        let outcome = unsafe {
+            pg_sys::heap_delete(
+                self.relation,
+                &mut place,
+                pg_sys::GetCurrentCommandId(true),
+                std::ptr::null_mut(),
+                true,
+                &mut failure,
+                false,
+            )
+        };
+        outcome == pg_sys::TM_Result::TM_Ok
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: opened once, closed once; while an error unwinds, PostgreSQL closes it.
+            // The lock stays until the transaction ends where rows were written.
+            unsafe {
+                let keep = self.lock != pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+                let lock = if keep {
+                    pg_sys::NoLock as pg_sys::LOCKMODE
+                } else {
+                    self.lock
+                };
+                pg_sys::table_close(self.relation, lock);
+            }
+        }
+    }
+}
+
+/// A snapshot of this moment, which also sees what this transaction has done so far.
+struct Latest(pg_sys::Snapshot);
+
+impl Latest {
+    fn take() -> Self {
+        // SAFETY: registered until dropped; what this command has written becomes visible, as
+        // for a query of the trigger's own.
+        unsafe {
+            pg_sys::CommandCounterIncrement();
+            Self(pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot()))
+        }
+    }
+}
+
+impl Drop for Latest {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: registered by `take`; PostgreSQL forgets it itself when an error unwinds.
+            unsafe { pg_sys::UnregisterSnapshot(self.0) };
+        }
+    }
+}
+
+/// The OID of a table or index; none if there is none of that name.
+pub fn relation_id(schema: &CStr, name: &CStr) -> Option<pg_sys::Oid> {
+    // SAFETY: look-ups in the system caches.
+    let id = unsafe {
+        let schema = pg_sys::get_namespace_oid(schema.as_ptr(), true);
+        pg_sys::get_relname_relid(name.as_ptr(), schema)
+    };
+    (id != pg_sys::InvalidOid).then_some(id)
+}
+
+fn block_of(place: &pg_sys::ItemPointerData) -> pg_sys::BlockNumber {
+    // SAFETY: a plain read; places come from scans.
+    unsafe { pgrx::itemptr::item_pointer_get_block_number(place) }
+}

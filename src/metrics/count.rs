@@ -1,0 +1,101 @@
+//! What an operator asks of the metrics: to count again, and to catch up.
+
+use super::{fold, log, settling};
+use crate::error::{Error, OrRaise, Result, SqlState};
+use crate::identity;
+use crate::plan::{self, Plan};
+use crate::sessions;
+use pgrx::Uuid;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::gate::{Lock, Mode};
+
+thread_local! {
+    static RECOUNT: Plan = const { Plan::writing(
+        c"update public.live_stream_sessions s
+             set current_viewers = c.current_viewers, peak_viewers = c.peak_viewers,
+                 total_unique_viewers = c.total_unique_viewers,
+                 total_watch_time_seconds = c.total_watch_time_seconds,
+                 total_messages = c.total_messages, total_reactions = c.total_reactions,
+                 total_shares = c.total_shares,
+                 total_products_showcased = c.total_products_showcased,
+                 total_clicks = c.total_clicks, total_orders = c.total_orders,
+                 total_revenue = c.total_revenue,
+                 connection_issues_count = c.connection_issues_count,
+                 buffering_events = c.buffering_events,
+                 total_buffering_time_seconds = c.total_buffering_time_seconds
+            from live_stream.count_metrics($1) as c
+           where s.id = $1",
+        &[pg_sys::UUIDOID],
+    ) };
+}
+
+fn require_service(what: &str) -> Result<()> {
+    if identity::is_service()? {
+        return Ok(());
+    }
+    Err(Error::new(
+        SqlState::INSUFFICIENT_PRIVILEGE,
+        format!("only the server may {what}"),
+    )
+    .hint("Call it as service_role, or as the owner of the tables."))
+}
+
+/// Computes the numbers of a session from its rows, exact peak included, and writes them into
+/// the session. Waits for those who are changing it, and holds others up until the transaction
+/// ends.
+///
+/// Errors: 42501 unless the caller is service_role or has the rights of the tables' owner;
+/// PT404 for no such session.
+#[pg_extern(volatile)]
+fn recount(session_id: Option<Uuid>) {
+    let recount = || {
+        require_service("count the numbers of a session again")?;
+        let session = session_id.ok_or_else(|| {
+            Error::new(SqlState::INVALID_PARAMETER, "session_id must not be null")
+                .hint("Pass the id of a session.")
+        })?;
+        if !settle(session)? {
+            return Err(sessions::no_such_session(session));
+        }
+        settling(|| plan::execute(&RECOUNT, &[session.into()]).map(drop))
+    };
+    recount().or_raise()
+}
+
+/// Folds everything that is pending into the sessions' rows, now: for a report that must not be
+/// a moment behind. Of one session, or of all. Returns the number of changes folded.
+///
+/// Errors: 42501 unless the caller is service_role or has the rights of the tables' owner.
+#[pg_extern(volatile)]
+fn flush_metrics(session_id: default!(Option<Uuid>, "NULL")) -> i64 {
+    let flush = || {
+        require_service("fold the metrics")?;
+        flush(session_id)
+    };
+    flush().or_raise()
+}
+
+/// As `flush_metrics`, for a trigger that is about to write numbers itself.
+pub fn flush(session: Option<Uuid>) -> Result<i64> {
+    let pending = log::read(session)?.entries;
+    let mut sessions: Vec<_> = pending.iter().map(|(id, _)| *id.as_bytes()).collect();
+    sessions.sort_unstable();
+    sessions.dedup();
+    for session in sessions {
+        settle(Uuid::from_bytes(session))?;
+    }
+    Ok(pending.len() as i64)
+}
+
+/// Locks a session, waits for its appenders, and folds what they appended; false without one.
+fn settle(session: Uuid) -> Result<bool> {
+    if fold::lock(session, true)?.is_none() {
+        return Ok(false);
+    }
+    Lock::Flow(session).wait(Mode::Alone);
+    sessions::hold_for_end(session);
+    fold::whole(session)?;
+    Ok(true)
+}

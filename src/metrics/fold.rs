@@ -1,0 +1,151 @@
+//! Folding appended changes into the row of their session.
+
+use super::delta::Delta;
+use super::log::{self, Entry};
+use super::timeline::{Event, Timeline};
+use super::{arguments, hot, settling};
+use crate::error::{Error, Result, SqlState};
+use crate::plan::{self, Plan};
+use pgrx::Uuid;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+thread_local! {
+    static STATE: Plan = const { Plan::writing(
+        c"select current_viewers, peak_viewers, updated_at
+            from public.live_stream_sessions where id = $1 for no key update",
+        &[pg_sys::UUIDOID],
+    ) };
+    static TRY_STATE: Plan = const { Plan::writing(
+        c"select current_viewers, peak_viewers, updated_at
+            from public.live_stream_sessions where id = $1 for no key update skip locked",
+        &[pg_sys::UUIDOID],
+    ) };
+    static ADD: Plan = const { Plan::writing(
+        c"update public.live_stream_sessions
+             set current_viewers = least(current_viewers + $2, 2147483647),
+                 peak_viewers = least($3, 2147483647),
+                 total_unique_viewers = least(total_unique_viewers + $4, 2147483647),
+                 total_watch_time_seconds = total_watch_time_seconds + $5,
+                 total_messages = least(total_messages + $6, 2147483647),
+                 total_reactions = least(total_reactions + $7, 2147483647),
+                 total_shares = least(total_shares + $8, 2147483647),
+                 total_products_showcased = least(total_products_showcased + $9, 2147483647),
+                 total_clicks = least(total_clicks + $10, 2147483647),
+                 total_orders = least(total_orders + $11, 2147483647),
+                 total_revenue = least(total_revenue + $12 * 0.01, 9999999999.99),
+                 connection_issues_count = least(connection_issues_count + $13, 2147483647),
+                 buffering_events = least(buffering_events + $14, 2147483647),
+                 total_buffering_time_seconds = total_buffering_time_seconds + $15
+           where id = $1
+          returning updated_at",
+        &[
+            pg_sys::UUIDOID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID,
+            pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID,
+            pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID,
+        ],
+    ) };
+    static COUNTED_PEAK: Plan = const { Plan::writing(
+        c"select live_stream.count_peak_viewers($1)",
+        &[pg_sys::UUIDOID],
+    ) };
+    static COUNT_PEAK: Plan = const { Plan::writing(
+        c"update public.live_stream_sessions set peak_viewers = live_stream.count_peak_viewers($1)
+           where id = $1 and peak_viewers <> live_stream.count_peak_viewers($1)",
+        &[pg_sys::UUIDOID],
+    ) };
+}
+
+/// What a session's row says of its viewers, locked.
+#[derive(Clone, Copy)]
+pub struct State {
+    pub level: i64,
+    pub peak: i64,
+    pub at: i64,
+}
+
+impl State {
+    pub fn timeline(&self) -> Timeline {
+        Timeline::new(self.at, self.level, self.peak)
+    }
+}
+
+/// Locks a session's row, unless somebody else has it and `wait` is false.
+pub fn lock(session: Uuid, wait: bool) -> Result<Option<State>> {
+    let plan = if wait { &STATE } else { &TRY_STATE };
+    settling(|| {
+        plan::run(plan, &[session.into()], |rows| {
+            let at = rows.get::<TimestampWithTimeZone>(0, 2);
+            let level = rows.get::<i32>(0, 0);
+            let peak = rows.get::<i32>(0, 1);
+            Ok(level.zip(peak).zip(at).map(|((level, peak), at)| State {
+                level: level.into(),
+                peak: peak.into(),
+                at: at.into(),
+            }))
+        })
+    })
+}
+
+/// The sum of entries, and their events.
+pub fn sum(entries: &[Entry]) -> (Delta, Vec<Event>) {
+    let mut delta = Delta::default();
+    for entry in entries {
+        delta += entry.delta;
+    }
+    (delta, entries.iter().map(Entry::event).collect())
+}
+
+/// Adds to the row of a session, which this transaction has locked; returns when it was updated.
+pub fn add(session: Uuid, delta: &Delta, peak: i64) -> Result<i64> {
+    let args = arguments(session, delta, peak);
+    let updated = settling(|| {
+        plan::run(&ADD, &args, |rows| {
+            Ok(rows.get::<TimestampWithTimeZone>(0, 0))
+        })
+    })?;
+    // What was taken out of the log would be lost.
+    updated.map(i64::from).ok_or_else(|| {
+        Error::new(
+            SqlState::NOT_IN_PREREQUISITE_STATE,
+            format!("a trigger has suppressed the update of session {session}"),
+        )
+        .hint("Let triggers of live_stream_sessions return the row.")
+    })
+}
+
+/// Counts the peak from the rows. The session's row must be locked.
+pub fn count_peak(session: Uuid) -> Result<()> {
+    settling(|| plan::execute(&COUNT_PEAK, &[session.into()]).map(drop))
+}
+
+/// Folds all that is pending of a session whose row this transaction has locked.
+pub fn whole(session: Uuid) -> Result<()> {
+    let Some(state) = lock(session, true)? else {
+        return Ok(());
+    };
+    let pending = log::read(Some(session))?;
+    let entries = log::take(pending.entries.into_iter().map(|(_, entry)| entry))?;
+    let doubtful = if entries.is_empty() {
+        false
+    } else {
+        let (delta, events) = sum(&entries);
+        let mut timeline = state.timeline();
+        timeline.extend(events);
+        add(session, &delta, timeline.now().1)?;
+        timeline.doubtful || entries.iter().any(|entry| entry.doubtful)
+    };
+    if doubtful || hot::is_doubtful(session)? {
+        count_peak(session)?;
+    }
+    Ok(())
+}
+
+/// The peak as the rows have it.
+pub fn counted_peak(session: Uuid) -> Result<i64> {
+    settling(|| {
+        plan::run(&COUNTED_PEAK, &[session.into()], |rows| {
+            Ok(rows.get::<i32>(0, 0).unwrap_or(0).into())
+        })
+    })
+}

@@ -1,0 +1,128 @@
+//! Locks on the numbers of a session, taken beside its row.
+//!
+//! They are PostgreSQL's advisory locks, with classes that no SQL function can name: nobody
+//! stalls a session from outside.
+//!
+//! | lock | held by | to |
+//! | --- | --- | --- |
+//! | turn | who updates the session's row at once; the worker, while the session is hot | make the others append |
+//! | flow | appenders, shared; who ends the session or counts its places, alone | wait for all appenders, and hold back new ones |
+//! | person | who counts that user, or one of the same slot | count a person once |
+//! | worker | the worker of the database | be the only one |
+//! | start | who starts the worker | start one |
+
+use pgrx::Uuid;
+use pgrx::pg_sys;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Lock {
+    Turn(Uuid),
+    Flow(Uuid),
+    Person(u64),
+    Worker,
+    Start,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    Shared = pg_sys::ShareLock as isize,
+    Alone = pg_sys::ExclusiveLock as isize,
+}
+
+/// First class of ours; PostgreSQL's functions use 1 and 2.
+const CLASS: u16 = 0x4c53;
+pub const FLOW_CLASS: u16 = CLASS + 1;
+pub const WORKER_CLASS: u16 = CLASS + 4;
+
+impl Lock {
+    fn tag(self) -> pg_sys::LOCKTAG {
+        let (class, key) = match self {
+            Self::Turn(session) => (CLASS, fold(session)),
+            Self::Flow(session) => (FLOW_CLASS, fold(session)),
+            Self::Person(slot) => (CLASS + 3, slot),
+            Self::Worker => (WORKER_CLASS, 0),
+            Self::Start => (CLASS + 5, 0),
+        };
+        pg_sys::LOCKTAG {
+            // SAFETY: a plain read of this backend's state.
+            locktag_field1: unsafe { pg_sys::MyDatabaseId }.to_u32(),
+            locktag_field2: (key >> 32) as u32,
+            locktag_field3: key as u32,
+            locktag_field4: class,
+            locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
+            locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
+        }
+    }
+
+    fn acquire(self, mode: Mode, session_level: bool, dont_wait: bool) -> bool {
+        let tag = self.tag();
+        // SAFETY: a lock of ours; an error on the way (cancel, deadlock) leaves it not held.
+        let outcome = unsafe { pg_sys::LockAcquire(&tag, mode as i32, session_level, dont_wait) };
+        outcome != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
+    }
+
+    /// Waits for the lock, which the transaction holds to its end.
+    pub fn wait(self, mode: Mode) {
+        self.acquire(mode, false, false);
+    }
+
+    /// Takes the lock for the transaction, if it is free.
+    pub fn try_now(self, mode: Mode) -> bool {
+        self.acquire(mode, false, true)
+    }
+
+    /// Takes the lock for this backend, beyond the transaction, if it is free.
+    pub fn try_keep(self, mode: Mode) -> bool {
+        self.acquire(mode, true, true)
+    }
+
+    /// Waits for the lock, and keeps it for this backend.
+    pub fn keep(self, mode: Mode) {
+        self.acquire(mode, true, false);
+    }
+
+    /// Gives back a lock that this transaction has taken.
+    pub fn give_back(self, mode: Mode) {
+        let tag = self.tag();
+        // SAFETY: a lock of ours; one that is not held gives a warning.
+        unsafe { pg_sys::LockRelease(&tag, mode as i32, false) };
+    }
+
+    /// Gives back a lock that this backend has kept.
+    pub fn let_go(self, mode: Mode) {
+        let tag = self.tag();
+        // SAFETY: as above.
+        unsafe { pg_sys::LockRelease(&tag, mode as i32, true) };
+    }
+
+    /// Whether somebody else holds the lock alone.
+    pub fn is_taken(self) -> bool {
+        let free = self.try_now(Mode::Shared);
+        if free {
+            self.give_back(Mode::Shared);
+        }
+        !free
+    }
+}
+
+/// Class of the advisory lock that the background worker holds, as `pg_locks.objsubid` has it.
+#[pgrx::pg_extern(immutable, parallel_safe)]
+fn worker_lock_class() -> i32 {
+    WORKER_CLASS.into()
+}
+
+/// All users share so many locks, so that a statement on very many does not need more
+/// than the server has room for.
+const PERSON_SLOTS: u64 = 1_024;
+
+/// The slot of a user's lock.
+pub fn person_slot(user: Uuid) -> u64 {
+    fold(user) % PERSON_SLOTS
+}
+
+/// Two sessions of the same key only wait for each other a little more.
+fn fold(id: Uuid) -> u64 {
+    let (high, low) = id.as_bytes().split_at(8);
+    let number = |half: &[u8]| half.iter().fold(0, |n, &byte| n << 8 | u64::from(byte));
+    number(high) ^ number(low)
+}

@@ -1,0 +1,709 @@
+//! The background worker of a database: folds appended changes into their sessions' rows while
+//! there are any, and ends when there are none.
+//!
+//! It is started by who appends first, needs no `shared_preload_libraries`, and runs as the
+//! owner of the tables. It does not end while an appender is still uncommitted: it gives up its
+//! lock, waits until nobody can believe any more that it is there, and looks once again.
+
+use super::gate::{FLOW_CLASS, Lock, Mode};
+use super::log::{self, Entry};
+use super::timeline::Timeline;
+use super::{fold, hot};
+use crate::error::Result;
+use crate::plan::{self, Plan};
+use crate::{heap, identity, schedule};
+use pgrx::Uuid;
+use pgrx::bgworkers::{
+    BackgroundWorker, BackgroundWorkerBuilder, BackgroundWorkerStatus, DynamicBackgroundWorker,
+    SignalWakeFlags,
+};
+use pgrx::pg_sys;
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PgTryBuilder};
+use std::cell::Cell;
+use std::collections::{BTreeMap, HashMap};
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+static FLUSH_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(100);
+static WORKER: GucSetting<bool> = GucSetting::<bool>::new(true);
+
+pub fn define_settings() {
+    GucRegistry::define_int_guc(
+        c"live_stream.flush_interval",
+        c"How often the numbers of a session are updated while many people change them.",
+        c"Read by the background worker as it starts, and when the configuration is loaded again.",
+        &FLUSH_INTERVAL,
+        10,
+        60_000,
+        GucContext::Userset,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_bool_guc(
+        c"live_stream.background_worker",
+        c"Whether changes of a busy session are left to a background worker.",
+        c"When off, each transaction waits for the session's row and updates it itself.",
+        &WORKER,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+}
+
+/// How long a backend trusts that a worker it has seen is there.
+const TRUST: Duration = Duration::from_millis(50);
+/// How long a backend does without a worker that could not be started.
+const GIVE_UP: Duration = Duration::from_secs(1);
+/// How long a worker may take to start.
+const START: Duration = Duration::from_secs(2);
+/// How often the worker sees to schedules while it is there.
+const TICK: Duration = Duration::from_secs(10);
+/// How long the worker stays when there is nothing to do.
+const IDLE: Duration = Duration::from_secs(2);
+/// How long a session is left alone whose row could not be updated.
+const AFTER_FAILURE: Duration = Duration::from_secs(5);
+/// Rounds without a change after which a session is left to its writers again.
+const QUIET_ROUNDS: u32 = 3;
+/// When and how often old versions of a folded row are removed, so that few pass them.
+const PRUNE_AFTER: Duration = Duration::from_millis(5);
+const PRUNE_TRIES: usize = 4;
+/// Folded changes after which the log is vacuumed.
+const VACUUM_AFTER: usize = 5_000;
+
+thread_local! {
+    static SEEN: Cell<Option<Instant>> = const { Cell::new(None) };
+    static MISSED: Cell<Option<Instant>> = const { Cell::new(None) };
+    static LOOKED: Cell<Option<Instant>> = const { Cell::new(None) };
+    static APPENDERS: Plan = const { Plan::writing(
+        c"select from pg_locks
+           where locktype = 'advisory' and objsubid = $1
+             and database = (select oid from pg_database where datname = current_database())",
+        &[pg_sys::INT4OID],
+    ) };
+    static NOTE: Plan = const { Plan::writing(
+        c"insert into live_stream.metric_worker as w (pid, started_at)
+          values (pg_backend_pid(), clock_timestamp())
+          on conflict (one_row) do update
+            set pid = excluded.pid, started_at = excluded.started_at, starts = w.starts + 1",
+        &[],
+    ) };
+    static COUNT: Plan = const { Plan::writing(
+        c"update live_stream.metric_worker
+             set folds = folds + $1, changes = changes + $2, folded_at = clock_timestamp()",
+        &[pg_sys::INT8OID, pg_sys::INT8OID],
+    ) };
+}
+
+fn within(since: &Cell<Option<Instant>>, time: Duration) -> bool {
+    since.get().is_some_and(|since| since.elapsed() < time)
+}
+
+/// True when a worker folds what is appended from now on; starts one if there is none. The
+/// caller holds a flow lock, which keeps the worker from ending.
+pub fn is_available() -> Result<bool> {
+    if !WORKER.get() {
+        return Ok(false);
+    }
+    if SEEN.with(|seen| within(seen, TRUST)) {
+        return Ok(true);
+    }
+    if MISSED.with(|missed| within(missed, GIVE_UP)) {
+        return Ok(false);
+    }
+    let seen = Instant::now();
+    let available = Lock::Worker.is_taken() || start()?;
+    if available {
+        SEEN.set(Some(seen));
+    } else {
+        MISSED.set(Some(Instant::now()));
+    }
+    Ok(available)
+}
+
+fn start() -> Result<bool> {
+    let owner = identity::owner()?;
+    if !Lock::Start.try_now(Mode::Alone) {
+        return Ok(wait_for_worker(|| !Lock::Start.is_taken()));
+    }
+    // A prepared transaction or a long one must not keep others from starting it later.
+    let worker = can_log_in(owner).then(|| register(owner)).flatten();
+    let running = worker.is_some_and(|worker| {
+        wait_for_worker(|| matches!(worker.pid(), Err(BackgroundWorkerStatus::Stopped)))
+    });
+    Lock::Start.give_back(Mode::Alone);
+    Ok(running)
+}
+
+/// Waits until the worker is there, or `failed` says that it does not come.
+fn wait_for_worker(failed: impl Fn() -> bool) -> bool {
+    let since = Instant::now();
+    while since.elapsed() < START {
+        let failed = failed();
+        if Lock::Worker.is_taken() {
+            return true;
+        }
+        if failed {
+            return false;
+        }
+        pgrx::check_for_interrupts!();
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    false
+}
+
+/// Before PostgreSQL 17, a worker cannot run as a role that may not log in.
+fn can_log_in(role: pg_sys::Oid) -> bool {
+    // SAFETY: a look-up in the system cache; the tuple is released after the copy.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(
+            pg_sys::SysCacheIdentifier::AUTHOID as i32,
+            pg_sys::Datum::from(role),
+        );
+        if tuple.is_null() {
+            return false;
+        }
+        let can = (*(pg_sys::GETSTRUCT(tuple) as *const pg_sys::FormData_pg_authid)).rolcanlogin;
+        pg_sys::ReleaseSysCache(tuple);
+        can
+    }
+}
+
+fn register(owner: pg_sys::Oid) -> Option<DynamicBackgroundWorker> {
+    // SAFETY: a plain read of this backend's state.
+    let database = unsafe { pg_sys::MyDatabaseId };
+    BackgroundWorkerBuilder::new("live_stream metrics")
+        .set_type("live_stream metrics")
+        .set_library("live_stream")
+        .set_function("live_stream_metrics_worker")
+        .enable_spi_access()
+        .set_restart_time(None)
+        .set_argument(Some(pg_sys::Datum::from(database)))
+        .set_extra(&owner.to_u32().to_string())
+        .load_dynamic()
+        .ok()
+}
+
+/// Sees to changes that nobody folds, because server or worker were stopped: called with
+/// whatever a backend does, and looks once a second.
+pub fn look() {
+    if LOOKED.with(|looked| within(looked, Duration::from_secs(1))) {
+        return;
+    }
+    LOOKED.set(Some(Instant::now()));
+    // SAFETY: plain reads of the state of backend and server.
+    let cannot = unsafe { pg_sys::RecoveryInProgress() || pg_sys::ParallelWorkerNumber >= 0 };
+    if !cannot
+        && heap::relation_id(LOG.0, LOG.1).is_some()
+        && (log::is_empty().is_ok_and(|empty| !empty) || hot::is_empty().is_ok_and(|empty| !empty))
+    {
+        // Without one, the next that changes something tries again.
+        let _ = is_available();
+    }
+}
+
+const LOG: (&std::ffi::CStr, &std::ffi::CStr) = (c"live_stream", c"metric_changes");
+
+/// What the worker knows of a session while it is hot.
+struct Session {
+    timeline: Timeline,
+    quiet: u32,
+    /// When the row was updated last, as far as the worker knows.
+    updated: i64,
+    has_turn: bool,
+    tries: u32,
+    /// Left alone until then, after a failure that is not the worker's, such as an app's trigger.
+    not_before: Instant,
+}
+
+impl Session {
+    /// Hot for a reason that the worker knows nothing of yet.
+    fn new(session: Uuid) -> Self {
+        Self {
+            timeline: Timeline::new(i64::MAX, 0, 0),
+            quiet: 0,
+            updated: i64::MIN,
+            has_turn: Lock::Turn(session).try_keep(Mode::Alone),
+            tries: 0,
+            not_before: Instant::now(),
+        }
+    }
+
+    /// Takes the turn, so that writers append from now on. They come one after the other: it is
+    /// waited for in their line, but not for long, as one of them may take its time.
+    fn take_turn(&mut self, session: Uuid) {
+        if self.has_turn {
+            return;
+        }
+        let turn = Lock::Turn(session);
+        self.has_turn = turn.try_keep(Mode::Alone);
+        self.tries = self.tries.saturating_add(1);
+        if !self.has_turn && self.tries.is_power_of_two() {
+            self.has_turn = transaction_quietly(|| turn.keep(Mode::Alone));
+        }
+        if self.has_turn {
+            self.tries = 0;
+        }
+    }
+}
+
+/// What became of the changes of a session.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Folded,
+    /// Somebody else has the row.
+    Busy,
+    /// There is no such session any more.
+    Gone,
+}
+
+/// Entry of the worker. Ends with code 0 when it is not needed any more: it is not started again.
+#[pgrx::pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn live_stream_metrics_worker(database: pg_sys::Datum) {
+    BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
+    let owner: u32 = BackgroundWorker::get_extra().parse().unwrap_or(0);
+    BackgroundWorker::connect_worker_to_spi_by_oid(
+        Some(pg_sys::Oid::from(database.value() as u32)),
+        Some(pg_sys::Oid::from(owner)),
+    );
+    for (name, value) in [
+        (c"default_transaction_read_only", c"off"),
+        (c"default_transaction_isolation", c"read committed"),
+        // What a crash takes away is folded again.
+        (c"synchronous_commit", c"off"),
+        (c"jit", c"off"),
+        // For the turn of a session.
+        (c"lock_timeout", c"20ms"),
+    ] {
+        // SAFETY: settings that every role may change, for this process.
+        unsafe {
+            pg_sys::SetConfigOption(
+                name.as_ptr(),
+                value.as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+            );
+        }
+    }
+    if !become_the_worker() {
+        return;
+    }
+    let mut worker = Worker::default();
+    if !worker.begin() {
+        return;
+    }
+    let mut busy = Instant::now();
+    let mut ticked: Option<Instant> = None;
+    let mut round = Instant::now();
+    loop {
+        let pause = Duration::from_millis(FLUSH_INTERVAL.get().max(1) as u64);
+        if !BackgroundWorker::wait_latch(Some(pause.saturating_sub(round.elapsed()))) {
+            // Asked to stop. What is pending is folded by the worker after this one.
+            return;
+        }
+        if BackgroundWorker::sighup_received() {
+            // SAFETY: between transactions.
+            unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
+        }
+        pgrx::check_for_interrupts!();
+        round = Instant::now();
+        let did = worker.round();
+        // SAFETY: between transactions; autovacuum must hear of what was deleted.
+        unsafe { pg_sys::pgstat_report_stat(false) };
+        match did {
+            Some(true) => busy = Instant::now(),
+            Some(false) => {}
+            None => return,
+        }
+        if ticked.is_none_or(|ticked| ticked.elapsed() >= TICK) {
+            ticked = Some(Instant::now());
+            if transaction(|| identity::as_owner(schedule::tick)).is_none() {
+                return;
+            }
+        }
+        if busy.elapsed() >= IDLE && worker.sessions.is_empty() {
+            match worker.may_end() {
+                Some(true) => return,
+                Some(false) => busy = Instant::now(),
+                None => return,
+            }
+        }
+    }
+}
+
+fn become_the_worker() -> bool {
+    for _ in 0..10 {
+        if Lock::Worker.try_keep(Mode::Alone) {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    false
+}
+
+/// Runs `f` in a transaction; none when the extension is gone, or `f` failed, which is logged.
+fn transaction<R>(f: impl FnOnce() -> Result<R>) -> Option<Result<R, ()>> {
+    // SAFETY: between transactions of this worker; each that is started is ended below.
+    unsafe {
+        pg_sys::SetCurrentStatementStartTimestamp();
+        pg_sys::StartTransactionCommand();
+        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+    }
+    let outcome = PgTryBuilder::new(AssertUnwindSafe(|| {
+        if !is_installed() {
+            return Some(Err(false));
+        }
+        let outcome = f().map_err(|error| {
+            pgrx::warning!("the background worker of live_stream failed: {error}");
+            true
+        });
+        Some(outcome)
+    }))
+    .catch_others(|caught| {
+        pgrx::warning!("the background worker of live_stream failed: {caught:?}");
+        Some(Err(true))
+    })
+    .execute();
+    // SAFETY: ends the transaction that was started above.
+    unsafe {
+        match outcome {
+            Some(Ok(value)) => {
+                pg_sys::PopActiveSnapshot();
+                pg_sys::CommitTransactionCommand();
+                Some(Ok(value))
+            }
+            Some(Err(failed)) => {
+                pg_sys::AbortCurrentTransaction();
+                failed.then_some(Err(()))
+            }
+            None => None,
+        }
+    }
+}
+
+/// Runs `f`, which may give up waiting, in a transaction; false if it did.
+fn transaction_quietly(f: impl FnOnce()) -> bool {
+    // SAFETY: as in `transaction`.
+    unsafe { pg_sys::StartTransactionCommand() };
+    let done = PgTryBuilder::new(AssertUnwindSafe(|| {
+        f();
+        true
+    }))
+    .catch_others(|_| false)
+    .execute();
+    // SAFETY: ends the transaction that was started above.
+    unsafe {
+        if done {
+            pg_sys::CommitTransactionCommand();
+        } else {
+            pg_sys::AbortCurrentTransaction();
+        }
+    }
+    done
+}
+
+/// The extension may be dropped, or its tables, while the worker runs.
+fn is_installed() -> bool {
+    // SAFETY: a look-up by name.
+    let extension = unsafe { pg_sys::get_extension_oid(c"live_stream".as_ptr(), true) };
+    extension != pg_sys::InvalidOid
+        && heap::relation_id(LOG.0, LOG.1).is_some()
+        && heap::relation_id(LOG.0, c"metric_sessions").is_some()
+        && heap::relation_id(LOG.0, c"metric_worker").is_some()
+        && heap::relation_id(c"public", c"live_stream_sessions").is_some()
+}
+
+#[derive(Default)]
+struct Worker {
+    sessions: HashMap<[u8; 16], Session>,
+    folded_since_vacuum: usize,
+}
+
+impl Worker {
+    /// Takes over what a worker before has left; false where there is nothing to work on.
+    fn begin(&mut self) -> bool {
+        let left = transaction(|| {
+            identity::as_owner(|| plan::execute(&NOTE, &[]))?;
+            hot::left_over()
+        });
+        let Some(Ok(left)) = left else { return false };
+        self.take_over(left);
+        true
+    }
+
+    /// Sessions that were left hot, with whether their peak is in doubt.
+    fn take_over(&mut self, left: Vec<(Uuid, bool)>) {
+        for (session, doubtful) in left {
+            let mut known = Session::new(session);
+            known.timeline.doubtful = doubtful;
+            self.sessions.insert(*session.as_bytes(), known);
+        }
+    }
+
+    /// Folds what is pending; true if there was anything, none when the extension is gone.
+    fn round(&mut self) -> Option<bool> {
+        let pending = match transaction(|| {
+            let pending = log::read(None)?;
+            Ok((hot::full(pending.complete_before), pending.entries))
+        })? {
+            Ok(pending) => pending,
+            Err(()) => return Some(true),
+        };
+        let (complete_before, entries) = pending;
+        let mut by_session: BTreeMap<[u8; 16], Vec<Entry>> = BTreeMap::new();
+        for (session, entry) in entries {
+            by_session
+                .entry(*session.as_bytes())
+                .or_default()
+                .push(entry);
+        }
+        let found = !by_session.is_empty();
+        let (mut folds, mut changes) = (0, 0);
+        let mut folded = Vec::new();
+        for (id, entries) in by_session {
+            let session = Uuid::from_bytes(id);
+            let known = self
+                .sessions
+                .entry(id)
+                .or_insert_with(|| Session::new(session));
+            known.quiet = 0;
+            if known.not_before > Instant::now() {
+                continue;
+            }
+            known.take_turn(session);
+            let count = entries.len();
+            match transaction(|| fold_session(session, entries, known, complete_before))? {
+                Ok(Outcome::Folded) => {
+                    folds += 1;
+                    changes += count;
+                    folded.push(session);
+                }
+                Ok(Outcome::Busy) => {}
+                Ok(Outcome::Gone) => {
+                    if known.has_turn {
+                        Lock::Turn(session).let_go(Mode::Alone);
+                    }
+                    self.sessions.remove(&id);
+                }
+                Err(()) => known.not_before = Instant::now() + AFTER_FAILURE,
+            }
+        }
+        if folds > 0 {
+            transaction(|| {
+                identity::as_owner(|| {
+                    plan::execute(&COUNT, &[i64::from(folds).into(), (changes as i64).into()])
+                })
+            })?
+            .ok();
+            self.folded_since_vacuum += changes;
+        }
+        // Once those who saw the old versions are done, nobody needs them.
+        for _ in 0..PRUNE_TRIES {
+            if folded.is_empty() {
+                break;
+            }
+            std::thread::sleep(PRUNE_AFTER);
+            transaction(|| prune(&folded))?.ok();
+        }
+        self.cool_down()?;
+        if self.folded_since_vacuum >= VACUUM_AFTER {
+            self.folded_since_vacuum = 0;
+            vacuum(false);
+        }
+        Some(found)
+    }
+
+    /// Leaves the sessions that nobody changes any more to their writers.
+    fn cool_down(&mut self) -> Option<()> {
+        let mut cold = Vec::new();
+        for (id, session) in &mut self.sessions {
+            session.quiet += 1;
+            if session.quiet > QUIET_ROUNDS {
+                cold.push(*id);
+            }
+        }
+        for id in cold {
+            let Some(mut state) = self.sessions.remove(&id) else {
+                continue;
+            };
+            let session = Uuid::from_bytes(id);
+            let doubtful = state.timeline.doubtful;
+            let outcome = transaction(|| {
+                // Who counts places notes that with the row locked: never wait for it.
+                if fold::lock(session, false)?.is_some() {
+                    if doubtful {
+                        fold::count_peak(session)?;
+                    }
+                } else if exists(session)? {
+                    return Ok(false);
+                }
+                hot::forget(session)?;
+                Ok(true)
+            })?;
+            if outcome == Ok(true) {
+                if state.has_turn {
+                    Lock::Turn(session).let_go(Mode::Alone);
+                }
+            } else {
+                state.quiet = 0;
+                self.sessions.insert(id, state);
+            }
+        }
+        Some(())
+    }
+
+    /// Whether nobody needs the worker any more; if so, it has given up its lock.
+    fn may_end(&mut self) -> Option<bool> {
+        let appenders = || {
+            let class = i32::from(FLOW_CLASS);
+            let waiting = identity::as_owner(|| plan::execute(&APPENDERS, &[class.into()]))?;
+            Ok(waiting > 0 || !log::read(None)?.entries.is_empty())
+        };
+        if transaction(appenders)? != Ok(false) {
+            return Some(false);
+        }
+        // Somebody else has folded what would have told of them.
+        let left = transaction(hot::left_over)?.unwrap_or_default();
+        if !left.is_empty() {
+            self.take_over(left);
+            return Some(false);
+        }
+        vacuum(true);
+        Lock::Worker.let_go(Mode::Alone);
+        std::thread::sleep(TRUST * 2);
+        if transaction(appenders)? == Ok(false) {
+            return Some(true);
+        }
+        if Lock::Worker.try_keep(Mode::Alone) {
+            return Some(false);
+        }
+        Some(true)
+    }
+}
+
+fn exists(session: Uuid) -> Result<bool> {
+    Ok(place(&sessions()?, session)?.is_some())
+}
+
+fn sessions() -> Result<heap::Table> {
+    heap::Table::read(c"public", c"live_stream_sessions")
+}
+
+fn place(sessions: &heap::Table, session: Uuid) -> Result<Option<pg_sys::ItemPointerData>> {
+    let mut place = None;
+    sessions.find(
+        c"public",
+        c"live_stream_sessions_pkey",
+        &[("id", session)],
+        |row| {
+            place = Some(row.place());
+            Ok(false)
+        },
+    )?;
+    Ok(place)
+}
+
+/// Frees the pages of sessions from their old versions, where nobody uses them just now.
+fn prune(folded: &[Uuid]) -> Result<()> {
+    let sessions = sessions()?;
+    for session in folded {
+        if let Some(place) = place(&sessions, *session)? {
+            sessions.prune(place);
+        }
+    }
+    Ok(())
+}
+
+/// Folds entries into a session's row.
+fn fold_session(
+    session: Uuid,
+    entries: Vec<Entry>,
+    known: &mut Session,
+    complete_before: i64,
+) -> Result<Outcome> {
+    let Some(state) = fold::lock(session, false)? else {
+        if exists(session)? {
+            return Ok(Outcome::Busy);
+        }
+        log::take(entries)?;
+        hot::forget(session)?;
+        return Ok(Outcome::Gone);
+    };
+    let entries = log::take(entries)?;
+    let (delta, events) = fold::sum(&entries);
+    let timeline = &mut known.timeline;
+    if known.updated != state.at || timeline.now() != (state.level, state.peak) {
+        // Others have changed the row meanwhile.
+        let doubtful = timeline.doubtful;
+        *timeline = state.timeline();
+        timeline.doubtful = doubtful;
+    }
+    known.updated = state.at;
+    timeline.extend(events);
+    timeline.trim();
+    timeline.doubtful |= entries.iter().any(|entry| entry.doubtful);
+    let peak = timeline.now().1;
+    if !delta.is_nothing() || peak != state.peak {
+        known.updated = fold::add(session, &delta, peak)?;
+    }
+    hot::note(session, complete_before, timeline.doubtful, entries.len())?;
+    Ok(Outcome::Folded)
+}
+
+fn nobody_uses_the_log() -> bool {
+    let free = transaction(|| {
+        let log = heap::relation_id(LOG.0, LOG.1);
+        // SAFETY: the lock goes with the transaction.
+        Ok(log.is_some_and(|log| unsafe {
+            pg_sys::ConditionalLockRelationOid(log, pg_sys::AccessExclusiveLock as i32)
+        }))
+    });
+    free == Some(Ok(true))
+}
+
+/// Frees the room of what was folded. With `truncate`, gives it back to the system.
+fn vacuum(truncate: bool) {
+    // VACUUM would try again for seconds while somebody reads the log.
+    let sql = if truncate && nobody_uses_the_log() {
+        c"vacuum (skip_locked) live_stream.metric_changes, live_stream.metric_sessions, live_stream.metric_worker"
+    } else {
+        c"vacuum (skip_locked, truncate off) live_stream.metric_changes, live_stream.metric_sessions, live_stream.metric_worker"
+    };
+    PgTryBuilder::new(AssertUnwindSafe(|| {
+        // SAFETY: between transactions, as a client's VACUUM; the statement is parsed into the
+        // context that VACUUM itself keeps its state in, which is deleted afterwards.
+        unsafe {
+            pg_sys::StartTransactionCommand();
+            if !is_installed() {
+                pg_sys::CommitTransactionCommand();
+                return;
+            }
+            let context = pg_sys::AllocSetContextCreateInternal(
+                pg_sys::TopMemoryContext,
+                c"live_stream vacuum".as_ptr(),
+                0,
+                8 * 1024,
+                8 * 1024 * 1024,
+            );
+            let portal_context = pg_sys::PortalContext;
+            pg_sys::PortalContext = context;
+            let before = pg_sys::MemoryContextSwitchTo(context);
+            let tree =
+                pgrx::PgList::<pg_sys::RawStmt>::from_pg(pg_sys::pg_parse_query(sql.as_ptr()));
+            if let Some(raw) = tree.get_ptr(0) {
+                let state = pg_sys::make_parsestate(std::ptr::null_mut());
+                (*state).p_sourcetext = sql.as_ptr();
+                pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+                pg_sys::ExecVacuum(state, (*raw).stmt.cast(), true);
+            }
+            pg_sys::MemoryContextSwitchTo(before);
+            pg_sys::PortalContext = portal_context;
+            pg_sys::CommitTransactionCommand();
+            pg_sys::MemoryContextDelete(context);
+        }
+    }))
+    .catch_others(|caught| {
+        pgrx::warning!("live_stream could not vacuum its log: {caught:?}");
+        // SAFETY: ends whatever VACUUM had begun.
+        unsafe { pg_sys::AbortCurrentTransaction() };
+    })
+    .execute();
+}

@@ -1,0 +1,419 @@
+//! Exceptions of a schedule: occurrences that are skipped, moved, retitled or added.
+
+use super::fields::MAX_DURATION_MINUTES;
+use super::series::{Exception, ExceptionKind, Series, moment_of, wall_at};
+use super::stored::Stored;
+use super::time_of_day::TimeOfDay;
+use super::{DAY_MICROS, expand, is_settling, missing, no_such_schedule, sessions, settling};
+use crate::error::{Error, Result, SqlState};
+use crate::identity;
+use crate::plan::{self, Plan};
+use crate::row::{Changes, Row};
+use crate::sessions::{finite, required, transaction_time};
+use pgrx::datum::{Date, Uuid};
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use std::ffi::CStr;
+
+const OF_SCHEDULE: &CStr =
+    c"select kind::pg_catalog.text, original_local_start, starts_at, local_start, ends_at, title
+        from public.live_stream_schedule_exceptions
+       where schedule_id operator(pg_catalog.=) $1 and fits";
+
+thread_local! {
+    static OF_SCHEDULE_THEN: Plan = const { Plan::reading(OF_SCHEDULE, &[pg_sys::UUIDOID]) };
+    // What the statement that is running has changed counts when the database settles it.
+    static OF_SCHEDULE_NOW: Plan = const { Plan::writing(OF_SCHEDULE, &[pg_sys::UUIDOID]) };
+}
+
+/// Those that fit the schedule's rule, if the caller may see them.
+pub fn of_schedule(id: Uuid) -> Result<Vec<Exception>> {
+    let of_schedule = if is_settling() {
+        &OF_SCHEDULE_NOW
+    } else {
+        &OF_SCHEDULE_THEN
+    };
+    plan::run(of_schedule, &[id.into()], |rows| {
+        let exception = |row| {
+            let kind: String = rows.get(row, 0)?;
+            let original: Timestamp = rows.get(row, 1)?;
+            let starts: Option<TimestampWithTimeZone> = rows.get(row, 2);
+            let local: Option<Timestamp> = rows.get(row, 3);
+            let ends: Option<TimestampWithTimeZone> = rows.get(row, 4);
+            Some(Exception {
+                kind: kind_named(&kind)?,
+                original: original.into(),
+                start: starts
+                    .zip(local)
+                    .map(|(start, local)| (start.into(), local.into())),
+                length: starts
+                    .zip(ends)
+                    .map(|(start, end)| i64::from(end) - i64::from(start)),
+                title: rows.get::<String>(row, 5).map(Into::into),
+            })
+        };
+        Ok((0..rows.len()).filter_map(exception).collect())
+    })
+}
+
+fn kind_named(name: &str) -> Option<ExceptionKind> {
+    Some(match name {
+        "skip" => ExceptionKind::Skip,
+        "move" => ExceptionKind::Move,
+        "add" => ExceptionKind::Add,
+        _ => return None,
+    })
+}
+
+const MAX_TITLE: usize = 255;
+const MAX_LENGTH: i64 = MAX_DURATION_MINUTES as i64 * 60 * 1_000_000;
+
+/// The most exceptions of one schedule.
+const MOST: i64 = 10_000;
+
+thread_local! {
+    static KIND_OF: Plan = const { Plan::writing(
+        c"select kind::text from public.live_stream_schedule_exceptions
+           where schedule_id = $1 and original_starts_at = $2",
+        &[pg_sys::UUIDOID, pg_sys::TIMESTAMPTZOID],
+    ) };
+    static COUNT: Plan = const { Plan::writing(
+        c"select count(*) from public.live_stream_schedule_exceptions where schedule_id = $1",
+        &[pg_sys::UUIDOID],
+    ) };
+    static MARK: Plan = const { Plan::writing(
+        c"update public.live_stream_schedule s
+             set has_exceptions = exists (
+                   select from public.live_stream_schedule_exceptions e where e.schedule_id = s.id)
+           where s.id = $1",
+        &[pg_sys::UUIDOID],
+    ) };
+    static ALL: Plan = const { Plan::writing(
+        c"select kind::text, original_starts_at, original_local_start, starts_at, local_start,
+                 ends_at, fits
+            from public.live_stream_schedule_exceptions where schedule_id = $1
+           order by original_starts_at",
+        &[pg_sys::UUIDOID],
+    ) };
+    static REWRITE: Plan = const { Plan::writing(
+        c"update public.live_stream_schedule_exceptions
+             set original_starts_at = $3, original_local_start = $4, starts_at = $5, ends_at = $6,
+                 fits = $7, updated_at = now()
+           where schedule_id = $1 and original_starts_at = $2",
+        &[
+            pg_sys::UUIDOID,
+            pg_sys::TIMESTAMPTZOID,
+            pg_sys::TIMESTAMPTZOID,
+            pg_sys::TIMESTAMPOID,
+            pg_sys::TIMESTAMPTZOID,
+            pg_sys::TIMESTAMPTZOID,
+            pg_sys::BOOLOID,
+        ],
+    ) };
+}
+
+/// Checks an exception that is about to be stored and works out its clock times.
+pub fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
+    if is_settling() {
+        return Ok(());
+    }
+    match old {
+        Some(old) => {
+            new.keep(
+                old,
+                &["schedule_id", "original_starts_at", "original_local_start"],
+            )?;
+            new.keep(old, &["created_at"])?;
+        }
+        None if !identity::is_service()? => new.set("created_at", Some(transaction_time()))?,
+        None => {}
+    }
+    for column in ["created_at", "updated_at"] {
+        if new.is_null(column)? || column == "updated_at" {
+            new.set(column, Some(transaction_time()))?;
+        }
+    }
+    let schedule: Uuid = required(new, "schedule_id")?;
+    if old.is_none() {
+        super::own_schedule(Some(schedule))?;
+    }
+    let original: TimestampWithTimeZone = required(new, "original_starts_at")?;
+    finite(new, "original_starts_at")?;
+    let kind = new.label("kind")?.as_deref().and_then(kind_named);
+    let mut kind = kind.ok_or_else(|| missing("kind"))?;
+    check_title(new)?;
+    identity::as_owner(|| {
+        let stored = Stored::locked(schedule)?.ok_or_else(|| no_such_schedule(schedule))?;
+        let series = stored.series()?;
+        let wall = series.wall_of_start(original.into());
+        let there = match old {
+            Some(old) => old.label("kind")?,
+            None => plan::run(&KIND_OF, &[schedule.into(), original.into()], |rows| {
+                Ok(rows.get::<String>(0, 0))
+            })?,
+        };
+        let was_added = there.as_deref() == Some("add");
+        if kind == ExceptionKind::Move && was_added {
+            kind = ExceptionKind::Add;
+            new.set_label("kind", "add")?;
+        }
+        let wall = match (kind, wall) {
+            (ExceptionKind::Add, Some(_)) if !was_added => return Err(already(original)),
+            (ExceptionKind::Add, _) => wall_at(series.zone, original.into()),
+            (_, Some(wall)) => wall,
+            _ if was_added => wall_at(series.zone, original.into()),
+            // An exception that does not fit (any more) can still be changed.
+            _ if old.is_some() => return Ok(()),
+            _ => return Err(no_such_occurrence(original)),
+        };
+        if old.is_none() && there.is_none() {
+            check_count(schedule)?;
+        }
+        new.set("original_local_start", Timestamp::try_from(wall).ok())?;
+        new.set("fits", Some(true))?;
+        check_times(new, kind, original, &series)
+    })
+}
+
+fn check_times(
+    new: &mut Row<'_>,
+    kind: ExceptionKind,
+    original: TimestampWithTimeZone,
+    series: &Series,
+) -> Result<()> {
+    if kind == ExceptionKind::Skip {
+        for column in ["starts_at", "ends_at"] {
+            new.set::<TimestampWithTimeZone>(column, None)?;
+        }
+        new.set::<String>("title", None)?;
+    }
+    let ends = finite(new, "ends_at")?;
+    if ends.is_some() && new.is_null("starts_at")? {
+        new.set("starts_at", Some(original))?;
+    }
+    let starts = finite(new, "starts_at")?;
+    let within = |time: i64| {
+        let seconds = time.div_euclid(1_000_000) + 946_684_800;
+        (expand::earliest()..=expand::LAST).contains(&seconds)
+    };
+    if !within(starts.unwrap_or(original).into()) {
+        return Err(refused("the occurrence is out of range")
+            .detail("Schedules take place from 0001-01-01 to 9999-12-31.")
+            .hint("Send a time in these years."));
+    }
+    if let Some((starts, ends)) = starts.zip(ends) {
+        let length = i64::from(ends).saturating_sub(starts.into());
+        if !(1..=MAX_LENGTH).contains(&length) {
+            return Err(
+                refused("the occurrence does not end in the week after its start")
+                    .detail("It lasts more than nothing, and a week at most.")
+                    .hint("Send a later or earlier ends_at, or none for the usual length."),
+            );
+        }
+    }
+    let local = starts.map(|starts| wall_at(series.zone, starts.into()));
+    new.set(
+        "local_start",
+        local.and_then(|wall| Timestamp::try_from(wall).ok()),
+    )
+}
+
+fn check_title(new: &mut Row<'_>) -> Result<()> {
+    let Some(title) = new.get::<String>("title")? else {
+        return Ok(());
+    };
+    if title.trim().is_empty() || title.chars().count() > MAX_TITLE {
+        return Err(refused("the title of the occurrence is empty or too long")
+            .detail("A title has 1 to 255 characters, not only spaces.")
+            .hint("Send a title, or null for that of the schedule."));
+    }
+    Ok(())
+}
+
+fn check_count(schedule: Uuid) -> Result<()> {
+    let count: i64 = plan::run(&COUNT, &[schedule.into()], |rows| {
+        Ok(rows.get(0, 0).unwrap_or(0))
+    })?;
+    if count < MOST {
+        return Ok(());
+    }
+    Err(refused("the schedule has too many exceptions")
+        .detail(format!("It has {count}; {MOST} is the most."))
+        .hint("Split the schedule, or change its rule."))
+}
+
+fn refused(message: &'static str) -> Error {
+    Error::new(SqlState::CHECK_VIOLATION, message)
+}
+
+fn no_such_occurrence(original: TimestampWithTimeZone) -> Error {
+    let original = original.to_iso_string();
+    Error::new(
+        SqlState::CHECK_VIOLATION,
+        format!("the schedule has no occurrence at {original}"),
+    )
+    .detail("original_starts_at is when the occurrence begins by the rule, even if it was moved.")
+    .hint("Take original_starts_at from live_stream_occurrences.")
+}
+
+fn already(original: TimestampWithTimeZone) -> Error {
+    let original = original.to_iso_string();
+    Error::new(
+        SqlState::UNIQUE_VIOLATION,
+        format!("the schedule takes place at {original} already"),
+    )
+    .detail("Its rule has that occurrence.")
+    .hint("If it was skipped, restore it; else choose another time.")
+}
+
+/// What is kept of exceptions in their schedules, after some have changed.
+pub fn settle(changes: Changes<'_>) -> Result<()> {
+    if is_settling() {
+        return Ok(());
+    }
+    let column = changes.column::<Uuid>("schedule_id")?;
+    let mut schedules: Vec<Uuid> = Vec::new();
+    changes.for_each(|old, new| {
+        for row in [old, new].into_iter().flatten() {
+            if let Some(schedule) = row.at(column)
+                && !schedules.contains(&schedule)
+            {
+                schedules.push(schedule);
+            }
+        }
+        Ok(())
+    })?;
+    schedules.sort_unstable();
+    settling(|| {
+        for schedule in schedules {
+            plan::execute(&MARK, &[schedule.into()])?;
+            sessions::follow(Some(schedule))?;
+        }
+        Ok(())
+    })
+}
+
+/// Exceptions of a schedule whose times were changed: those that still fit are kept, with the
+/// moments that their clock times now are; the others are marked.
+pub fn follow(old: &Row<'_>, new: &Row<'_>) -> Result<()> {
+    let same = new.same::<Date>(old, "scheduled_date")?
+        && new.same::<TimeOfDay>(old, "scheduled_start_time")?
+        && new.same::<String>(old, "timezone")?
+        && new.same::<String>(old, "recurrence_rule")?;
+    if same || new.get("has_exceptions")? != Some(true) {
+        return Ok(());
+    }
+    let id: Uuid = required(new, "id")?;
+    let time_of = |row: &Row<'_>| {
+        let time: TimeOfDay = required(row, "scheduled_start_time")?;
+        Ok::<_, Error>(time.since_midnight())
+    };
+    let (old_time, new_time) = (time_of(old)?, time_of(new)?);
+    let stored = Stored {
+        has_exceptions: None,
+        ..Stored::of(new)?
+    };
+    let series = stored.series()?;
+    let lost = settling(|| {
+        let mut rewritten = plan::run(&ALL, &[id.into()], |rows| {
+            let exceptions = (0..rows.len()).filter_map(|row| Kept::read(rows, row));
+            Ok(exceptions.collect::<Vec<_>>())
+        })?;
+        for one in &mut rewritten {
+            one.fit(&series, old_time, new_time);
+        }
+        // Later ones first where starts become later, and the other way round: none is in the
+        // way of another.
+        if rewritten.iter().any(|one| one.original > one.was) {
+            rewritten.reverse();
+        }
+        let mut lost = 0;
+        for one in rewritten {
+            lost += usize::from(one.fitted && !one.fits);
+            one.rewrite(id)?;
+        }
+        Ok(lost)
+    })?;
+    if lost > 0 {
+        ereport!(
+            PgLogLevel::NOTICE,
+            PgSqlErrorCode::ERRCODE_WARNING,
+            format!("{lost} exceptions of schedule {id} do not fit its rule any more"),
+            "They are kept, marked fits = false in live_stream_schedule_exceptions, and have no effect."
+        );
+    }
+    Ok(())
+}
+
+/// An exception while its schedule changes.
+struct Kept {
+    kind: ExceptionKind,
+    was: i64,
+    original: i64,
+    wall: i64,
+    start: Option<(i64, i64)>,
+    length: Option<i64>,
+    fitted: bool,
+    fits: bool,
+}
+
+impl Kept {
+    fn read(rows: &plan::Rows, row: usize) -> Option<Self> {
+        let original: TimestampWithTimeZone = rows.get(row, 1)?;
+        let wall: Timestamp = rows.get(row, 2)?;
+        let starts: Option<TimestampWithTimeZone> = rows.get(row, 3);
+        let local: Option<Timestamp> = rows.get(row, 4);
+        let ends: Option<TimestampWithTimeZone> = rows.get(row, 5);
+        Some(Self {
+            kind: kind_named(&rows.get::<String>(row, 0)?)?,
+            was: original.into(),
+            original: original.into(),
+            wall: wall.into(),
+            start: starts
+                .zip(local)
+                .map(|(start, local)| (start.into(), local.into())),
+            length: starts
+                .zip(ends)
+                .map(|(start, end)| i64::from(end) - i64::from(start)),
+            fitted: rows.get(row, 6)?,
+            fits: true,
+        })
+    }
+
+    /// The same clock time, or the new time of the day where it was at the old one.
+    fn fit(&mut self, series: &Series, old_time: i64, new_time: i64) {
+        let mut found = match self.kind {
+            ExceptionKind::Add => Some((self.wall, moment_of(series.zone, self.wall))),
+            _ => series.start_at(self.wall).map(|start| (self.wall, start)),
+        };
+        if found.is_none() && self.wall.rem_euclid(DAY_MICROS) == old_time {
+            let wall = self.wall - old_time + new_time;
+            found = series.start_at(wall).map(|start| (wall, start));
+        }
+        self.fits = found.is_some();
+        if let Some((wall, original)) = found {
+            (self.wall, self.original) = (wall, original);
+        }
+        if let Some((start, local)) = &mut self.start
+            && wall_at(series.zone, *start) != *local
+        {
+            *start = moment_of(series.zone, *local);
+        }
+    }
+
+    fn rewrite(&self, schedule: Uuid) -> Result<()> {
+        let moment = |micros: i64| TimestampWithTimeZone::try_from(micros).ok();
+        let start = self.start.map(|(start, _)| start);
+        let end = start.zip(self.length).map(|(start, length)| start + length);
+        let args = [
+            schedule.into(),
+            moment(self.was).into(),
+            moment(self.original).into(),
+            Timestamp::try_from(self.wall).ok().into(),
+            start.and_then(moment).into(),
+            end.and_then(moment).into(),
+            self.fits.into(),
+        ];
+        plan::execute(&REWRITE, &args).map(|_| ())
+    }
+}

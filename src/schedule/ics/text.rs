@@ -1,0 +1,158 @@
+//! Lines of RFC 5545: escaped, folded, and back.
+
+/// The most octets of a line, without its end.
+const MAX_LINE: usize = 75;
+
+/// Appends a content line, folded where it is too long.
+pub fn push_line(out: &mut String, line: &str) {
+    let mut room = MAX_LINE;
+    for character in line.chars() {
+        if character.len_utf8() > room {
+            out.push_str("\r\n ");
+            room = MAX_LINE - 1;
+        }
+        room -= character.len_utf8();
+        out.push(character);
+    }
+    out.push_str("\r\n");
+}
+
+/// A text value: what has a meaning in a line is escaped, what cannot be in one is left out.
+pub fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
+    for character in text.chars() {
+        match character {
+            '\\' | ';' | ',' => {
+                escaped.push('\\');
+                escaped.push(character);
+            }
+            '\n' => escaped.push_str("\\n"),
+            '\t' => escaped.push('\t'),
+            control if control.is_control() => {}
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+pub fn unescape(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => match characters.next() {
+                Some('n' | 'N') => plain.push('\n'),
+                Some(other) => plain.push(other),
+                None => {}
+            },
+            other => plain.push(other),
+        }
+    }
+    plain
+}
+
+/// A content line, taken apart: name and parameters are in upper case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    pub name: String,
+    pub parameters: Vec<(String, String)>,
+    pub value: String,
+}
+
+impl Line {
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        let found = self.parameters.iter().find(|(other, _)| other == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// None for a line without a value.
+    fn parse(line: &str) -> Option<Self> {
+        let mut pieces = Vec::new();
+        let (mut quoted, mut begin) = (false, 0);
+        let mut value = None;
+        for (at, character) in line.char_indices() {
+            match character {
+                '"' => quoted = !quoted,
+                ';' if !quoted => {
+                    pieces.push(&line[begin..at]);
+                    begin = at + 1;
+                }
+                ':' if !quoted => {
+                    pieces.push(&line[begin..at]);
+                    value = Some(&line[at + 1..]);
+                    break;
+                }
+                _ => {}
+            }
+        }
+        let (name, parameters) = pieces.split_first()?;
+        let parameter = |piece: &&str| {
+            let (name, value) = piece.split_once('=')?;
+            Some((
+                name.to_ascii_uppercase(),
+                value.trim_matches('"').to_owned(),
+            ))
+        };
+        Some(Self {
+            name: name.to_ascii_uppercase(),
+            parameters: parameters.iter().filter_map(parameter).collect(),
+            value: value?.to_owned(),
+        })
+    }
+}
+
+/// The lines of a text, unfolded; those that are none are left out.
+pub fn lines(text: &str) -> Vec<Line> {
+    let mut unfolded: Vec<String> = Vec::new();
+    for line in text.split('\n') {
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        match (line.strip_prefix([' ', '\t']), unfolded.last_mut()) {
+            (Some(rest), Some(last)) => last.push_str(rest),
+            _ => unfolded.push(line.to_owned()),
+        }
+    }
+    unfolded
+        .iter()
+        .filter_map(|line| Line::parse(line))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_folded_between_characters() {
+        for text in [
+            "x".repeat(75),
+            "x".repeat(76),
+            "ä".repeat(200),
+            "👩‍🚀".repeat(50),
+        ] {
+            let mut folded = String::new();
+            push_line(&mut folded, &format!("SUMMARY:{text}"));
+            assert!(folded.split("\r\n").all(|line| line.len() <= MAX_LINE));
+            let read = lines(&folded);
+            assert_eq!((read[0].name.as_str(), &read[0].value), ("SUMMARY", &text));
+        }
+    }
+
+    #[test]
+    fn texts_come_back() {
+        for text in ["a;b,c\\d", "one\ntwo", "\\n", "tab\there", "ü👩‍🚀:\"quoted\""] {
+            assert_eq!(unescape(&escape(text)), text);
+        }
+        assert_eq!(escape("a\r\nb\rc\u{7}"), "a\\nb\\nc");
+    }
+
+    #[test]
+    fn parameters_are_read() {
+        let text = "dtstart;tzid=\"A:B;C\";X=1:20260501T100000\r\nnothing\r\n";
+        let read = lines(text);
+        assert_eq!(read.len(), 1);
+        assert_eq!(read[0].name, "DTSTART");
+        assert_eq!(read[0].parameter("TZID"), Some("A:B;C"));
+        assert_eq!(read[0].value, "20260501T100000");
+    }
+}

@@ -1,0 +1,301 @@
+//! The feed: an influencer's schedules as a calendar to subscribe to.
+
+use super::text::{escape, push_line};
+use super::timezone::{described_until, push_timezone};
+use crate::error::{OrRaise, Result};
+use crate::plan::{self, Plan};
+use crate::schedule::days::DAY_SECONDS;
+use crate::schedule::expand::{Expansion, earliest};
+use crate::schedule::fields::Length;
+use crate::schedule::rule::{End, Rule, stamp};
+use crate::schedule::series::{Exception, ExceptionKind, Occurrence, Series, moment_of, wall_at};
+use crate::schedule::stored::Stored;
+use crate::schedule::zone::Zone;
+use crate::schedule::{DAY_MICROS, EPOCH_DAYS};
+use crate::sessions::transaction_time;
+use pgrx::datum::Uuid;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+const SECOND: i64 = 1_000_000;
+const EPOCH: i64 = EPOCH_DAYS as i64 * DAY_SECONDS;
+
+/// How far ahead occurrences are told one by one that last longer or shorter than usual, since
+/// clocks change while they are on.
+const ODD_LENGTHS_AHEAD: i64 = 400 * DAY_MICROS;
+
+thread_local! {
+    static NAME_OF: Plan = const { Plan::reading(
+        c"select display_name::pg_catalog.text from live_stream.influencer_cards
+           where id operator(pg_catalog.=) $1",
+        &[pg_sys::UUIDOID],
+    ) };
+    // What is over for long is left out.
+    static VISIBLE: Plan = const { Plan::reading(
+        c"select id, title, description, updated_at, scheduled_date, scheduled_start_time,
+                 scheduled_end_time, timezone::pg_catalog.text, recurrence_rule, last_start,
+                 expected_duration_minutes, has_exceptions
+            from public.live_stream_schedule
+           where influencer_id operator(pg_catalog.=) $1 and status in ('scheduled', 'confirmed')
+             and case when has_exceptions then 'infinity'
+                      else coalesce(last_start, 'infinity') end operator(pg_catalog.>=) $2
+           order by scheduled_date, scheduled_start_time, id
+           limit 1000",
+        &[pg_sys::UUIDOID, pg_sys::TIMESTAMPOID],
+    ) };
+}
+
+struct Event {
+    stored: Stored<'static>,
+    id: Uuid,
+    title: String,
+    description: Option<String>,
+    updated: i64,
+}
+
+/// The schedules of an influencer that the caller may see, as a calendar of RFC 5545.
+#[pg_extern(stable, parallel_safe)]
+fn calendar_feed(influencer: Option<Uuid>) -> String {
+    feed(influencer).or_raise()
+}
+
+fn feed(influencer: Option<Uuid>) -> Result<String> {
+    let now = i64::from(transaction_time());
+    let since = Timestamp::try_from(now - 31 * DAY_MICROS).ok();
+    let name: Option<String> =
+        plan::run(&NAME_OF, &[influencer.into()], |rows| Ok(rows.get(0, 0)))?;
+    let events = plan::run(&VISIBLE, &[influencer.into(), since.into()], |rows| {
+        let read = |row| {
+            let updated: TimestampWithTimeZone = rows.get(row, 3)?;
+            Some(Event {
+                id: rows.get(row, 0)?,
+                title: rows.get(row, 1)?,
+                description: rows.get(row, 2),
+                updated: updated.into(),
+                stored: Stored {
+                    id: rows.get(row, 0),
+                    date: rows.get(row, 4),
+                    start_time: rows.get(row, 5),
+                    end_time: rows.get(row, 6),
+                    timezone: rows.get(row, 7).map(Cow::Owned),
+                    rule: rows.get(row, 8).map(Cow::Owned),
+                    last_start: rows.get(row, 9),
+                    duration_minutes: rows.get(row, 10),
+                    has_exceptions: rows.get(row, 11),
+                },
+            })
+        };
+        Ok((0..rows.len()).filter_map(read).collect::<Vec<_>>())
+    })?;
+
+    let mut body = String::new();
+    // Each zone with the first start in it.
+    let mut zones: BTreeMap<String, (Zone, i64)> = BTreeMap::new();
+    for event in events {
+        pgrx::check_for_interrupts!();
+        // One schedule that makes no sense any more does not hide the others.
+        let Ok(series) = event.stored.series() else {
+            continue;
+        };
+        let zone = event
+            .stored
+            .timezone
+            .clone()
+            .unwrap_or_default()
+            .into_owned();
+        let times = Times {
+            zone: series.zone,
+            name: (!matches!(zone.as_str(), "UTC" | "Etc/UTC")).then(|| zone.clone()),
+        };
+        if times.name.is_some() {
+            let first = zones.entry(zone).or_insert((series.zone, series.first));
+            first.1 = first.1.min(series.first);
+        }
+        push_schedule(&mut body, &event, series, &times, now);
+    }
+
+    let mut out = String::new();
+    for line in [
+        "BEGIN:VCALENDAR",
+        "VERSION:2.0",
+        "PRODID:-//live_stream//live_stream//EN",
+        "CALSCALE:GREGORIAN",
+        "METHOD:PUBLISH",
+        "REFRESH-INTERVAL;VALUE=DURATION:PT1H",
+        "X-PUBLISHED-TTL:PT1H",
+    ] {
+        push_line(&mut out, line);
+    }
+    if let Some(name) = name {
+        push_line(&mut out, &format!("X-WR-CALNAME:{}", escape(&name)));
+    }
+    let until = described_until(now.div_euclid(SECOND) + EPOCH);
+    for (name, (zone, first)) in zones {
+        // Before 1970 nobody asks.
+        let from = (first - 2 * DAY_SECONDS).clamp(0, until);
+        push_timezone(&mut out, &name, &zone.offsets(from, until));
+    }
+    out.push_str(&body);
+    push_line(&mut out, "END:VCALENDAR");
+    Ok(out)
+}
+
+/// How times of a schedule are written: by the clocks of its zone, or in UTC.
+struct Times {
+    zone: Zone,
+    name: Option<String>,
+}
+
+impl Times {
+    /// A property with times of the clock, in microseconds since 2000.
+    fn line(&self, property: &str, walls: &[i64]) -> String {
+        let (zone, suffix) = match &self.name {
+            Some(name) => (format!(";TZID={name}"), ""),
+            None => (String::new(), "Z"),
+        };
+        let walls: Vec<String> = walls.iter().map(|wall| stamp_of(*wall) + suffix).collect();
+        format!("{property}{zone}:{}", walls.join(","))
+    }
+}
+
+fn stamp_of(micros: i64) -> String {
+    stamp(micros.div_euclid(SECOND) + EPOCH)
+}
+
+fn push_schedule(out: &mut String, event: &Event, series: Series, times: &Times, now: i64) {
+    let first = Expansion::first_start(series.rule.as_ref(), series.first);
+    let Some(first) = first.map(|first| (first - EPOCH) * SECOND + series.micros) else {
+        return;
+    };
+    let exceptions = series.exceptions.clone();
+    let has_more =
+        series.rule.is_some() || exceptions.iter().any(|one| one.kind == ExceptionKind::Add);
+    if !has_more {
+        // Alone, it has no recurrence to be an exception of.
+        if let Some(only) = series.occurrence_at(first) {
+            push_event(out, event, times, &only, None, &[]);
+        }
+        return;
+    }
+    let usual = Series {
+        exceptions: Vec::new(),
+        ..series
+    };
+    let Some(start) = usual.occurrence_at(first) else {
+        return;
+    };
+    let mut more = Vec::new();
+    if let Some(rule) = &usual.rule {
+        more.push(format!("RRULE:{}", for_others(rule, times)));
+    }
+    let of_kind = |kind| {
+        let walls = exceptions
+            .iter()
+            .filter(move |one| one.kind == kind)
+            .map(|one| one.original);
+        walls.collect::<Vec<i64>>()
+    };
+    let skipped = of_kind(ExceptionKind::Skip);
+    let added = of_kind(ExceptionKind::Add);
+    more.extend(skipped.iter().map(|wall| times.line("EXDATE", &[*wall])));
+    more.extend(added.iter().map(|wall| times.line("RDATE", &[*wall])));
+    let nominal = Length::Elapsed(usual.length.nominal());
+    push_event(out, event, times, &start, Some((&start, nominal)), &more);
+
+    let changed = |one: &&Exception| one.kind != ExceptionKind::Skip && one.is_other_than_usual();
+    let series = Series {
+        exceptions: exceptions.clone(),
+        ..usual
+    };
+    for exception in exceptions.iter().filter(changed) {
+        if let Some(one) = series.occurrence_at(exception.original) {
+            push_event(
+                out,
+                event,
+                times,
+                &one,
+                None,
+                &[times.line("RECURRENCE-ID", &[one.original_wall])],
+            );
+        }
+    }
+    if matches!(series.length, Length::Clock(_)) {
+        let usual = series.length.nominal();
+        let listed = |wall: i64| exceptions.iter().any(|one| one.original == wall);
+        let odd = series.between(now - 31 * DAY_MICROS, now + ODD_LENGTHS_AHEAD);
+        for one in odd
+            .take(5_000)
+            .filter(|one| one.end - one.start != usual && !listed(one.original_wall))
+        {
+            push_event(
+                out,
+                event,
+                times,
+                &one,
+                None,
+                &[times.line("RECURRENCE-ID", &[one.original_wall])],
+            );
+        }
+    }
+}
+
+/// One VEVENT. `usual` is of an event that recurs: its first start by the rule, and how long all
+/// of them last.
+fn push_event(
+    out: &mut String,
+    event: &Event,
+    times: &Times,
+    one: &Occurrence,
+    usual: Option<(&Occurrence, Length)>,
+    more: &[String],
+) {
+    let mut push = |line: &str| push_line(out, line);
+    push("BEGIN:VEVENT");
+    push(&format!("UID:{}@live_stream", event.id));
+    push(&format!("DTSTAMP:{}Z", stamp_of(event.updated)));
+    push(&format!("LAST-MODIFIED:{}Z", stamp_of(event.updated)));
+    match usual {
+        Some((first, length)) => {
+            push(&times.line("DTSTART", &[first.original_wall]));
+            if first.end - first.start == length.nominal() {
+                push(&times.line("DTEND", &[wall_at(times.zone, first.end)]));
+            } else {
+                push(&format!("DURATION:PT{}S", length.nominal() / SECOND));
+            }
+        }
+        None => {
+            push(&times.line("DTSTART", &[wall_at(times.zone, one.start)]));
+            // A clock time that comes twice is not told by the clock.
+            let end = wall_at(times.zone, one.end);
+            if moment_of(times.zone, end) == one.end && end > wall_at(times.zone, one.start) {
+                push(&times.line("DTEND", &[end]));
+            } else {
+                push(&format!("DURATION:PT{}S", (one.end - one.start) / SECOND));
+            }
+        }
+    }
+    more.iter().for_each(|line| push(line));
+    let title = one.title.as_deref().unwrap_or(&event.title);
+    push(&format!("SUMMARY:{}", escape(title)));
+    if let Some(description) = event.description.as_ref().filter(|text| !text.is_empty()) {
+        push(&format!("DESCRIPTION:{}", escape(description)));
+    }
+    push("END:VEVENT");
+}
+
+/// The rule as every program reads it: its end in UTC, and what readers differ in said.
+fn for_others(rule: &Rule, times: &Times) -> Rule {
+    let mut rule = rule.clone();
+    if let End::Until(until) = rule.end {
+        let micros = (until.min(crate::schedule::expand::LAST) - EPOCH) * SECOND;
+        let moment = moment_of(times.zone, micros.max((earliest() - EPOCH) * SECOND));
+        rule.end = End::UntilUtc(moment.div_euclid(SECOND) + EPOCH);
+    }
+    let whole_weeks = !rule.week_numbers.is_empty() && rule.weekdays == 0;
+    if whole_weeks && rule.month_days | rule.month_days_from_end == 0 && rule.year_days.is_empty() {
+        rule.weekdays = 0x7f;
+    }
+    rule
+}

@@ -1,0 +1,457 @@
+//! From occurrences to sessions: made once each, and kept where their occurrence is.
+
+use super::series::Occurrence;
+use super::stored::Stored;
+use super::{DAY_MICROS, settling};
+use crate::error::{Error, OrRaise, Result, SqlState};
+use crate::identity;
+use crate::plan::{self, Plan};
+use crate::row::{Changes, Row};
+use crate::sessions::{required, transaction_time};
+use pgrx::datum::{Interval, Uuid};
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use std::borrow::Cow;
+
+/// The most sessions that one schedule gets in one run: a show every hour of a week has 168.
+const MOST: usize = 200;
+
+/// The longest time ahead for which sessions are made.
+const MAX_HORIZON: i64 = 366 * DAY_MICROS;
+
+macro_rules! fields {
+    () => {
+        "s.scheduled_date, s.scheduled_start_time, s.scheduled_end_time, s.timezone::text,
+         s.recurrence_rule, s.last_start, s.expected_duration_minutes, s.has_exceptions"
+    };
+}
+
+/// A statement of several pieces, as `Plan` wants it.
+macro_rules! sql {
+    ($($piece:expr),*) => {
+        match std::ffi::CStr::from_bytes_with_nul(concat!($($piece),*, "\0").as_bytes()) {
+            Ok(sql) => sql,
+            Err(_) => panic!(),
+        }
+    };
+}
+
+thread_local! {
+    static AHEAD: Plan = const { Plan::writing(
+        c"select now() + $1",
+        &[pg_sys::INTERVALOID],
+    ) };
+    static ONE_AT_A_TIME: Plan = const { Plan::writing(
+        c"select pg_advisory_xact_lock(hashtextextended('live_stream.materialize_occurrences', 0))",
+        &[],
+    ) };
+    static COMING: Plan = const { Plan::writing(
+        sql!(
+            "select id, title, ", fields!(), "
+               from public.live_stream_schedule s
+              where status in ('scheduled', 'confirmed')
+                and case when has_exceptions then 'infinity' else coalesce(last_start, 'infinity') end
+                    >= (now() at time zone 'UTC') - interval '9 days'
+                and (has_exceptions or scheduled_date <= $1 + interval '2 days')
+              order by id"
+        ),
+        &[pg_sys::TIMESTAMPTZOID],
+    ) };
+    static MAKE: Plan = const { Plan::writing(
+        c"with wanted as materialized (
+            select *, gen_random_uuid() as session_id
+              from unnest($1, $2, $3, $4, $5, $6)
+                     as u (schedule_id, original_local_start, original_starts_at, starts_at, ends_at, title)
+             where not exists (select from public.live_stream_schedule_sessions l
+                                where l.schedule_id = u.schedule_id
+                                  and l.original_local_start = u.original_local_start)),
+          claimed as (
+            insert into public.live_stream_schedule_sessions
+              (schedule_id, original_local_start, original_starts_at, starts_at, ends_at, title, session_id)
+            select schedule_id, original_local_start, original_starts_at, starts_at, ends_at, title, session_id
+              from wanted order by 1, 2
+            on conflict do nothing
+            returning schedule_id, starts_at, ends_at, title, session_id)
+          insert into public.live_stream_sessions
+            (id, influencer_id, title, description, thumbnail_url, scheduled_start_time,
+             scheduled_end_time, visibility)
+          select c.session_id, s.influencer_id, c.title, s.description, s.thumbnail_url, c.starts_at,
+                 c.ends_at, s.visibility
+            from claimed c join public.live_stream_schedule s on s.id = c.schedule_id
+          returning id",
+        &[
+            pg_sys::UUIDARRAYOID,
+            pg_sys::TIMESTAMPARRAYOID,
+            pg_sys::TIMESTAMPTZARRAYOID,
+            pg_sys::TIMESTAMPTZARRAYOID,
+            pg_sys::TIMESTAMPTZARRAYOID,
+            pg_sys::TEXTARRAYOID,
+        ],
+    ) };
+    static HAS_PRODUCTS: Plan = const { Plan::writing(
+        c"select true from pg_constraint
+           where conrelid = 'public.live_stream_products'::regclass
+             and conname = 'live_stream_products_product_id_fkey'",
+        &[],
+    ) };
+    static SHOWCASE: Plan = const { Plan::writing(
+        c"insert into public.live_stream_products (session_id, product_id, display_order)
+          select l.session_id, p.product_id, min(p.place)::integer
+            from public.live_stream_schedule_sessions l
+            join public.live_stream_schedule s on s.id = l.schedule_id
+           cross join unnest(s.products_to_showcase) with ordinality as p (product_id, place)
+           where l.session_id = any ($1)
+           group by 1, 2
+           order by 1, 2",
+        &[pg_sys::UUIDARRAYOID],
+    ) };
+    static SHOWCASE_KNOWN: Plan = const { Plan::writing(
+        c"insert into public.live_stream_products (session_id, product_id, display_order)
+          select l.session_id, p.product_id, min(p.place)::integer
+            from public.live_stream_schedule_sessions l
+            join public.live_stream_schedule s on s.id = l.schedule_id
+           cross join unnest(s.products_to_showcase) with ordinality as p (product_id, place)
+           where l.session_id = any ($1)
+             and exists (select from public.products known where known.id = p.product_id)
+           group by 1, 2
+           order by 1, 2",
+        &[pg_sys::UUIDARRAYOID],
+    ) };
+    static PLANNED: Plan = const { Plan::writing(
+        sql!(
+            "select l.schedule_id, l.original_local_start, l.session_id, l.starts_at, l.ends_at, l.title,
+                    s.title, s.status in ('scheduled', 'confirmed'), ", fields!(), "
+               from public.live_stream_schedule_sessions l
+               join public.live_stream_sessions planned on planned.id = l.session_id
+               join public.live_stream_schedule s on s.id = l.schedule_id
+              where planned.status = 'scheduled' and ($1 is null or l.schedule_id = $1)
+              order by l.session_id"
+        ),
+        &[pg_sys::UUIDOID],
+    ) };
+    static MOVE: Plan = const { Plan::writing(
+        c"with told as (
+            update public.live_stream_schedule_sessions
+               set starts_at = $2, ends_at = $3, title = $4, original_starts_at = $5
+             where session_id = $1)
+          update public.live_stream_sessions
+             set scheduled_start_time = $2, scheduled_end_time = $3,
+                 title = case when $6 then $4 else title end
+           where id = $1 and status = 'scheduled'",
+        &[
+            pg_sys::UUIDOID,
+            pg_sys::TIMESTAMPTZOID,
+            pg_sys::TIMESTAMPTZOID,
+            pg_sys::TEXTOID,
+            pg_sys::TIMESTAMPTZOID,
+            pg_sys::BOOLOID,
+        ],
+    ) };
+    static DROP: Plan = const { Plan::writing(
+        c"delete from public.live_stream_schedule_sessions where session_id = $1",
+        &[pg_sys::UUIDOID],
+    ) };
+    static CANCEL: Plan = const { Plan::writing(
+        c"update public.live_stream_sessions set status = 'cancelled'
+           where id = any ($1) and status = 'scheduled'",
+        &[pg_sys::UUIDARRAYOID],
+    ) };
+    // What everybody may read must not be the key to a session that they may not see.
+    static NAME_NEXT: Plan = const { Plan::writing(
+        c"update public.live_stream_schedule s
+             set created_session_id = next.session_id, reminder_sent = next.reminded,
+                 notification_sent = next.told
+            from (select *,
+                         exists (
+                           select from public.live_stream_notifications n
+                            where n.session_id = coming.session_id and n.type = 'stream_reminder') as reminded,
+                         exists (
+                           select from public.live_stream_notifications n
+                            where n.session_id = coming.session_id
+                              and n.type = 'followed_influencer_live') as told
+                    from (
+                      select distinct on (l.schedule_id) l.schedule_id, l.session_id, made.visibility
+                        from public.live_stream_schedule_sessions l
+                        join public.live_stream_sessions made on made.id = l.session_id
+                       where (made.status in ('live', 'paused')
+                              or made.status = 'scheduled' and l.ends_at > now())
+                         and ($1 is null or l.schedule_id = $1)
+                       order by l.schedule_id, l.starts_at) coming) next
+           where s.id = next.schedule_id
+             and (s.created_session_id, s.reminder_sent, s.notification_sent)
+                 is distinct from (next.session_id, next.reminded, next.told)
+             and (next.visibility = 'public' or s.visibility <> 'public')",
+        &[pg_sys::UUIDOID],
+    ) };
+}
+
+/// Makes the sessions of all occurrences that begin within a time from now, those that are on
+/// included, once each; lets sessions whose occurrence was moved or called off follow. Returns
+/// how many it made.
+///
+/// Errors: 22023 for a horizon that is null, negative or more than a year.
+#[pg_extern(volatile)]
+fn materialize_occurrences(horizon: default!(Option<Interval>, "'7 days'")) -> i32 {
+    let made = horizon
+        .ok_or_else(bad_horizon)
+        .and_then(|horizon| settling(|| materialize(horizon)));
+    made.or_raise()
+}
+
+fn bad_horizon() -> Error {
+    Error::new(
+        SqlState::INVALID_PARAMETER,
+        "horizon is no time from now on",
+    )
+    .detail("Sessions are made for what begins within it: a year at most.")
+    .hint("Send an interval such as 7 days.")
+}
+
+fn materialize(horizon: Interval) -> Result<i32> {
+    let until: Option<TimestampWithTimeZone> =
+        plan::run(&AHEAD, &[horizon.into()], |rows| Ok(rows.get(0, 0)))?;
+    let now = i64::from(transaction_time());
+    let until = until.map(i64::from).ok_or_else(bad_horizon)?;
+    if !(0..=MAX_HORIZON).contains(&(until - now)) {
+        return Err(bad_horizon());
+    }
+    make_until(now, until)
+}
+
+/// As [`materialize_occurrences`], with a horizon in microseconds.
+pub fn make_ahead(horizon: i64) -> Result<i32> {
+    let now = i64::from(transaction_time());
+    settling(|| make_until(now, now + horizon))
+}
+
+fn make_until(now: i64, until: i64) -> Result<i32> {
+    plan::execute(&ONE_AT_A_TIME, &[])?;
+    follow(None)?;
+    let coming = coming(now, until)?;
+    let mut made: Vec<Uuid> = Vec::new();
+    if !coming.ids.is_empty() {
+        let args = [
+            coming.ids.into(),
+            coming.walls.into(),
+            coming.originals.into(),
+            coming.starts.into(),
+            coming.ends.into(),
+            coming.titles.into(),
+        ];
+        made = plan::run(&MAKE, &args, |rows| {
+            Ok((0..rows.len()).filter_map(|row| rows.get(row, 0)).collect())
+        })?;
+    }
+    let count = made.len() as i32;
+    if count > 0 {
+        let has_products = plan::run(&HAS_PRODUCTS, &[], |rows| Ok(rows.len() > 0))?;
+        let showcase = if has_products {
+            &SHOWCASE_KNOWN
+        } else {
+            &SHOWCASE
+        };
+        plan::execute(showcase, &[made.into()])?;
+    }
+    plan::execute(&NAME_NEXT, &[None::<Uuid>.into()])?;
+    Ok(count)
+}
+
+#[derive(Default)]
+struct Coming {
+    ids: Vec<Uuid>,
+    walls: Vec<Option<Timestamp>>,
+    originals: Vec<Option<TimestampWithTimeZone>>,
+    starts: Vec<Option<TimestampWithTimeZone>>,
+    ends: Vec<Option<TimestampWithTimeZone>>,
+    titles: Vec<String>,
+}
+
+fn coming(now: i64, until: i64) -> Result<Coming> {
+    let schedules = plan::run(&COMING, &[super::timestamp(until).into()], |rows| {
+        let read = |row| {
+            Some((
+                rows.get::<Uuid>(row, 0)?,
+                rows.get::<String>(row, 1)?,
+                stored(rows, row, 2),
+            ))
+        };
+        Ok((0..rows.len()).filter_map(read).collect::<Vec<_>>())
+    })?;
+    let mut coming = Coming::default();
+    for (id, title, stored) in schedules {
+        pgrx::check_for_interrupts!();
+        let stored = Stored {
+            id: Some(id),
+            ..stored
+        };
+        // One schedule that makes no sense any more does not stop the others.
+        let Ok(series) = stored.series() else {
+            continue;
+        };
+        let taking_place = series.between(now, until).filter(|one| !one.is_skipped);
+        for one in taking_place.take(MOST) {
+            coming.ids.push(id);
+            coming
+                .walls
+                .push(Timestamp::try_from(one.original_wall).ok());
+            coming.originals.push(super::timestamp(one.original));
+            coming.starts.push(super::timestamp(one.start));
+            coming.ends.push(super::timestamp(one.end));
+            coming.titles.push(title_of(&one, &title));
+        }
+    }
+    Ok(coming)
+}
+
+fn title_of(one: &Occurrence, title: &str) -> String {
+    one.title.as_deref().unwrap_or(title).to_owned()
+}
+
+/// The columns of `fields!`, from one on.
+fn stored(rows: &plan::Rows, row: usize, column: usize) -> Stored<'static> {
+    Stored {
+        id: None,
+        date: rows.get(row, column),
+        start_time: rows.get(row, column + 1),
+        end_time: rows.get(row, column + 2),
+        timezone: rows.get(row, column + 3).map(Cow::Owned),
+        rule: rows.get(row, column + 4).map(Cow::Owned),
+        last_start: rows.get(row, column + 5),
+        duration_minutes: rows.get(row, column + 6),
+        has_exceptions: rows.get(row, column + 7),
+    }
+}
+
+struct Planned {
+    schedule: Uuid,
+    wall: i64,
+    session: Uuid,
+    start: i64,
+    end: i64,
+    title: String,
+    schedule_title: String,
+    counts: bool,
+    stored: Stored<'static>,
+}
+
+/// Moves sessions that are still scheduled to where their occurrence is, and calls off those
+/// whose occurrence does not take place; of one schedule, or of all. For code that settles.
+pub fn follow(schedule: Option<Uuid>) -> Result<()> {
+    let planned = plan::run(&PLANNED, &[schedule.into()], |rows| {
+        let read = |row| {
+            let wall: Timestamp = rows.get(row, 1)?;
+            let start: TimestampWithTimeZone = rows.get(row, 3)?;
+            let end: TimestampWithTimeZone = rows.get(row, 4)?;
+            Some(Planned {
+                schedule: rows.get(row, 0)?,
+                wall: wall.into(),
+                session: rows.get(row, 2)?,
+                start: start.into(),
+                end: end.into(),
+                title: rows.get(row, 5)?,
+                schedule_title: rows.get(row, 6)?,
+                counts: rows.get(row, 7)?,
+                stored: stored(rows, row, 8),
+            })
+        };
+        Ok((0..rows.len()).filter_map(read).collect::<Vec<_>>())
+    })?;
+    let mut changed = false;
+    for one in planned {
+        let stored = Stored {
+            id: Some(one.schedule),
+            ..one.stored
+        };
+        // What the server cannot make sense of any more stays as it was planned.
+        let Ok(series) = stored.series() else {
+            continue;
+        };
+        let Some(now) = series.occurrence_at(one.wall).filter(|_| one.counts) else {
+            plan::execute(&DROP, &[one.session.into()])?;
+            changed = true;
+            continue;
+        };
+        let title = title_of(&now, &one.schedule_title);
+        if (now.start, now.end, &title) == (one.start, one.end, &one.title) {
+            continue;
+        }
+        let retitled = title != one.title;
+        let args = [
+            one.session.into(),
+            super::timestamp(now.start).into(),
+            super::timestamp(now.end).into(),
+            title.into(),
+            super::timestamp(now.original).into(),
+            retitled.into(),
+        ];
+        plan::execute(&MOVE, &args)?;
+        changed = true;
+    }
+    if changed && schedule.is_some() {
+        plan::execute(&NAME_NEXT, &[schedule.into()])?;
+    }
+    Ok(())
+}
+
+/// Sessions of a schedule that was changed.
+pub fn follow_schedule(old: &Row<'_>, new: &Row<'_>) -> Result<()> {
+    let id: Uuid = required(new, "id")?;
+    let same = old.label("status")? == new.label("status")? && new.same::<String>(old, "title")?;
+    if same && Stored::of(old)?.is_at_the_same_times_as(&Stored::of(new)?) {
+        return Ok(());
+    }
+    settling(|| follow(Some(id)))
+}
+
+/// Sessions whose occurrence does not take place any more are called off.
+pub fn cancel(changes: Changes<'_>) -> Result<()> {
+    let column = changes.column::<Uuid>("session_id")?;
+    let mut sessions: Vec<Uuid> = Vec::new();
+    changes.for_each(|old, _| {
+        sessions.extend(old.and_then(|row| row.at::<Uuid>(column)));
+        Ok(())
+    })?;
+    if sessions.is_empty() {
+        return Ok(());
+    }
+    identity::as_owner(|| plan::execute(&CANCEL, &[sessions.into()]).map(|_| ()))
+}
+
+thread_local! {
+    static HIDE: Plan = const { Plan::writing(
+        c"update public.live_stream_schedule set created_session_id = null
+           where created_session_id = $1 and visibility = 'public'",
+        &[pg_sys::UUIDOID],
+    ) };
+    // Whoever changes a schedule has its row and then wants its sessions'. These two are called
+    // with a session's row and do not wait for the schedule's; `NAME_NEXT` makes up for it.
+    static TOLD: Plan = const { Plan::writing(
+        c"update public.live_stream_schedule set notification_sent = true
+           where id in (select id from public.live_stream_schedule
+                         where created_session_id = $1 and not notification_sent
+                           for no key update skip locked)",
+        &[pg_sys::UUIDOID],
+    ) };
+    static REMINDED: Plan = const { Plan::writing(
+        c"update public.live_stream_schedule set reminder_sent = true
+           where id in (select id from public.live_stream_schedule
+                         where created_session_id = any ($1) and not reminder_sent
+                           for no key update skip locked)",
+        &[pg_sys::UUIDARRAYOID],
+    ) };
+}
+
+/// Public schedules do not name a session that is not public: its id would open it.
+pub fn hide_session(session: Uuid) -> Result<()> {
+    settling(|| plan::execute(&HIDE, &[session.into()]).map(|_| ()))
+}
+
+/// The schedule whose next session this is says that followers were told of it.
+pub fn mark_told(session: Uuid) -> Result<()> {
+    settling(|| plan::execute(&TOLD, &[session.into()]).map(|_| ()))
+}
+
+/// The schedules whose next sessions these are say that followers were reminded.
+pub fn mark_reminded(sessions: Vec<Uuid>) -> Result<()> {
+    settling(|| plan::execute(&REMINDED, &[sessions.into()]).map(|_| ()))
+}

@@ -1,0 +1,544 @@
+//! Entering a session before its children are written: how this transaction will change its
+//! numbers is decided once, before the foreign-key check of the new row locks the session.
+//!
+//! - at once: the session's row is locked, and updated when the statement is done. So it is
+//!   while nobody else is at it.
+//! - appended: to the log that the worker folds into the row. So it is while others are at it,
+//!   or the row has been updated many times of late.
+//! - in turn: as at once, but the transaction waits for the row. So it is without a worker.
+//!
+//! Whoever locks the row never waits for it while holding anything that the end of the session
+//! waits for: the end locks the row first and then waits for the appenders.
+
+use super::lifecycle::Status;
+use crate::error::Result;
+use crate::heap::Table;
+use crate::identity::as_owner;
+use crate::metrics::gate::{Lock, Mode};
+use crate::metrics::{fold, hot, log, worker};
+use crate::plan::{self, Plan};
+use crate::row::Row;
+use pgrx::Uuid;
+use pgrx::pg_sys;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+/// A session as it is now; it does not end before this transaction does.
+#[derive(Clone, Copy)]
+pub struct Entered {
+    pub status: Status,
+    pub private: bool,
+    pub influencer: Uuid,
+    pub chat_enabled: bool,
+    max_viewers: Option<i32>,
+    current_viewers: i32,
+}
+
+/// How a transaction changes the numbers of a session.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// It has the row.
+    Row,
+    /// It has the row, and nobody else is about to change the number of viewers.
+    Places,
+    /// It appends.
+    Log,
+}
+
+/// More sessions than this in one transaction are entered by their rows alone: the server has
+/// room for so many other locks.
+const MANY_SESSIONS: usize = 500;
+
+/// Updates of one session's row by one backend, within a second, before it appends.
+const BURST: u32 = 30;
+
+/// How long a backend takes a session for busy before it tries its row again.
+const BUSY_FOR: Duration = Duration::from_millis(50);
+
+/// A session with more free places than this lets the worker count while viewers pour in.
+const MANY_PLACES: i32 = 1_000;
+
+#[derive(Clone, Copy)]
+struct Taken {
+    way: Way,
+    subtransaction: pg_sys::SubTransactionId,
+    /// What the lock of an appender belongs to: it can be given back from there only.
+    owner: pg_sys::ResourceOwner,
+    has_appended: bool,
+    /// Others may have come between a viewer of this statement and the next one.
+    was_overtaken: bool,
+}
+
+/// The moment in this transaction at which a session was read: no command has run since while
+/// these are the same.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Moment {
+    transaction: pg_sys::TransactionId,
+    subtransaction: pg_sys::SubTransactionId,
+    command: pg_sys::CommandId,
+}
+
+impl Moment {
+    fn now() -> Self {
+        // SAFETY: reads of this backend's transaction state; the transaction is about to write.
+        unsafe {
+            Self {
+                transaction: pg_sys::GetTopTransactionId(),
+                subtransaction: pg_sys::GetCurrentSubTransactionId(),
+                command: pg_sys::GetCurrentCommandId(false),
+            }
+        }
+    }
+}
+
+thread_local! {
+    static TAKEN: RefCell<HashMap<[u8; 16], Taken>> = RefCell::new(HashMap::new());
+    /// Where the session that was read last is stored: its row moves with each update only.
+    static PLACE: Cell<Option<(Uuid, pg_sys::ItemPointerData)>> = const { Cell::new(None) };
+    static LAST: Cell<Option<(Moment, Uuid, Entered)>> = const { Cell::new(None) };
+    /// This transaction has admitted a viewer without counting the places.
+    static ADMITTED: Cell<bool> = const { Cell::new(false) };
+    /// That viewer is still to come to this session.
+    static RESERVED: Cell<Option<Uuid>> = const { Cell::new(None) };
+    /// When another was last seen at a session.
+    static BUSY: RefCell<HashMap<[u8; 16], Instant>> = RefCell::new(HashMap::new());
+    static UPDATES: RefCell<HashMap<[u8; 16], (Instant, u32)>> = RefCell::new(HashMap::new());
+    static LOCK: Plan = const { Plan::writing(
+        c"select from public.live_stream_sessions where id = $1 for no key update",
+        &[pg_sys::UUIDOID],
+    ) };
+    static TRY_LOCK: Plan = const { Plan::writing(
+        c"select from public.live_stream_sessions where id = $1 for no key update skip locked",
+        &[pg_sys::UUIDOID],
+    ) };
+}
+
+/// Forgets with each transaction what it held. Called once per backend.
+pub fn watch_transactions() {
+    // SAFETY: both callbacks live as long as the library, which is never unloaded.
+    unsafe {
+        pg_sys::RegisterXactCallback(Some(transaction_ends), std::ptr::null_mut());
+        pg_sys::RegisterSubXactCallback(Some(subtransaction_ends), std::ptr::null_mut());
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn transaction_ends(
+    event: pg_sys::XactEvent::Type,
+    _arg: *mut std::ffi::c_void,
+) {
+    use pg_sys::XactEvent::*;
+    if matches!(
+        event,
+        XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE
+    ) {
+        TAKEN.with_borrow_mut(HashMap::clear);
+        LAST.set(None);
+        ADMITTED.set(false);
+        RESERVED.set(None);
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn subtransaction_ends(
+    event: pg_sys::SubXactEvent::Type,
+    sub: pg_sys::SubTransactionId,
+    parent: pg_sys::SubTransactionId,
+    _arg: *mut std::ffi::c_void,
+) {
+    use pg_sys::SubXactEvent::*;
+    match event {
+        SUBXACT_EVENT_ABORT_SUB => {
+            LAST.set(None);
+            RESERVED.set(None);
+            TAKEN.with_borrow_mut(|taken| taken.retain(|_, held| held.subtransaction != sub));
+        }
+        SUBXACT_EVENT_COMMIT_SUB => TAKEN.with_borrow_mut(|taken| {
+            for held in taken.values_mut() {
+                if held.subtransaction == sub {
+                    held.subtransaction = parent;
+                }
+            }
+        }),
+        _ => {}
+    }
+}
+
+/// Reads a session as it is at this moment; none where it does not exist.
+fn read(session: Uuid) -> Result<Option<Entered>> {
+    let sessions = Table::read(c"public", c"live_stream_sessions")?;
+    if let Some((id, place)) = PLACE.get()
+        && id == session
+    {
+        let there = sessions.at(place, |row| {
+            Ok(if row.get("id")? == Some(session) {
+                entered(row)?
+            } else {
+                None
+            })
+        })?;
+        if let Some(Some(entered)) = there {
+            return Ok(Some(entered));
+        }
+    }
+    let mut found = None;
+    sessions.find(
+        c"public",
+        c"live_stream_sessions_pkey",
+        &[("id", session)],
+        |row| {
+            PLACE.set(Some((session, row.place())));
+            found = entered(row)?;
+            Ok(false)
+        },
+    )?;
+    Ok(found)
+}
+
+fn entered(row: &Row<'_>) -> Result<Option<Entered>> {
+    let status = row.label("status")?.and_then(|label| label.parse().ok());
+    let (Some(status), Some(influencer)) = (status, row.get("influencer_id")?) else {
+        return Ok(None);
+    };
+    Ok(Some(Entered {
+        status,
+        influencer,
+        private: row.label("visibility")?.as_deref() == Some("private"),
+        chat_enabled: row.get("is_chat_enabled")?.unwrap_or(false),
+        max_viewers: row.get("max_viewers")?,
+        current_viewers: row.get("current_viewers")?.unwrap_or(0),
+    }))
+}
+
+fn held(session: Uuid) -> Option<Way> {
+    TAKEN.with_borrow(|taken| taken.get(session.as_bytes()).map(|held| held.way))
+}
+
+fn hold(session: Uuid, way: Way) {
+    // SAFETY: a read of this backend's transaction state.
+    let subtransaction = unsafe { pg_sys::GetCurrentSubTransactionId() };
+    TAKEN.with_borrow_mut(|taken| {
+        taken.insert(
+            *session.as_bytes(),
+            Taken {
+                way,
+                subtransaction,
+                // SAFETY: as above.
+                owner: unsafe { pg_sys::CurrentResourceOwner },
+                has_appended: false,
+                was_overtaken: false,
+            },
+        )
+    });
+}
+
+/// Enters a session that this transaction is about to change the numbers of; none where it does
+/// not exist. A statement that writes many rows of one session asks the database once.
+pub fn enter(session: Uuid) -> Result<Option<Entered>> {
+    if let Some((moment, id, entered)) = LAST.get()
+        && id == session
+        && moment == Moment::now()
+    {
+        return Ok(Some(entered));
+    }
+    let entered = match held(session) {
+        Some(_) => read(session)?,
+        None => choose(session)?,
+    };
+    remember(session, entered);
+    Ok(entered)
+}
+
+fn remember(session: Uuid, entered: Option<Entered>) {
+    LAST.set(entered.map(|entered| (Moment::now(), session, entered)));
+}
+
+/// As [`enter`], for a viewer that comes: where the places are limited, it is sure that nobody
+/// else takes the same one. Whether there is one shows when the change is applied.
+pub fn admit(session: Uuid) -> Result<Option<Entered>> {
+    if held(session).is_none() && is_busy(session) {
+        // Many are coming: most likely they still do.
+        if choose_log(session)? == Way::Log {
+            let entered = read(session)?;
+            if let Some(entered) = entered
+                && (entered.max_viewers.is_none() || take_uncounted(session, &entered)?)
+            {
+                remember(session, Some(entered));
+                return Ok(Some(entered));
+            }
+            leave_log(session);
+        }
+    }
+    let Some(entered) = read(session)? else {
+        return Ok(None);
+    };
+    let Some(max) = entered.max_viewers else {
+        return enter(session);
+    };
+    let reserved = RESERVED.get() == Some(session) && held(session).is_some();
+    if reserved {
+        RESERVED.set(None);
+    }
+    if reserved || held(session) == Some(Way::Places) || admit_uncounted(session, &entered)? {
+        return enter(session);
+    }
+    count_places(session, max.saturating_sub(entered.current_viewers))?;
+    enter(session)
+}
+
+/// As [`admit`], for a viewer that may come in this transaction.
+pub fn reserve(session: Uuid) -> Result<()> {
+    let had = ADMITTED.get();
+    admit(session)?;
+    if ADMITTED.get() && !had {
+        RESERVED.set(Some(session));
+    }
+    Ok(())
+}
+
+/// Admits a viewer without counting, if the places are enough for everybody who may be coming.
+fn admit_uncounted(session: Uuid, entered: &Entered) -> Result<bool> {
+    if ADMITTED.get() || !places_suffice(session, entered)? {
+        return Ok(false);
+    }
+    let before = held(session);
+    let way = match before {
+        Some(way) => way,
+        None => choose_log(session)?,
+    };
+    if way != Way::Log {
+        return Ok(false);
+    }
+    // Somebody who counted may have been waited for.
+    if let Some(entered) = read(session)?
+        && take_uncounted(session, &entered)?
+    {
+        note_busy(session);
+        return Ok(true);
+    }
+    if before.is_none() {
+        leave_log(session);
+    }
+    Ok(false)
+}
+
+/// As [`admit_uncounted`], with the session held and just read.
+fn take_uncounted(session: Uuid, entered: &Entered) -> Result<bool> {
+    let takes = !ADMITTED.get() && places_suffice(session, entered)?;
+    if takes {
+        ADMITTED.set(true);
+    }
+    Ok(takes)
+}
+
+fn places_suffice(session: Uuid, entered: &Entered) -> Result<bool> {
+    // SAFETY: with its own id, this transaction is among those that are counted.
+    unsafe { pg_sys::GetTopTransactionId() };
+    let suffice = |entered: &Entered| {
+        let free = entered
+            .max_viewers
+            .map_or(i32::MAX, |max| max.saturating_sub(entered.current_viewers));
+        hot::places_suffice(session, free)
+    };
+    if suffice(entered) {
+        return Ok(true);
+    }
+    hot::look(session)?;
+    // What was folded a moment ago is not in a row that was read before.
+    Ok(read(session)?.is_some_and(|entered| suffice(&entered)))
+}
+
+/// Notes that this transaction has appended a change of a session.
+pub fn appended(session: Uuid) {
+    TAKEN.with_borrow_mut(|taken| {
+        if let Some(held) = taken.get_mut(session.as_bytes()) {
+            held.has_appended = true;
+        }
+    });
+}
+
+/// True for an appender that can become another: it has not appended yet.
+fn can_leave_log(session: Uuid) -> bool {
+    // SAFETY: a plain read of this backend's state.
+    let owner = unsafe { pg_sys::CurrentResourceOwner };
+    TAKEN.with_borrow(|taken| {
+        taken
+            .get(session.as_bytes())
+            .is_some_and(|held| held.way == Way::Log && !held.has_appended && held.owner == owner)
+    })
+}
+
+/// Takes the row, and waits for those who are appending.
+fn count_places(session: Uuid, free: i32) -> Result<()> {
+    let was_overtaken = can_leave_log(session);
+    if was_overtaken {
+        // The second viewer of a statement: two of those would wait for each other.
+        leave_log(session);
+    }
+    let crowded = free > MANY_PLACES
+        && (is_bursting(session) || !Lock::Turn(session).try_now(Mode::Alone))
+        && worker::is_available()?;
+    let before = held(session);
+    lock_row(session)?;
+    if before.is_none()
+        && let Some(entered) = read(session)?
+        && take_uncounted(session, &entered)?
+    {
+        // Who had the row has handed over to the worker meanwhile.
+        if choose_log(session)? == Way::Log {
+            note_busy(session);
+            return Ok(());
+        }
+    }
+    Lock::Flow(session).wait(Mode::Alone);
+    fold::whole(session)?;
+    if crowded {
+        // Those who come after need not count; the worker sees it and goes on from here.
+        let complete_before = log::read(Some(session))?.complete_before;
+        hot::note(session, hot::full(complete_before), false, 0)?;
+        log::append(session, &Default::default(), false)?;
+    }
+    hold(session, Way::Places);
+    TAKEN.with_borrow_mut(|taken| {
+        if let Some(held) = taken.get_mut(session.as_bytes()) {
+            held.was_overtaken = was_overtaken;
+        }
+    });
+    LAST.set(None);
+    Ok(())
+}
+
+/// Whether the peak must be counted from the rows, as others may have come in the midst of a
+/// statement. Answers yes once.
+pub fn was_overtaken(session: Uuid) -> bool {
+    TAKEN.with_borrow_mut(|taken| {
+        taken
+            .get_mut(session.as_bytes())
+            .is_some_and(|held| std::mem::take(&mut held.was_overtaken))
+    })
+}
+
+/// Chooses the way and reads the session; none where it does not exist.
+fn choose(session: Uuid) -> Result<Option<Entered>> {
+    let many = TAKEN.with_borrow(HashMap::len) >= MANY_SESSIONS;
+    // SAFETY: a plain read of this transaction's isolation level.
+    let fixed_snapshot = unsafe { pg_sys::XactIsoLevel } >= pg_sys::XACT_REPEATABLE_READ as i32;
+    if !many && !fixed_snapshot && !is_busy(session) && !is_bursting(session) {
+        let turn = Lock::Turn(session);
+        if turn.try_now(Mode::Alone) {
+            if as_owner(|| plan::execute(&TRY_LOCK, &[session.into()]))? > 0 {
+                hold(session, Way::Row);
+                return read(session);
+            }
+            turn.give_back(Mode::Alone);
+        }
+        if read(session)?.is_none() {
+            return Ok(None);
+        }
+        note_busy(session);
+    }
+    if many {
+        lock_row(session)?;
+    } else {
+        choose_log(session)?;
+    }
+    let entered = read(session)?;
+    if entered.is_none() && held(session) == Some(Way::Log) {
+        leave_log(session);
+    }
+    Ok(entered)
+}
+
+/// Undoes [`choose_log`] where nothing has been appended yet.
+fn leave_log(session: Uuid) {
+    TAKEN.with_borrow_mut(|taken| taken.remove(session.as_bytes()));
+    Lock::Flow(session).give_back(Mode::Shared);
+}
+
+fn choose_log(session: Uuid) -> Result<Way> {
+    let flow = Lock::Flow(session);
+    flow.wait(Mode::Shared);
+    if worker::is_available()? {
+        hold(session, Way::Log);
+        return Ok(Way::Log);
+    }
+    flow.give_back(Mode::Shared);
+    lock_row(session)?;
+    if !log::is_empty()? || !hot::is_empty()? {
+        // Left by a worker: without one, nobody else folds it.
+        fold::whole(session)?;
+        hot::forget(session)?;
+    }
+    Ok(Way::Row)
+}
+
+fn lock_row(session: Uuid) -> Result<Way> {
+    as_owner(|| plan::execute(&LOCK, &[session.into()]))?;
+    hold(session, Way::Row);
+    Ok(Way::Row)
+}
+
+/// How this transaction changes the numbers of a session, which it enters if it has not yet;
+/// none where it does not exist.
+pub fn way(session: Uuid) -> Result<Option<Way>> {
+    match held(session) {
+        Some(way) => Ok(Some(way)),
+        None => Ok(enter(session)?.and_then(|_| held(session))),
+    }
+}
+
+/// Holds the session as one whose end, or whose count, this transaction is about to write.
+pub fn hold_for_end(session: Uuid) {
+    hold(session, Way::Places);
+    LAST.set(None);
+}
+
+/// Makes the end of a session wait for this transaction, without choosing a way yet.
+pub fn hold_off_end(session: Uuid) -> Result<()> {
+    if held(session).is_none() {
+        Lock::Flow(session).wait(Mode::Shared);
+    }
+    Ok(())
+}
+
+/// Notes an update of a session's row.
+pub fn updated(session: Uuid) {
+    UPDATES.with_borrow_mut(|updates| {
+        if updates.len() > MANY_SESSIONS {
+            updates.retain(|_, (since, _)| since.elapsed() < Duration::from_secs(1));
+        }
+        let now = Instant::now();
+        let (since, count) = updates.entry(*session.as_bytes()).or_insert((now, 0));
+        if now - *since >= Duration::from_secs(1) {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+    });
+}
+
+fn note_busy(session: Uuid) {
+    BUSY.with_borrow_mut(|busy| {
+        if busy.len() > MANY_SESSIONS {
+            busy.retain(|_, since| since.elapsed() < BUSY_FOR);
+        }
+        busy.insert(*session.as_bytes(), Instant::now());
+    });
+}
+
+fn is_busy(session: Uuid) -> bool {
+    BUSY.with_borrow(|busy| {
+        busy.get(session.as_bytes())
+            .is_some_and(|since| since.elapsed() < BUSY_FOR)
+    })
+}
+
+fn is_bursting(session: Uuid) -> bool {
+    UPDATES.with_borrow(|updates| {
+        updates
+            .get(session.as_bytes())
+            .is_some_and(|(since, count)| {
+                *count >= BURST && since.elapsed() < Duration::from_secs(1)
+            })
+    })
+}

@@ -1,0 +1,911 @@
+"""Numbers of a busy session: appended beside each other, folded by a background worker, exact at rest.
+
+    with another(db, session):          # somebody is at the session and has not committed yet
+        join(connection, session)       # so this is appended
+        assert pending(db) == 1
+    rest(db)                            # the worker has folded it
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Callable, Iterator
+
+import psycopg
+import pytest
+
+from database import OWNER, Database, Server
+from people import at_once, people
+from postgrest import Row
+from recount import differences, rest
+from refusals import refused
+
+THREADS = 16
+
+
+@contextlib.contextmanager
+def another(db: Database, session: Row) -> Iterator[psycopg.Connection]:
+    """Somebody else's transaction, which has changed the session's numbers and commits at the end."""
+    with db.connect() as connection, connection.transaction():
+        connection.execute(
+            "insert into public.live_stream_chat (session_id, message) values (%s, 'first')", [session["id"]]
+        )
+        yield connection
+
+
+def join(connection: psycopg.Connection, session: Row, user: str | None = None, rows: int = 1) -> list[Any]:
+    """The ids of new viewers."""
+    query = """insert into public.live_stream_viewers (session_id, user_id)
+               select %s, %s from generate_series(1, %s) returning id"""
+    return [row["id"] for row in connection.execute(query, [session["id"], user, rows]).fetchall()]
+
+
+def leave(connection: psycopg.Connection, viewers: list[Any]) -> None:
+    connection.execute(
+        "update public.live_stream_viewers set is_still_watching = false where id = any (%s)", [viewers]
+    )
+
+
+def pending(db: Database) -> int:
+    return db.value("select count(*) from live_stream.metric_changes")
+
+
+def status(db: Database) -> dict[str, Any]:
+    (row,) = db.sql("select * from live_stream.metrics_status")
+    return row
+
+
+def kept(db: Database, session: Row, column: str = "current_viewers") -> Any:
+    """A number as the session's row has it now."""
+    return db.value(f"select {column} from public.live_stream_sessions where id = %s", [session["id"]])
+
+
+def watching(db: Database, session: Row) -> int:
+    return db.value(
+        "select count(*) from public.live_stream_viewers where session_id = %s and is_still_watching", [session["id"]]
+    )
+
+
+def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
+    """Waits for something that happens by itself."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def crowd(db: Database, work: Callable[[psycopg.Connection, int], Any], threads: int = THREADS) -> list[Any]:
+    """Does the work on many connections at the same time; what each returned."""
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(db.connect()) for _ in range(threads)]
+        return at_once(*[lambda c=c, n=n: work(c, n) for n, c in enumerate(connections)])
+
+
+def code_of(call: Callable[[], Any]) -> str | None:
+    """The SQLSTATE of the refusal; none if there is none."""
+    try:
+        call()
+    except psycopg.Error as error:
+        return error.sqlstate
+    return None
+
+
+# How a change is made.
+
+
+def test_one_who_is_alone_sees_its_change_at_once_and_needs_no_worker(plain_db):
+    db, session = plain_db, people(plain_db).session()
+    with db.connect() as connection, connection.transaction():
+        for expected in (1, 2, 3):
+            join(connection, session)
+            (row,) = connection.execute("select current_viewers from public.live_stream_sessions").fetchall()
+            assert row["current_viewers"] == expected
+    assert (pending(db), status(db)["worker_pid"], status(db)["folds"]) == (0, None, 0)
+    assert differences(db) == []
+
+
+def test_beside_another_a_change_is_appended_and_folded_later(plain_db):
+    db, session = plain_db, people(plain_db).session(max_viewers=None)
+    with db.connect() as connection:
+        with another(db, session):
+            join(connection, session)
+            assert (pending(db), kept(db, session), watching(db, session)) == (1, 0, 1)
+            assert status(db)["worker_pid"] is not None
+        rest(db)
+        assert (kept(db, session), kept(db, session, "total_messages")) == (1, 1)
+    assert differences(db) == []
+
+
+def test_an_update_of_the_row_alone_makes_others_append(plain_db):
+    """A host that keeps its session open in an editor holds nobody up."""
+    db, session = plain_db, people(plain_db).session(max_viewers=None)
+    with db.connect() as host, db.connect() as connection:
+        with host.transaction():
+            host.execute("update public.live_stream_sessions set title = 'new' where id = %s", [session["id"]])
+            join(connection, session)
+            assert pending(db) == 1
+        rest(db)
+    assert (kept(db, session), kept(db, session, "title")) == (1, "new") and differences(db) == []
+
+
+BRANCHES = {
+    "savepoint": ["savepoint s", "{join}", "rollback to s", "{join}"],
+    "twice": ["savepoint s", "{join}", "rollback to s", "{join}", "rollback to s", "{join}"],
+    "released": ["savepoint s", "{join}", "release s"],
+    "released, then undone": ["{join}", "savepoint s", "savepoint t", "{join}", "release t", "rollback to s"],
+    "before and after": ["{join}", "savepoint s", "{join}", "rollback to s"],
+    "caught": ["do $$ begin begin {join}; raise 'no'; exception when others then {join}; end; end $$"],
+}
+
+
+@pytest.mark.parametrize("contended", [False, True], ids=["at once", "appended"])
+@pytest.mark.parametrize("branch", BRANCHES)
+@pytest.mark.parametrize("max_viewers", [None, 2])
+def test_what_is_undone_in_part(plain_db, contended, branch, max_viewers):
+    db, session = plain_db, people(plain_db).session(max_viewers=None)
+    text = f"insert into public.live_stream_viewers (session_id) values ('{session['id']}')"
+    if max_viewers:
+        people(db)  # the session's own limit, set by its owner
+        db.owner("update public.live_stream_sessions set max_viewers = %s", [max_viewers])
+    with db.connect() as connection, contextlib.ExitStack() as stack:
+        # Places are counted on the row, for which everybody waits.
+        holder = stack.enter_context(another(db, session)) if contended and not max_viewers else None
+        connection.execute("begin")
+        for statement in BRANCHES[branch]:
+            connection.execute(statement.format(join=text))
+        assert (holder is None) or pending(db) == 0
+        connection.execute("commit")
+        assert pending(db) == (1 if holder else 0)
+        connection.execute("begin")
+        connection.execute(text)
+        connection.execute("rollback")
+    rest(db)
+    assert kept(db, session) == 1 and differences(db) == []
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+def test_stricter_isolation_appends(plain_db, level):
+    """Its snapshot may be older than the row, so it does not update it."""
+    db, world = plain_db, people(plain_db)
+    session = world.session(max_viewers=None)
+    with db.connect() as connection:
+        connection.execute(f"set default_transaction_isolation = '{level}'")
+        with connection.transaction():
+            connection.execute("select from public.live_stream_sessions")
+            join(db.connect(), session)  # in between
+            viewers = join(connection, session)
+            leave(connection, viewers)
+            join(connection, session)
+        rest(db)
+        assert kept(db, session) == 2 and kept(db, session, "peak_viewers") == 2
+        with another(db, session):
+            join(connection, session)
+        with connection.transaction():
+            connection.execute("update public.live_stream_sessions set status = 'ended'")
+    assert kept(db, session) == 0 and differences(db) == []
+
+
+def test_an_end_with_an_old_snapshot_asks_to_be_run_again(plain_db):
+    """It cannot see what is pending, and must not lose it."""
+    db, session = plain_db, people(plain_db).session(max_viewers=None)
+    with db.connect() as connection, db.connect() as joiner, db.connect() as host:
+        host.execute("begin isolation level repeatable read")
+        host.execute("select from public.live_stream_sessions")
+        with another(db, people(db).session(max_viewers=None)):
+            joiner.execute("begin isolation level repeatable read")
+            join(joiner, session)
+            joiner.execute("commit")
+            error = code_of(lambda: host.execute("update public.live_stream_sessions set status = 'ended'"))
+        host.execute("rollback")
+        assert error == "40001"
+        connection.execute("update public.live_stream_sessions set status = 'ended' where id = %s", [session["id"]])
+    assert kept(db, session) == 0 and differences(db) == []
+
+
+@pytest.mark.parametrize("worker", ["on", "off"])
+@pytest.mark.parametrize("how", ["statement_timeout", "lock_timeout", "cancel"])
+def test_waiting_in_the_trigger_can_be_broken_off(plain_db, how, worker):
+    """Who ends the session holds everybody back; so does who has the row, where there is no worker."""
+    db, session = plain_db, people(plain_db).session(max_viewers=None)
+    with db.connect(options=f"-c live_stream.background_worker={worker}") as connection, db.connect() as host:
+        if how != "cancel":
+            connection.execute(f"set {how} = '50ms'")
+        host.execute("begin")
+        host.execute("update public.live_stream_sessions set status = 'ended' where id = %s", [session["id"]])
+        with ThreadPoolExecutor(1) as threads:
+            waiting = threads.submit(code_of, lambda: join(connection, session))
+            if how == "cancel":
+                waits = "select pg_cancel_backend(pid) from pg_stat_activity where pid = %s and wait_event_type = 'Lock'"
+                until(lambda: db.sql(waits, [connection.info.backend_pid]))
+            assert waiting.result() == {"lock_timeout": "55P03"}.get(how, "57014")
+        host.execute("rollback")
+        connection.execute("reset all")
+        join(connection, session)
+    rest(db)
+    assert kept(db, session) == 1 and differences(db) == []
+
+
+def test_prepared_transactions(fresh_server):
+    """They hold what they hold: the others append meanwhile, and the worker stays until they are finished."""
+    fresh_server.run("postgres", "alter system set max_prepared_transactions = 5")
+    fresh_server.crash()
+    fresh_server.make_templates()
+    with fresh_server.database("plain") as db:
+        session = people(db).session(max_viewers=None)
+        for verdict, before, after in (("commit", 0, 5), ("rollback", 5, 6)):
+            with db.connect() as connection:
+                # One that has the row, and one that has appended.
+                for name in ("row", "log"):
+                    connection.execute("begin")
+                    join(connection, session, rows=2)
+                    connection.execute(f"prepare transaction '{name}'")
+                join(connection, session)
+                assert (pending(db), kept(db, session)) == (1, before)
+            fresh_server.crash()
+            db.close()
+            with db.connect() as connection:
+                assert (pending(db), kept(db, session)) == (1, before)
+                for name in ("row", "log"):
+                    connection.execute(f"{verdict} prepared '{name}'")
+            rest(db)
+            assert kept(db, session) == after and differences(db) == []
+
+
+# The session itself changes meanwhile.
+
+
+def test_a_session_deleted_while_changes_are_pending(plain_db):
+    db, world = plain_db, people(plain_db)
+    session, other = world.session(max_viewers=None), world.session(max_viewers=None, by=world.new_influencer())
+    with db.connect() as connection:
+        with another(db, session):
+            gone = join(connection, session, rows=3)
+            # Takes a row away that the peak was counted from.
+            connection.execute("delete from public.live_stream_viewers where id = %s", [gone[0]])
+            join(connection, other)
+            assert pending(db) >= 2
+        connection.execute("delete from public.live_stream_sessions where id = %s", [session["id"]])
+    rest(db)
+    assert kept(db, other) == 1 and differences(db) == []
+
+
+def test_a_session_deleted_while_its_peak_is_in_doubt(plain_db):
+    db, session = plain_db, people(plain_db).session(max_viewers=None)
+    with db.connect() as connection:
+        with another(db, session):
+            (viewer, *_) = join(connection, session, rows=3)
+            connection.execute("delete from public.live_stream_viewers where id = %s", [viewer])
+        # Folded, but not at rest yet.
+        until(lambda: pending(db) == 0)
+        connection.execute("delete from public.live_stream_sessions where id = %s", [session["id"]])
+    rest(db)
+
+
+def test_ending_settles_what_is_pending(plain_db):
+    """The row that the host gets is final."""
+    db, world = plain_db, people(plain_db)
+    session = world.session(max_viewers=None)
+    product = world.product(session)
+    with db.connect() as connection:
+        holder = db.connect()
+        holder.execute("begin")
+        holder.execute("update public.live_stream_products set clicks = clicks + 1")
+        viewers = join(connection, session, rows=4) + join(connection, session, world.viewer.user_id)
+        leave(connection, viewers[:2])
+        world.say(session, world.viewer)
+        world.service.insert(
+            "live_stream_orders", {"session_id": session["id"], "product_id": world.product(session)["product_id"], "amount": 5}
+        )
+        assert pending(db) >= 4 and kept(db, session) == 0
+        with ThreadPoolExecutor(1) as threads:
+            ending = threads.submit(world.end, session)
+            holder.execute("commit")
+            ended = ending.result()
+        columns = ("current_viewers", "peak_viewers", "total_unique_viewers", "total_messages", "total_orders", "total_clicks")
+        assert [ended[column] for column in columns] == [0, 5, 5, 1, 1, 1] and float(ended["total_revenue"]) == 5
+        assert pending(db) == 0 and watching(db, session) == 0
+        with refused("PT409", "is ended"):
+            world.join(session)
+        assert code_of(lambda: join(connection, session)) == "PT409"
+        holder.close()
+    again = world.read(session)
+    assert {column: again[column] for column in columns} == {column: ended[column] for column in columns}
+    assert product and differences(db) == []
+
+
+@pytest.mark.parametrize("round", range(3))
+def test_ending_under_a_crowd(plain_db, round):
+    db, world = plain_db, people(plain_db)
+    session = world.session(max_viewers=[None, 100_000, 400][round])
+
+    def come(connection, number):
+        count = 0
+        while True:
+            error = code_of(lambda: join(connection, session))
+            if error:
+                return error, count
+            count += 1
+
+    def end(connection, number):
+        until(lambda: watching(db, session) > 60)
+        return connection.execute("update public.live_stream_sessions set status = 'ended' returning *").fetchone()
+
+    *comers, ended = crowd(db, lambda c, n: end(c, n) if n == THREADS else come(c, n), THREADS + 1)
+    assert {error for error, _ in comers} == {"PT409"}
+    assert ended["total_unique_viewers"] == sum(count for _, count in comers)
+    assert pending(db) == 0 and ended["current_viewers"] == 0
+    assert differences(db) == []
+
+
+def test_the_host_goes_on_while_the_session_is_busy(plain_db):
+    db, world = plain_db, people(plain_db)
+    session = world.session(max_viewers=None)
+
+    def work(connection, number):
+        if number == 0:
+            for n in range(25):
+                world.set_session(session, title=f"title {n}")
+        else:
+            for _ in range(40):
+                leave(connection, join(connection, session))
+
+    crowd(db, work)
+    row = world.read(session)
+    assert (row["title"], row["current_viewers"] if rest(db) else 0) == ("title 24", 0)
+    assert kept(db, session, "total_unique_viewers") == 40 * (THREADS - 1) and differences(db) == []
+
+
+# The limit, and the peak.
+
+
+@pytest.mark.parametrize("limit, attempts", [(1, 10), (20, 20), (300, 30), (1_400, 110)])
+def test_a_limit_holds_exactly_under_a_crowd(plain_db, limit, attempts):
+    """Small ones are counted one by one; a large one is not, until few places are left."""
+    db, world = plain_db, people(plain_db)
+    session = world.session(max_viewers=limit)
+    outcomes = [
+        outcome
+        for outcomes in crowd(db, lambda c, n: [code_of(lambda: join(c, session)) for _ in range(attempts)])
+        for outcome in outcomes
+    ]
+    admitted = outcomes.count(None)
+    assert set(outcomes) <= {None, "PT409"}
+    assert admitted == watching(db, session) == min(limit, THREADS * attempts)
+    rest(db)
+    assert kept(db, session, "peak_viewers") == admitted and differences(db) == []
+
+
+@pytest.mark.parametrize("limit", [8, 1_100])
+def test_a_limit_holds_while_others_leave(plain_db, limit):
+    db, world = plain_db, people(plain_db)
+    session = world.session(max_viewers=limit)
+    with db.connect() as connection:
+        join(connection, session, rows=limit - 5)
+
+    def work(connection, number):
+        mine, refusals = [], set()
+        for n in range(40):
+            if mine and n % 3 == 2:
+                leave(connection, [mine.pop()])
+            else:
+                refusals.add(code_of(lambda: mine.extend(join(connection, session))))
+        return refusals
+
+    refusals = set().union(*crowd(db, work))
+    assert refusals == {None, "PT409"}
+    rest(db)
+    assert kept(db, session, "peak_viewers") == limit and differences(db) == []
+
+
+@pytest.mark.parametrize("limit", [None, 5_000, 200])
+def test_statements_of_many_rows_at_once(plain_db, limit):
+    """None waits for another in a circle."""
+    db, world = plain_db, people(plain_db)
+    session = world.session(max_viewers=limit)
+
+    def work(connection, number):
+        errors = set()
+        for n in range(8):
+            viewers = []
+            errors.add(code_of(lambda: viewers.extend(join(connection, session, rows=5))))
+            if viewers and n % 2:
+                errors.add(code_of(lambda: leave(connection, viewers[:3])))
+        return errors
+
+    assert set().union(*crowd(db, work)) <= {None, "PT409"}
+    rest(db)
+    assert limit is None or kept(db, session, "peak_viewers") <= limit
+    assert differences(db) == []
+
+
+def test_the_peak_of_a_crowd_that_comes_and_goes(plain_db):
+    db, world = plain_db, people(plain_db)
+    session = world.session(max_viewers=None)
+
+    def work(connection, number):
+        for n in range(30):
+            with connection.transaction(force_rollback=n % 7 == 6):
+                viewers = join(connection, session, rows=1 + n % 2)
+                if n % 3 == 0:
+                    leave(connection, viewers[:1])
+            if n % 3 and n % 7 != 6:
+                leave(connection, viewers)
+
+    crowd(db, work)
+    assert differences(db) == []
+
+
+def test_the_peak_where_a_slow_leave_meets_a_quick_join(plain_db):
+    """Somebody leaves in a statement that takes its time; the next one has come before it is done."""
+    db, session = plain_db, people(plain_db).session(max_viewers=None)
+    with db.connect() as slow, db.connect() as quick:
+        first, second = join(quick, session, rows=2)
+        with ThreadPoolExecutor(1) as threads:
+            query = """update public.live_stream_viewers set is_still_watching = false
+                        where id = %s or (id = %s and pg_sleep(0.5) is null)"""
+            leaving = threads.submit(slow.execute, query, [first, second])
+            until(lambda: leaving.done() or db.sql("select pid from pg_stat_activity where wait_event = 'PgSleep'"))
+            assert not leaving.done(), leaving.result()
+            join(quick, session)
+            leaving.result()
+    assert differences(db) == []
+    assert kept(db, session, "peak_viewers") == 2
+
+
+def test_the_same_person_from_many_connections_counts_once(plain_db):
+    db, world = plain_db, people(plain_db)
+    session = world.session(max_viewers=None)
+    persons = [world.new_user().user_id for _ in range(3)]
+    crowd(db, lambda c, n: [join(c, session, persons[(n + k) % 3]) for k in range(10)])
+    rest(db)
+    assert kept(db, session, "total_unique_viewers") == 3 and kept(db, session) == 10 * THREADS
+    assert differences(db) == []
+
+
+def test_many_people_in_one_transaction(plain_db):
+    """An import of many viewers, few by few, in one transaction: the server has no lock for each of them."""
+    db, session = plain_db, people(plain_db).session(max_viewers=None)
+    with db.connect() as connection:
+        connection.execute(
+            f"""do $$ begin for n in 1 .. 500 loop
+                  insert into public.live_stream_viewers (session_id, user_id)
+                  select '{session["id"]}', gen_random_uuid() from generate_series(1, 60);
+                end loop; end $$"""
+        )
+    rest(db)
+    assert kept(db, session, "total_unique_viewers") == 30_000
+
+
+# The worker comes, goes, and dies.
+
+
+def loaded(db: Database, session: Row) -> Callable[[], set[Any]]:
+    """Starts joins from many connections, until called: then returns the ids whose join was acknowledged."""
+    stop: list[bool] = []
+
+    def work(number):
+        seen, connection = set(), None
+        while not stop:
+            try:
+                connection = connection or db.connect()
+                seen.update(join(connection, session))
+            except psycopg.Error:
+                connection = None
+        if connection:
+            connection.close()
+        return seen
+
+    threads = ThreadPoolExecutor(8)
+    tasks = [threads.submit(work, number) for number in range(8)]
+
+    def finish():
+        stop.append(True)
+        found = set().union(*[task.result() for task in tasks])
+        threads.shutdown()
+        return found
+
+    return finish
+
+
+def check_all_there(db: Database, session: Row, acknowledged: set[Any]) -> None:
+    found = {row["id"] for row in db.sql("select id from public.live_stream_viewers where session_id = %s", [session["id"]])}
+    assert acknowledged and acknowledged <= found
+    assert differences(db) == []
+    assert kept(db, session) == len(found) and db.sql("select * from live_stream.verify_metrics()") == []
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def configured(server: Server, *settings: str) -> Iterator[Database]:
+    """A database of a server of its own, with settings that need a start."""
+    for setting in settings:
+        server.run("postgres", f"alter system set {setting}")
+    server.crash()
+    server.make_templates()
+    with server.database("plain") as db:
+        yield db
+
+
+@pytest.mark.parametrize("victim", ["worker", "backend", "server"])
+def test_killed_at_random_moments_of_a_load(fresh_server, victim):
+    with configured(fresh_server, "restart_after_crash = on") as db:
+        session = people(db).session(max_viewers=None)
+        finish = loaded(db, session)
+        for moment in (0.3, 0.05, 0.21):
+            try:
+                until(lambda: alive(db) and status(db)["worker_pid"])
+                time.sleep(moment)
+                if victim == "server":
+                    fresh_server.crash()
+                elif victim == "worker":
+                    kill(status(db)["worker_pid"])
+                else:
+                    kill(db.value("select pid from pg_stat_activity where query like 'insert into public.live%%' limit 1"))
+            except psycopg.Error:
+                pass
+            db.close()
+        acknowledged = finish()
+        until(lambda: alive(db))
+        check_all_there(db, session, acknowledged)
+
+
+def alive(db: Database) -> bool:
+    try:
+        db.value("select 1")
+        return True
+    except psycopg.Error:
+        db.close()
+        return False
+
+
+def test_a_worker_that_is_told_to_stop_is_replaced(plain_db):
+    db, session = plain_db, people(plain_db).session(max_viewers=None)
+    finish = loaded(db, session)
+    for _ in range(3):
+        pid = until(lambda: status(db)["worker_pid"])
+        db.sql("select pg_terminate_backend(%s)", [pid])
+        until(lambda: status(db)["worker_pid"] not in (None, pid))
+    check_all_there(db, session, finish())
+    assert status(db)["worker_starts"] >= 4
+
+
+def test_the_next_request_sees_to_what_a_worker_left(plain_db):
+    db, world = plain_db, people(plain_db)
+    session = world.session(max_viewers=None)
+    with db.connect() as connection:
+        with another(db, session):
+            join(connection, session)
+            pid = status(db)["worker_pid"]
+            db.sql("select pg_terminate_backend(%s)", [pid])
+            until(lambda: status(db)["worker_pid"] is None)
+        assert pending(db) == 1
+    other = world.session(by=world.new_influencer())
+    until(lambda: world.join(other) and not pending(db))
+    assert differences(db) == []
+
+
+def test_the_worker_leaves_and_the_log_is_empty(plain_db):
+    db, session = plain_db, people(plain_db).session(max_viewers=None)
+    with another(db, session):
+        crowd(db, lambda c, n: [join(c, session) for _ in range(5)], 4)
+        assert status(db)["log_bytes"] > 0
+    until(lambda: status(db)["worker_pid"] is None)
+    assert status(db)["log_bytes"] == 0
+    # Nobody calls it back.
+    assert db.value("select live_stream.is_service()") and status(db)["worker_pid"] is None
+    assert differences(db) == []
+
+
+def test_the_worker_stays_while_an_appender_has_not_committed(plain_db):
+    db, session = plain_db, people(plain_db).session(max_viewers=None)
+    with db.connect() as connection:
+        with another(db, session):
+            connection.execute("begin")
+            join(connection, session)
+        pid = until(lambda: status(db)["worker_pid"])
+        time.sleep(3)
+        assert status(db)["worker_pid"] == pid
+        connection.execute("commit")
+    rest(db)
+    assert kept(db, session) == 1 and differences(db) == []
+
+
+def test_each_database_has_a_worker_of_its_own(server):
+    with server.database("plain") as one, server.database("plain") as two:
+        sessions = [people(db).session(max_viewers=None) for db in (one, two)]
+        with contextlib.ExitStack() as stack:
+            for db, session in zip((one, two), sessions):
+                stack.enter_context(another(db, session))
+                join(stack.enter_context(db.connect()), session)
+            assert (pending(one), pending(two)) == (1, 1)
+            assert len({status(db)["worker_pid"] for db in (one, two)} - {None}) == 2
+        assert differences(one) == differences(two) == []
+
+
+def test_a_database_can_be_dropped_right_after_a_load(server):
+    with server.database("plain") as db:
+        session = people(db).session(max_viewers=None)
+        with another(db, session):
+            crowd(db, lambda c, n: join(c, session), 4)
+        assert status(db)["worker_pid"]
+        db.close()
+        server.run("postgres", f"drop database {db.name}")
+
+
+def no_worker_slots(db: Database) -> None:
+    assert db.value("show max_worker_processes") == "1"  # which the launcher of logical replication has
+
+
+def refuse_login(db: Database) -> None:
+    db.sql(f"alter role {OWNER} nologin")
+
+
+@pytest.mark.parametrize("why", ["slots", "login"])
+def test_where_no_worker_can_be_started_everybody_takes_turns(fresh_server, why):
+    with configured(fresh_server, "max_worker_processes = 1" if why == "slots" else "max_worker_processes = 8") as db:
+        world = people(db)
+        session = world.session(max_viewers=30)
+        no_worker_slots(db) if why == "slots" else refuse_login(db)
+        crowd(db, lambda c, n: [leave(c, join(c, session)) for _ in range(10)])
+        assert (pending(db), status(db)["worker_starts"]) == (0, 0)
+        assert kept(db, session, "total_unique_viewers") == 10 * THREADS
+        assert differences(db) == []
+        fresh_server.run("postgres", f"alter role {OWNER} login")
+
+
+def test_the_worker_can_be_switched_off(plain_db):
+    db, world = plain_db, people(plain_db)
+    session = world.session(max_viewers=None)
+    db.sql(f"alter database {db.name} set live_stream.background_worker = off")
+    crowd(db, lambda c, n: [leave(c, join(c, session)) for _ in range(10)])
+    assert (pending(db), status(db)["worker_starts"]) == (0, 0)
+    assert differences(db) == []
+
+
+def test_what_was_pending_as_the_worker_was_switched_off(plain_db):
+    """The next change folds it."""
+    db, session = plain_db, people(plain_db).session(max_viewers=None)
+    with db.connect() as connection, another(db, session):
+        join(connection, session)
+        db.sql(f"alter database {db.name} set live_stream.background_worker = off")
+        pid = status(db)["worker_pid"]
+        db.sql("select pg_terminate_backend(%s)", [pid])
+        until(lambda: status(db)["worker_pid"] is None)
+    assert pending(db) == 1
+    db.close()
+    # Takes its turn behind the other, and finds what is pending.
+    with db.connect() as connection, ThreadPoolExecutor(1) as threads:
+        with another(db, session):
+            waiting = threads.submit(join, connection, session)
+            until(lambda: db.sql("select pid from pg_stat_activity where wait_event_type = 'Lock'"))
+        waiting.result()
+    assert kept(db, session) == 2 and db.sql("select * from live_stream.verify_metrics()") == []
+    assert pending(db) == 0
+
+
+def test_the_extension_is_dropped_and_made_again_while_changes_are_pending(plain_db):
+    db, session = plain_db, people(plain_db).session(max_viewers=None)
+    finish = loaded(db, session)
+    until(lambda: status(db)["folds"] > 2)
+    acknowledged = finish()
+    db.owner("drop extension live_stream cascade")
+    db.owner("create extension live_stream")
+    db.close()
+    check_all_there(db, session, acknowledged)
+
+
+def test_the_extension_is_dropped_under_load(plain_db):
+    db, session = plain_db, people(plain_db).session(max_viewers=None)
+    finish = loaded(db, session)
+    until(lambda: status(db)["folds"] > 2)
+    with db.connect(OWNER) as owner, owner.transaction():
+        owner.execute("drop extension live_stream cascade")
+        owner.execute("create extension live_stream")
+    db.close()
+    acknowledged = finish()
+    check_all_there(db, session, acknowledged)
+
+
+def test_dump_and_restore_while_changes_are_pending(plain_db, server, tmp_path):
+    db, session = plain_db, people(plain_db).session(max_viewers=None)
+    with another(db, session), db.connect() as connection:
+        join(connection, session, rows=3)
+        assert pending(db) == 1
+        text = server.program("pg_dump", db.name).stdout
+    name = f"{db.name}_restored"
+    server.run("postgres", f"create database {name} template template0 owner {OWNER}")
+    try:
+        server.program("psql", "-q", "-v", "ON_ERROR_STOP=1", name, input=text)
+        with server.open(name) as restored:
+            rest(restored)
+            assert kept(restored, session) == watching(restored, session) == 3
+            assert differences(restored) == []
+    finally:
+        server.run("postgres", f"drop database {name} with (force)")
+    assert differences(db) == []
+
+
+# What an operator has.
+
+
+def test_recount_repairs_what_was_falsified(plain_db):
+    db, world = plain_db, people(plain_db)
+    session = world.session(max_viewers=None)
+    leave(db.connect(), join(db.connect(), session, world.viewer.user_id))
+    world.say(session, world.viewer)
+    with db.connect() as connection:
+        connection.execute("set session_replication_role = replica")
+        connection.execute(
+            "update public.live_stream_sessions set current_viewers = 7, peak_viewers = 0, total_messages = 9,"
+            " total_unique_viewers = 4, conversion_rate = 3, total_revenue = 5"
+        )
+    wrong = {row["counter"] for row in db.sql("select * from live_stream.verify_metrics()")}
+    assert wrong >= {"current_viewers", "peak_viewers", "total_messages", "total_unique_viewers", "total_revenue"}
+    # Also with changes pending, which it counts once.
+    with another(db, session), db.connect() as connection:
+        join(connection, session)
+    db.sql("select live_stream.recount(%s)", [session["id"]])
+    assert db.sql("select * from live_stream.verify_metrics()") == [] and pending(db) == 0
+    assert kept(db, session) == 1 and differences(db) == []
+
+
+def test_recount_says_what_is_wrong(plain_db):
+    db, session = plain_db, people(plain_db).session()
+    assert code_of(lambda: db.sql("select live_stream.recount(%s)", [uuid.uuid4()])) == "PT404"
+    assert code_of(lambda: db.sql("select live_stream.recount(null)")) == "22023"
+    with db.connect() as connection:
+        connection.execute("grant usage on schema live_stream to authenticated")
+        connection.execute("grant execute on function live_stream.recount to authenticated")
+        connection.execute("set role authenticated")
+        assert code_of(lambda: connection.execute("select live_stream.recount(%s)", [session["id"]])) == "42501"
+
+
+def test_flush_folds_at_once(plain_db):
+    db, world = plain_db, people(plain_db)
+    sessions = [world.session(max_viewers=None, by=world.new_influencer()) for _ in range(2)]
+    db.sql(f"alter database {db.name} set live_stream.flush_interval = '1min'")
+    db.close()
+    with db.connect() as connection:
+        with contextlib.ExitStack() as stack:
+            for session in sessions:
+                stack.enter_context(another(db, session))
+                join(connection, session)
+        assert pending(db) == 2
+        assert db.value("select live_stream.flush_metrics(%s)", [sessions[0]["id"]]) == 1
+        assert (kept(db, sessions[0]), kept(db, sessions[1]), pending(db)) == (1, 0, 1)
+        assert db.value("select live_stream.flush_metrics()") == 1
+        assert db.value("select live_stream.flush_metrics()") == 0
+        assert kept(db, sessions[1]) == 1 and db.sql("select * from live_stream.verify_metrics()") == []
+        db.sql("select pg_terminate_backend(%s)", [status(db)["worker_pid"]])
+
+
+def test_the_status_tells_the_truth(plain_db):
+    db, session = plain_db, people(plain_db).session(max_viewers=None)
+    before = status(db)
+    assert (before["worker_pid"], before["worker_starts"], before["hot_sessions"], before["pending_changes"]) == (None, 0, 0, 0)
+    assert (before["lag"].total_seconds(), before["pending_since"], before["last_fold_at"], before["log_bytes"]) == (0, None, None, 0)
+    with another(db, session), db.connect() as connection:
+        for _ in range(5):
+            join(connection, session)
+        during = status(db)
+        assert during["pending_changes"] == 5 and during["lag"].total_seconds() > 0 and during["log_bytes"] > 0
+        (worker,) = db.sql("select backend_type, usename, datname from pg_stat_activity where pid = %s", [during["worker_pid"]])
+        assert worker == {"backend_type": "live_stream metrics", "usename": OWNER, "datname": db.name}
+        assert during["worker_starts"] == 1
+    until(lambda: pending(db) == 0)
+    assert status(db)["hot_sessions"] in (0, 1)
+    rest(db)
+    after = status(db)
+    assert (after["folds"], after["folded_changes"], after["pending_changes"], after["hot_sessions"]) == (1, 5, 0, 0)
+    assert after["last_fold_at"] > during["pending_since"] and after["lag"].total_seconds() == 0
+
+
+def test_only_the_server_sees_the_log(plain_db):
+    db = plain_db
+    for role in ("anon", "authenticated"):
+        with db.connect() as connection:
+            connection.execute(f"grant usage on schema live_stream to {role}")
+            connection.execute(f"set role {role}")
+            for query in (
+                *(f"select * from live_stream.{name}" for name in ("metric_changes", "metric_sessions", "metric_worker", "metrics_status")),
+                "select * from live_stream.verify_metrics()",
+                "select live_stream.recount(gen_random_uuid())",
+                "select live_stream.flush_metrics()",
+                "select * from live_stream.count_metrics(gen_random_uuid())",
+                "delete from live_stream.metric_changes",
+                "insert into live_stream.metric_changes (session_id, at) values (gen_random_uuid(), now())",
+            ):
+                assert code_of(lambda: connection.execute(query)) == "42501", query
+    with db.connect() as connection:
+        connection.execute("set role service_role")
+        assert connection.execute("select * from live_stream.metrics_status").fetchall()
+        assert connection.execute("select live_stream.flush_metrics() as n").fetchall() == [{"n": 0}]
+        assert code_of(lambda: connection.execute("delete from live_stream.metric_changes")) == "42501"
+
+
+# Others in the same database.
+
+
+def test_advisory_locks_of_a_client_stall_nothing(plain_db):
+    db, session = plain_db, people(plain_db).session(max_viewers=5)
+    with another(db, session), db.connect() as connection:
+        world = people(db)
+        other = world.session(max_viewers=None, by=world.new_influencer())
+        with another(db, other):
+            join(connection, other)
+        keys = db.sql("select distinct classid::bigint as a, objid::bigint as b from pg_locks where locktype = 'advisory'")
+    assert keys
+    with db.connect() as client, db.connect(options="-c statement_timeout=5s") as connection:
+        signed = lambda n: n - 2**32 if n >= 2**31 else n
+        for key in keys + [{"a": 0, "b": 0}]:
+            client.execute("select pg_advisory_lock(%s, %s)", [signed(key["a"]), signed(key["b"])])
+            value = key["a"] << 32 | key["b"]
+            client.execute("select pg_advisory_lock(%s)", [value - 2**64 if value >= 2**63 else value])
+        join(connection, session)
+        with another(db, session):
+            pass
+        with another(db, other):
+            join(connection, other)
+        rest(db)
+        client.execute("select pg_advisory_unlock_all()")
+        connection.execute("select pg_advisory_unlock_all()")
+    assert differences(db) == []
+
+
+def test_a_busy_session_is_updated_once_for_many_changes(plain_db):
+    db, session = plain_db, people(plain_db).session(max_viewers=None)
+    db.owner("create table public.updates (n int)")
+    db.owner("create function public.note() returns trigger language plpgsql as 'begin insert into public.updates values (1); return new; end'")
+    db.owner("create trigger note after update on public.live_stream_sessions for each row execute function public.note()")
+    with another(db, session):
+        crowd(db, lambda c, n: [join(c, session) for _ in range(10)], 8)
+        assert (pending(db), db.value("select count(*) from public.updates")) == (80, 0)
+    rest(db)
+    assert db.value("select count(*) from public.updates") == 2  # the first one's, and one fold
+    # And while they pour in: no update but the folds.
+    with another(db, session) as first:
+        crowd(db, lambda c, n: join(c, session), 8)
+    db.sql("truncate public.updates")
+    folds = status(db)["folds"]
+    crowd(db, lambda c, n: [join(c, session) for _ in range(60)])
+    rest(db)
+    updates, folds = db.value("select count(*) from public.updates"), status(db)["folds"] - folds
+    assert 0 < updates <= folds + 2 and updates < 100
+    assert differences(db) == []
+
+
+@pytest.mark.parametrize("answer", ["raise 'not now';", "return null;"])
+def test_an_apps_trigger_that_refuses_the_folds(plain_db, answer):
+    """The session's changes wait, others are folded, and nothing is lost."""
+    db, world = plain_db, people(plain_db)
+    session, other = world.session(max_viewers=None), world.session(max_viewers=None, by=world.new_influencer())
+    db.owner("create table public.refused (id uuid)")
+    db.owner(
+        f"""create function public.refuse() returns trigger language plpgsql as $$ begin
+              if exists (select from public.refused r where r.id = new.id) then {answer} end if;
+              return new;
+            end $$"""
+    )
+    db.owner("create trigger refuse before update on public.live_stream_sessions for each row execute function public.refuse()")
+    failures = db.server.log.count("background worker of live_stream failed")
+    with db.connect() as connection:
+        with another(db, session), another(db, other):
+            join(connection, session)
+            join(connection, other)
+            db.owner("insert into public.refused values (%s)", [session["id"]])
+        until(lambda: kept(db, other) and db.server.log.count("background worker of live_stream failed") > failures)
+        assert (kept(db, session), pending(db)) == (0, 1)
+    db.owner("truncate public.refused")
+    rest(db)
+    assert kept(db, session) == 1 and differences(db) == []
