@@ -13,6 +13,10 @@ stop:  ## stop the server that `make run` left up
 test: build  ## the whole test suite; TESTS='tests/chat_test.py -k react' runs a part of it
 	@scripts/test $(TESTS)
 
+bench:  ## measure the release against bare tables and PL/pgSQL triggers; writes BENCHMARK.md, in ten minutes or less
+	@scripts/setup bench
+	@scripts/bench
+
 lint: setup  ## formatting and clippy, warnings being errors
 	@scripts/lint
 
@@ -28,4 +32,4 @@ install: setup  ## build the release and install it into the server of PG_CONFIG
 clean:  ## stop the servers under target/ and delete everything there
 	@scripts/clean
 
-.PHONY: help run stop test lint build setup install clean
+.PHONY: help run stop test bench lint build setup install clean
