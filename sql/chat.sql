@@ -99,8 +99,8 @@ create index live_stream_chat_session_id_sent_at_idx
   on public.live_stream_chat (session_id, sent_at desc);
 create index live_stream_chat_viewer_id_idx
   on public.live_stream_chat (viewer_id) where viewer_id is not null;
-create index live_stream_chat_user_id_idx
-  on public.live_stream_chat (user_id) where user_id is not null;
+create index live_stream_chat_user_id_sent_at_idx
+  on public.live_stream_chat (user_id, sent_at desc) where user_id is not null;
 create index live_stream_chat_deleted_by_idx
   on public.live_stream_chat (deleted_by) where deleted_by is not null;
 create index live_stream_chat_parent_message_id_idx

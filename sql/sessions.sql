@@ -33,6 +33,7 @@ create table public.live_stream_sessions (
   is_recording_enabled boolean not null default true,
   is_chat_enabled boolean not null default true,
   is_products_showcase boolean not null default true,
+  slow_mode_seconds integer not null default 0,
   visibility public.live_stream_visibility not null default 'public',
   current_viewers integer not null default 0,
   peak_viewers integer not null default 0,
@@ -62,6 +63,7 @@ create table public.live_stream_sessions (
   constraint live_stream_sessions_actual_time_check check (actual_end_time >= actual_start_time),
   constraint live_stream_sessions_secrets_check check (stream_key is null and rtmp_url is null),
   constraint live_stream_sessions_max_viewers_check check (max_viewers > 0),
+  constraint live_stream_sessions_slow_mode_check check (slow_mode_seconds between 0 and 3600),
   constraint live_stream_sessions_counters_check check (
     current_viewers >= 0 and peak_viewers >= 0 and total_unique_viewers >= 0
     and total_watch_time_seconds >= 0 and total_watch_time_minutes >= 0
@@ -102,6 +104,8 @@ comment on column public.live_stream_sessions.max_viewers is
   'How many may watch at the same time; null is no limit. Holds exactly.';
 comment on column public.live_stream_sessions.is_recording_enabled is 'Whether the stream is recorded.';
 comment on column public.live_stream_sessions.is_chat_enabled is 'Whether viewers may write in the chat.';
+comment on column public.live_stream_sessions.slow_mode_seconds is
+  'Slow mode of the chat: how many seconds a viewer waits between two messages, 0 (none) to 3,600.';
 comment on column public.live_stream_sessions.is_products_showcase is 'Whether products are shown.';
 comment on column public.live_stream_sessions.visibility is
   'public: everybody sees it. unlisted: whoever has the code or the id. private: its owner alone.';
@@ -235,6 +239,7 @@ create or replace view public.live_sessions_with_details with (security_invoker 
          s.scheduled_start_time, s.scheduled_end_time, s.actual_start_time, s.actual_end_time,
          s.status, s.stream_url, s.hls_url, s.recording_url, s.room_id, s.room_code, s.template_id,
          s.max_viewers, s.is_recording_enabled, s.is_chat_enabled, s.is_products_showcase,
+         s.slow_mode_seconds,
          s.visibility, s.current_viewers, s.peak_viewers, s.total_unique_viewers,
          s.total_watch_time_seconds, s.total_watch_time_minutes, s.average_watch_time_minutes,
          s.total_messages, s.total_reactions, s.total_shares, s.total_products_showcased,

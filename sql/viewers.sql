@@ -112,6 +112,8 @@ create index live_stream_viewers_session_id_user_id_idx
   on public.live_stream_viewers (session_id, user_id);
 create index live_stream_viewers_user_id_idx
   on public.live_stream_viewers (user_id) where user_id is not null;
+create index live_stream_viewers_anonymous_idx
+  on public.live_stream_viewers (session_id, joined_at) where user_id is null;
 create index live_stream_viewers_watching_idx
   on public.live_stream_viewers (session_id) where is_still_watching;
 

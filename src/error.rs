@@ -39,6 +39,8 @@ impl SqlState {
     pub const NOT_FOUND: Self = Self::new(b"PT404");
     /// PostgREST answers with HTTP 409.
     pub const CONFLICT: Self = Self::new(b"PT409");
+    /// PostgREST answers with HTTP 429.
+    pub const TOO_MANY_REQUESTS: Self = Self::new(b"PT429");
 
     const fn new(text: &[u8; 5]) -> Self {
         let mut packed = 0;

@@ -3,6 +3,7 @@
 //! Reads see what is committed at this moment and what this transaction has done, whatever its
 //! isolation level, as foreign-key checks do.
 
+use crate::catalog::relation_id;
 use crate::error::{Error, Result, SqlState};
 use crate::row::Row;
 use pgrx::Uuid;
@@ -11,6 +12,14 @@ use pgrx::prelude::*;
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 
+/// What is at a place.
+pub enum Found<T> {
+    Nothing,
+    /// The version that is known.
+    Same,
+    Row(T),
+}
+
 /// A table, open until dropped.
 pub struct Table {
     relation: pg_sys::Relation,
@@ -18,15 +27,15 @@ pub struct Table {
 }
 
 impl Table {
-    pub fn read(schema: &CStr, name: &CStr) -> Result<Self> {
+    pub fn read(schema: &'static CStr, name: &'static CStr) -> Result<Self> {
         Self::open(schema, name, pg_sys::AccessShareLock)
     }
 
-    pub fn write(schema: &CStr, name: &CStr) -> Result<Self> {
+    pub fn write(schema: &'static CStr, name: &'static CStr) -> Result<Self> {
         Self::open(schema, name, pg_sys::RowExclusiveLock)
     }
 
-    fn open(schema: &CStr, name: &CStr, lock: u32) -> Result<Self> {
+    fn open(schema: &'static CStr, name: &'static CStr, lock: u32) -> Result<Self> {
         let lock = lock as pg_sys::LOCKMODE;
         let id = relation_id(schema, name).ok_or_else(|| {
             Error::new(
@@ -61,10 +70,39 @@ impl Table {
     /// returns false. The columns are the first ones of the index.
     pub fn find(
         &self,
-        schema: &CStr,
-        index: &CStr,
+        schema: &'static CStr,
+        index: &'static CStr,
         ids: &[(&str, Uuid)],
         mut each: impl FnMut(&Row<'_>) -> Result<bool>,
+    ) -> Result<()> {
+        // SAFETY: the scan hands out rows of this table, one at a time.
+        self.scan(schema, index, ids, |tuple| {
+            each(&unsafe { Row::of_tuple(self.desc(), tuple) })
+        })
+    }
+
+    /// As [`find`](Self::find), counting the rows; `enough` of them end the scan.
+    pub fn count(
+        &self,
+        schema: &'static CStr,
+        index: &'static CStr,
+        ids: &[(&str, Uuid)],
+        enough: i64,
+    ) -> Result<i64> {
+        let mut found = 0;
+        self.scan(schema, index, ids, |_| {
+            found += 1;
+            Ok(found < enough)
+        })?;
+        Ok(found)
+    }
+
+    fn scan(
+        &self,
+        schema: &'static CStr,
+        index: &'static CStr,
+        ids: &[(&str, Uuid)],
+        mut each: impl FnMut(pg_sys::HeapTuple) -> Result<bool>,
     ) -> Result<()> {
         let index = relation_id(schema, index);
         let mut keys: Vec<pg_sys::ScanKeyData> = Vec::with_capacity(ids.len());
@@ -100,7 +138,7 @@ impl Table {
                 if tuple.is_null() {
                     break;
                 }
-                match each(&Row::of_tuple(self.desc(), tuple)) {
+                match each(tuple) {
                     Ok(true) => {}
                     Ok(false) => break,
                     Err(error) => {
@@ -114,14 +152,16 @@ impl Table {
         }
     }
 
-    /// The row at a place, if it is visible now: for who has found it there a moment ago.
+    /// The row at a place, if it is visible now: for who has found it there a moment ago, and
+    /// need not read it again while it is the same `known` version.
     pub fn at<T>(
         &self,
         place: pg_sys::ItemPointerData,
+        known: Option<pg_sys::TransactionId>,
         read: impl FnOnce(&Row<'_>) -> Result<T>,
-    ) -> Result<Option<T>> {
-        if block_of(&place) >= self.pages() {
-            return Ok(None);
+    ) -> Result<Found<T>> {
+        if !self.has_block(block_of(&place)) {
+            return Ok(Found::Nothing);
         }
         let snapshot = Latest::take();
         // SAFETY: the block exists; the row is read while its page is pinned.
@@ -134,12 +174,32 @@ impl Table {
             let visible =
                 pg_sys::heap_fetch(self.relation, snapshot.0, &mut tuple, &mut buffer, false);
             if !visible {
-                return Ok(None);
+                return Ok(Found::Nothing);
             }
-            let outcome = read(&Row::of_tuple(self.desc(), &mut tuple));
+            let outcome = if known == Some((*tuple.t_data).t_choice.t_heap.t_xmin) {
+                Ok(Found::Same)
+            } else {
+                read(&Row::of_tuple(self.desc(), &mut tuple)).map(Found::Row)
+            };
             pg_sys::ReleaseBuffer(buffer);
-            outcome.map(Some)
+            outcome
         }
+    }
+
+    /// Whether the table is long enough to have a page; asks the system only when PostgreSQL
+    /// does not remember. A table that becomes shorter is forgotten before our lock on it is
+    /// granted.
+    fn has_block(&self, block: pg_sys::BlockNumber) -> bool {
+        // SAFETY: the relation is open; its storage, if opened, is valid until invalidated.
+        let known = unsafe {
+            let storage = (*self.relation).rd_smgr;
+            if storage.is_null() {
+                pg_sys::InvalidBlockNumber
+            } else {
+                (*storage).smgr_cached_nblocks[pg_sys::ForkNumber::MAIN_FORKNUM as usize]
+            }
+        };
+        known != pg_sys::InvalidBlockNumber && block < known || block < self.pages()
     }
 
     /// Removes old versions from the page of a row, unless others are using it just now.
@@ -152,7 +212,7 @@ impl Table {
         // SAFETY: options of a table are of this kind; changed in this process for the call alone.
         unsafe {
             let options: *mut pg_sys::StdRdOptions = (*self.relation).rd_options.cast();
-            if options.is_null() || block >= self.pages() {
+            if options.is_null() || !self.has_block(block) {
                 return;
             }
             let buffer = pg_sys::ReadBuffer(self.relation, block);
@@ -278,16 +338,6 @@ impl Drop for Latest {
             unsafe { pg_sys::UnregisterSnapshot(self.0) };
         }
     }
-}
-
-/// The OID of a table or index; none if there is none of that name.
-pub fn relation_id(schema: &CStr, name: &CStr) -> Option<pg_sys::Oid> {
-    // SAFETY: look-ups in the system caches.
-    let id = unsafe {
-        let schema = pg_sys::get_namespace_oid(schema.as_ptr(), true);
-        pg_sys::get_relname_relid(name.as_ptr(), schema)
-    };
-    (id != pg_sys::InvalidOid).then_some(id)
 }
 
 fn block_of(place: &pg_sys::ItemPointerData) -> pg_sys::BlockNumber {

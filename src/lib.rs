@@ -1,11 +1,13 @@
 //! The live-streaming backend that a PostgreSQL database can be: one room per domain.
 
+mod catalog;
 mod chat;
 mod error;
 mod heap;
 mod identity;
 mod influencers;
 mod install;
+mod limits;
 mod metrics;
 mod notifications;
 mod orders;
@@ -24,8 +26,10 @@ pub extern "C-unwind" fn _PG_init() {
     // A backtrace would end in the DETAIL of errors that browsers see.
     // SAFETY: a backend has one thread.
     unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
+    catalog::watch();
     identity::define_settings();
     install::define_settings();
+    limits::define_settings();
     metrics::worker::define_settings();
     sessions::watch_transactions();
     viewers::define_settings();

@@ -183,6 +183,12 @@ impl Row<'_> {
         // SAFETY: only rows that were read from a table are asked.
         unsafe { (*self.tuple).t_self }
     }
+
+    /// The transaction that wrote this version of the row.
+    pub fn version(&self) -> pg_sys::TransactionId {
+        // SAFETY: only rows that were read from a table are asked.
+        unsafe { (*(*self.tuple).t_data).t_choice.t_heap.t_xmin }
+    }
 }
 
 /// A column's place in a row, found once and used for many rows.

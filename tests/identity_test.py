@@ -283,6 +283,53 @@ def test_is_service(db, name, options, trusted):
         assert value(connection, IS_SERVICE) is trusted
 
 
+def test_rights_are_never_remembered_beyond_their_end(db):
+    """In one connection, while another one grants and revokes, or renames the tables' owner."""
+    name, other = role(db, f"test_comes_and_goes_{db.kind}", ""), role(db, "test_stays", "")
+    for each in (name, other):
+        db.sql(f"grant usage on schema live_stream to {each}")
+        db.sql(f"grant execute on function live_stream.is_service() to {each}")
+    with db.connect() as connection:
+        def serves(who):
+            connection.execute(f"set session authorization {who}")
+            return value(connection, IS_SERVICE)
+
+        for change, trusted in [
+            (None, False),
+            (f"grant service_role to {name}", True),
+            (f"revoke service_role from {name}", False),
+            (f"grant {OWNER} to {name}", True),
+            (f"revoke {OWNER} from {name}", False),
+            (f"alter role {name} bypassrls", True),
+            (f"alter role {name} nobypassrls", False),
+            (f"alter table public.live_stream_sessions owner to {name}", True),
+            (f"alter table public.live_stream_sessions owner to {OWNER}", False),
+        ]:
+            if change:
+                db.sql(change)
+            assert serves(name) is trusted, change
+            assert serves(other) is False, change
+
+
+def test_tables_are_found_again_when_they_are_others_of_the_same_name(db, world):
+    """In one connection, through which other requests go as well."""
+    session = world.session()
+    world.join(session, world.viewer)
+    for table, constraint in (("live_stream_viewers", "cascade"), ("live_stream_chat", "cascade")):
+        db.owner(f"drop table public.{table} {constraint}")
+    db.owner("select live_stream.install()")
+    db.reload_schema()
+    viewer = world.join(session, world.viewer)
+    world.say(session, world.viewer, viewer=viewer)
+    db.owner("alter table public.live_stream_sessions add column mine text default 'x'")
+    db.owner("alter table public.live_stream_sessions drop column mine")
+    db.owner("vacuum full public.live_stream_sessions")
+    assert world.join(session)["session_id"] == session["id"]
+    world.end(session)
+    with refused("PT409", "ended"):
+        world.join(session)
+
+
 @pytest.mark.parametrize("name, trusted", [("anon", False), ("authenticated", False), ("service_role", True)])
 def test_the_role_counts_and_not_what_the_token_says_of_it(db, name, trusted):
     for claims in ("", '{"role":"service_role","is_service":true}', '{"role":"anon"}'):

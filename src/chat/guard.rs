@@ -2,6 +2,7 @@
 
 use crate::error::{Error, OrRaise, Result, SqlState};
 use crate::identity::{self, as_owner};
+use crate::limits;
 use crate::metrics;
 use crate::plan::{self, Plan};
 use crate::row::{self, Outcome, Row};
@@ -11,8 +12,6 @@ use pgrx::JsonB;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-
-const MESSAGE_CHARS: usize = 2_000;
 
 /// A message's columns that its author cannot write.
 const DECIDED: &[&str] = &[
@@ -104,7 +103,8 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
         sessions::enter(session)?;
     } else {
         let user = signed_in()?;
-        let (_, hosts) = writable(session)?;
+        limits::queue(user);
+        let (entered, hosts) = writable(session)?;
         if new
             .get::<Uuid>("user_id")?
             .is_some_and(|claimed| claimed != user)
@@ -114,6 +114,9 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
                 "a message is written by the signed-in user alone",
             )
             .hint("Leave user_id out, or send the id of the signed-in user."));
+        }
+        if !hosts {
+            limits::check_message(user, session, entered.slow_mode)?;
         }
         new.set("user_id", Some(user))?;
         set_viewer(new, session, user)?;
@@ -166,18 +169,19 @@ fn set_viewer(new: &mut Row<'_>, session: Uuid, user: Uuid) -> Result<()> {
 
 fn check_message(row: &Row<'_>) -> Result<()> {
     let message: String = required(row, "message")?;
+    let most = limits::message_length();
     if message.trim().is_empty() {
         return Err(
             Error::new(SqlState::CHECK_VIOLATION, "the message is empty")
-                .hint(format!("Write 1 to {MESSAGE_CHARS} characters.")),
+                .hint(format!("Write 1 to {most} characters.")),
         );
     }
     let chars = message.chars().count();
-    if chars > MESSAGE_CHARS {
+    if chars > most {
         return Err(
             Error::new(SqlState::CHECK_VIOLATION, "the message is too long")
                 .detail(format!("It has {chars} characters."))
-                .hint(format!("Write {MESSAGE_CHARS} characters at most.")),
+                .hint(format!("Write {most} characters at most.")),
         );
     }
     Ok(())
@@ -284,10 +288,14 @@ thread_local! {
 #[pg_extern(volatile)]
 fn flag_message(message_id: Option<Uuid>) -> Uuid {
     let flag = || {
-        if !identity::is_service()? {
-            signed_in()?;
-        }
+        let user = match identity::is_service()? {
+            true => None,
+            false => Some(signed_in()?),
+        };
         let message = super::reactions::visible_message(message_id)?;
+        if let Some(user) = user {
+            limits::spend(user, limits::Kind::Flag)?;
+        }
         metrics::settling(|| plan::execute(&FLAG, &[message.id.into()]))?;
         Ok(message.id)
     };

@@ -3,6 +3,7 @@
 use super::guard::{no_such_message, signed_in, writable};
 use crate::error::{Error, OrRaise, Result, SqlState};
 use crate::identity::{self, as_owner};
+use crate::limits;
 use crate::metrics::{self, Delta};
 use crate::plan::{self, Plan};
 use crate::row::{self, Outcome};
@@ -107,6 +108,7 @@ fn react(message_id: Option<Uuid>, reaction: Option<&str>, take_back: Option<boo
         let reaction = reaction.map_or("", str::trim);
         check_reaction(reaction)?;
         let message = visible_message(message_id)?;
+        limits::spend(user, limits::Kind::Reaction)?;
         writable(message.session)?;
         let plan = if take_back == Some(true) {
             &TAKE_BACK

@@ -5,6 +5,7 @@ mod owner;
 
 pub use owner::{as_owner, as_role, owner};
 
+use crate::catalog;
 use crate::error::{Error, OrRaise, Result, SqlState};
 use crate::metrics;
 use crate::plan::{self, Plan};
@@ -14,6 +15,7 @@ use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+use std::cell::Cell;
 use std::ffi::{CStr, CString};
 
 static VIEWER_ID: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
@@ -74,9 +76,22 @@ fn to_datum_uuid(id: uuid::Uuid) -> Uuid {
 /// True when the current role may do what the shop's own server does: it has the rights of
 /// `service_role` or of the tables' owner, or passes row-level security by.
 pub fn is_service() -> Result<bool> {
+    // SAFETY: a plain read of this backend's state.
+    let user = unsafe { pg_sys::GetUserId() };
+    let generation = catalog::generation();
+    if let Some((seen, of, is_service)) = SERVICE.get()
+        && (seen, of) == (generation, user)
+    {
+        return Ok(is_service);
+    }
+    let is_service = serves(user)?;
+    SERVICE.set(Some((generation, user, is_service)));
+    Ok(is_service)
+}
+
+fn serves(user: pg_sys::Oid) -> Result<bool> {
     // SAFETY: look-ups of roles by OID and name.
     unsafe {
-        let user = pg_sys::GetUserId();
         if pg_sys::has_bypassrls_privilege(user) {
             return Ok(true);
         }
@@ -125,6 +140,8 @@ pub fn set_viewer_id(id: &Uuid) -> Result<()> {
 }
 
 thread_local! {
+    /// Of the role that was asked about last, in a generation of the catalog.
+    static SERVICE: Cell<Option<(u64, pg_sys::Oid, bool)>> = const { Cell::new(None) };
     static INFLUENCERS_OF_USER: Plan = const { Plan::reading(
         c"select id from public.influencers where user_id = $1",
         &[pg_sys::UUIDOID],

@@ -1,7 +1,9 @@
 //! Acting as the owner of the tables, where the caller's own rights do not reach.
 
+use crate::catalog;
 use crate::error::{Error, Result, SqlState};
 use pgrx::pg_sys;
+use std::cell::Cell;
 use std::ffi::CStr;
 
 const SEARCH_PATH: &CStr = c"pg_catalog, pg_temp";
@@ -83,18 +85,24 @@ pub fn owner() -> Result<pg_sys::Oid> {
     })
 }
 
+thread_local! {
+    /// With the generation of the catalog that it was looked up in.
+    static OWNER: Cell<Option<(u64, pg_sys::Oid)>> = const { Cell::new(None) };
+}
+
 /// As [`owner`]; none before the tables are there.
 pub fn owner_if_installed() -> Result<Option<pg_sys::Oid>> {
-    // SAFETY: look-ups in the system caches; the tuple is released after the copy.
+    let generation = catalog::generation();
+    if let Some((seen, owner)) = OWNER.get()
+        && seen == generation
+    {
+        return Ok(Some(owner));
+    }
+    let Some(table) = catalog::relation_id(c"public", c"live_stream_sessions") else {
+        return Ok(None);
+    };
+    // SAFETY: a look-up in the system cache; the tuple is released after the copy.
     unsafe {
-        let schema = pg_sys::get_namespace_oid(c"public".as_ptr(), true);
-        if schema == pg_sys::InvalidOid {
-            return Ok(None);
-        }
-        let table = pg_sys::get_relname_relid(c"live_stream_sessions".as_ptr(), schema);
-        if table == pg_sys::InvalidOid {
-            return Ok(None);
-        }
         let tuple = pg_sys::SearchSysCache1(
             pg_sys::SysCacheIdentifier::RELOID as i32,
             pg_sys::Datum::from(table),
@@ -104,6 +112,7 @@ pub fn owner_if_installed() -> Result<Option<pg_sys::Oid>> {
         }
         let owner = (*(pg_sys::GETSTRUCT(tuple) as *const pg_sys::FormData_pg_class)).relowner;
         pg_sys::ReleaseSysCache(tuple);
+        OWNER.set(Some((generation, owner)));
         Ok(Some(owner))
     }
 }

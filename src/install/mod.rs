@@ -46,6 +46,7 @@ const FILES: &[(&str, &str)] = &[
     ("products", include_str!("../../sql/products.sql")),
     ("orders", include_str!("../../sql/orders.sql")),
     ("metrics", include_str!("../../sql/metrics.sql")),
+    ("limits", include_str!("../../sql/limits.sql")),
     ("schedule", include_str!("../../sql/schedule.sql")),
     ("analytics", include_str!("../../sql/analytics.sql")),
     ("notifications", include_str!("../../sql/notifications.sql")),

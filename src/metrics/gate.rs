@@ -8,6 +8,7 @@
 //! | turn | who updates the session's row at once; the worker, while the session is hot | make the others append |
 //! | flow | appenders, shared; who ends the session or counts its places, alone | wait for all appenders, and hold back new ones |
 //! | person | who counts that user, or one of the same slot | count a person once |
+//! | writer | who writes in the chat as that user | count its messages one after the other |
 //! | worker | the worker of the database | be the only one |
 //! | start | who starts the worker | start one |
 
@@ -19,6 +20,7 @@ pub enum Lock {
     Turn(Uuid),
     Flow(Uuid),
     Person(u64),
+    Writer(Uuid),
     Worker,
     Start,
 }
@@ -40,6 +42,7 @@ impl Lock {
             Self::Turn(session) => (CLASS, fold(session)),
             Self::Flow(session) => (FLOW_CLASS, fold(session)),
             Self::Person(slot) => (CLASS + 3, slot),
+            Self::Writer(user) => (CLASS + 6, fold(user)),
             Self::Worker => (WORKER_CLASS, 0),
             Self::Start => (CLASS + 5, 0),
         };

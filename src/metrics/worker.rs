@@ -11,7 +11,7 @@ use super::timeline::Timeline;
 use super::{fold, hot};
 use crate::error::Result;
 use crate::plan::{self, Plan};
-use crate::{heap, identity, schedule};
+use crate::{catalog, heap, identity, schedule};
 use pgrx::Uuid;
 use pgrx::bgworkers::{
     BackgroundWorker, BackgroundWorkerBuilder, BackgroundWorkerStatus, DynamicBackgroundWorker,
@@ -191,7 +191,7 @@ pub fn look() {
     // SAFETY: plain reads of the state of backend and server.
     let cannot = unsafe { pg_sys::RecoveryInProgress() || pg_sys::ParallelWorkerNumber >= 0 };
     if !cannot
-        && heap::relation_id(LOG.0, LOG.1).is_some()
+        && catalog::relation_id(LOG.0, LOG.1).is_some()
         && (log::is_empty().is_ok_and(|empty| !empty) || hot::is_empty().is_ok_and(|empty| !empty))
     {
         // Without one, the next that changes something tries again.
@@ -405,10 +405,10 @@ fn is_installed() -> bool {
     // SAFETY: a look-up by name.
     let extension = unsafe { pg_sys::get_extension_oid(c"live_stream".as_ptr(), true) };
     extension != pg_sys::InvalidOid
-        && heap::relation_id(LOG.0, LOG.1).is_some()
-        && heap::relation_id(LOG.0, c"metric_sessions").is_some()
-        && heap::relation_id(LOG.0, c"metric_worker").is_some()
-        && heap::relation_id(c"public", c"live_stream_sessions").is_some()
+        && catalog::relation_id(LOG.0, LOG.1).is_some()
+        && catalog::relation_id(LOG.0, c"metric_sessions").is_some()
+        && catalog::relation_id(LOG.0, c"metric_worker").is_some()
+        && catalog::relation_id(c"public", c"live_stream_sessions").is_some()
 }
 
 #[derive(Default)]
@@ -650,7 +650,7 @@ fn fold_session(
 
 fn nobody_uses_the_log() -> bool {
     let free = transaction(|| {
-        let log = heap::relation_id(LOG.0, LOG.1);
+        let log = catalog::relation_id(LOG.0, LOG.1);
         // SAFETY: the lock goes with the transaction.
         Ok(log.is_some_and(|log| unsafe {
             pg_sys::ConditionalLockRelationOid(log, pg_sys::AccessExclusiveLock as i32)

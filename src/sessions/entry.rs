@@ -11,8 +11,9 @@
 //! waits for: the end locks the row first and then waits for the appenders.
 
 use super::lifecycle::Status;
+use crate::catalog;
 use crate::error::Result;
-use crate::heap::Table;
+use crate::heap::{Found, Table};
 use crate::identity::as_owner;
 use crate::metrics::gate::{Lock, Mode};
 use crate::metrics::{fold, hot, log, worker};
@@ -31,6 +32,8 @@ pub struct Entered {
     pub private: bool,
     pub influencer: Uuid,
     pub chat_enabled: bool,
+    /// Seconds between two messages of a person; 0 without slow mode.
+    pub slow_mode: i32,
     max_viewers: Option<i32>,
     current_viewers: i32,
 }
@@ -53,8 +56,8 @@ const MANY_SESSIONS: usize = 500;
 /// Updates of one session's row by one backend, within a second, before it appends.
 const BURST: u32 = 30;
 
-/// How long a backend takes a session for busy before it tries its row again.
-const BUSY_FOR: Duration = Duration::from_millis(50);
+/// How long a backend takes a session for busy before it tries its row again, in microseconds.
+const BUSY_FOR: i64 = 50_000;
 
 /// A session with more free places than this lets the worker count while viewers pour in.
 const MANY_PLACES: i32 = 1_000;
@@ -94,15 +97,14 @@ impl Moment {
 
 thread_local! {
     static TAKEN: RefCell<HashMap<[u8; 16], Taken>> = RefCell::new(HashMap::new());
-    /// Where the session that was read last is stored: its row moves with each update only.
-    static PLACE: Cell<Option<(Uuid, pg_sys::ItemPointerData)>> = const { Cell::new(None) };
+    static VERSION: Cell<Option<Version>> = const { Cell::new(None) };
     static LAST: Cell<Option<(Moment, Uuid, Entered)>> = const { Cell::new(None) };
     /// This transaction has admitted a viewer without counting the places.
     static ADMITTED: Cell<bool> = const { Cell::new(false) };
     /// That viewer is still to come to this session.
     static RESERVED: Cell<Option<Uuid>> = const { Cell::new(None) };
-    /// When another was last seen at a session.
-    static BUSY: RefCell<HashMap<[u8; 16], Instant>> = RefCell::new(HashMap::new());
+    /// When another was last seen at a session: the start of the statement that saw it.
+    static BUSY: RefCell<HashMap<[u8; 16], i64>> = RefCell::new(HashMap::new());
     static UPDATES: RefCell<HashMap<[u8; 16], (Instant, u32)>> = RefCell::new(HashMap::new());
     static LOCK: Plan = const { Plan::writing(
         c"select from public.live_stream_sessions where id = $1 for no key update",
@@ -165,21 +167,48 @@ unsafe extern "C-unwind" fn subtransaction_ends(
     }
 }
 
+/// The version of a session's row that was read last, and where it is: it moves with each update
+/// only, and a version never changes.
+#[derive(Clone, Copy)]
+struct Version {
+    session: Uuid,
+    place: pg_sys::ItemPointerData,
+    transaction: pg_sys::TransactionId,
+    /// Of the catalog, which says what the row's columns are.
+    generation: u64,
+    entered: Entered,
+}
+
 /// Reads a session as it is at this moment; none where it does not exist.
 fn read(session: Uuid) -> Result<Option<Entered>> {
     let sessions = Table::read(c"public", c"live_stream_sessions")?;
-    if let Some((id, place)) = PLACE.get()
-        && id == session
+    let version = |row: &Row<'_>| -> Result<Option<Version>> {
+        Ok(entered(row)?.map(|entered| Version {
+            session,
+            place: row.place(),
+            transaction: row.version(),
+            generation: catalog::generation(),
+            entered,
+        }))
+    };
+    if let Some(last) = VERSION.get()
+        && last.session == session
     {
-        let there = sessions.at(place, |row| {
+        let known = (last.generation == catalog::generation()).then_some(last.transaction);
+        let found = sessions.at(last.place, known, |row| {
             Ok(if row.get("id")? == Some(session) {
-                entered(row)?
+                version(row)?
             } else {
                 None
             })
         })?;
-        if let Some(Some(entered)) = there {
-            return Ok(Some(entered));
+        match found {
+            Found::Same => return Ok(Some(last.entered)),
+            Found::Row(Some(version)) => {
+                VERSION.set(Some(version));
+                return Ok(Some(version.entered));
+            }
+            Found::Row(None) | Found::Nothing => {}
         }
     }
     let mut found = None;
@@ -188,12 +217,12 @@ fn read(session: Uuid) -> Result<Option<Entered>> {
         c"live_stream_sessions_pkey",
         &[("id", session)],
         |row| {
-            PLACE.set(Some((session, row.place())));
-            found = entered(row)?;
+            found = version(row)?;
             Ok(false)
         },
     )?;
-    Ok(found)
+    VERSION.set(found);
+    Ok(found.map(|version| version.entered))
 }
 
 fn entered(row: &Row<'_>) -> Result<Option<Entered>> {
@@ -206,6 +235,7 @@ fn entered(row: &Row<'_>) -> Result<Option<Entered>> {
         influencer,
         private: row.label("visibility")?.as_deref() == Some("private"),
         chat_enabled: row.get("is_chat_enabled")?.unwrap_or(false),
+        slow_mode: row.get("slow_mode_seconds")?.unwrap_or(0),
         max_viewers: row.get("max_viewers")?,
         current_viewers: row.get("current_viewers")?.unwrap_or(0),
     }))
@@ -518,19 +548,27 @@ pub fn updated(session: Uuid) {
 }
 
 fn note_busy(session: Uuid) {
+    let now = statement_start();
     BUSY.with_borrow_mut(|busy| {
         if busy.len() > MANY_SESSIONS {
-            busy.retain(|_, since| since.elapsed() < BUSY_FOR);
+            busy.retain(|_, since| now - *since < BUSY_FOR);
         }
-        busy.insert(*session.as_bytes(), Instant::now());
+        busy.insert(*session.as_bytes(), now);
     });
 }
 
 fn is_busy(session: Uuid) -> bool {
+    let now = statement_start();
     BUSY.with_borrow(|busy| {
         busy.get(session.as_bytes())
-            .is_some_and(|since| since.elapsed() < BUSY_FOR)
+            .is_some_and(|since| now - since < BUSY_FOR)
     })
+}
+
+/// In microseconds; costs less than a look at the clock.
+fn statement_start() -> i64 {
+    // SAFETY: a plain read of this backend's state.
+    unsafe { pg_sys::GetCurrentStatementStartTimestamp() }
 }
 
 fn is_bursting(session: Uuid) -> bool {

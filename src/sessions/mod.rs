@@ -23,6 +23,7 @@ use pgrx::prelude::*;
 
 const TITLE_CHARS: usize = 255;
 const DESCRIPTION_CHARS: usize = 10_000;
+const SLOW_MODE_SECONDS: i32 = 3_600;
 
 /// BEFORE INSERT OR UPDATE: the life cycle, the code, the secrets and the numbers.
 #[pg_trigger]
@@ -226,6 +227,13 @@ fn check_fields(new: &mut Row<'_>) -> Result<()> {
     if new.get::<i32>("max_viewers")?.is_some_and(|max| max < 1) {
         return Err(nonsense("max_viewers of a session must be 1 or more")
             .hint("Leave it null for a session without a limit."));
+    }
+    if let Some(seconds) = new.get::<i32>("slow_mode_seconds")?
+        && !(0..=SLOW_MODE_SECONDS).contains(&seconds)
+    {
+        return Err(
+            nonsense("slow_mode_seconds of a session must be 0 to 3600").hint("0 is no slow mode.")
+        );
     }
     let starts = finite(new, "scheduled_start_time")?;
     let ends = finite(new, "scheduled_end_time")?;

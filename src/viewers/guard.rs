@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result, SqlState};
 use crate::identity::{self, as_owner};
+use crate::limits;
 use crate::metrics::{self, clock};
 use crate::plan::{self, Plan};
 use crate::row::{self, Outcome, Row};
@@ -141,6 +142,9 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
         let entered = joinable(session)?;
         let user = identity::user_id()?;
         claim(new, user)?;
+        if user.is_none() {
+            limits::check_anonymous_join(session)?;
+        }
         let kind = kind(user, &entered, new.label("viewer_type")?.as_deref())?;
         new.set_label("viewer_type", kind)?;
         new.set("created_at", Some(now))?;
@@ -216,6 +220,7 @@ fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
         new.keep(old, &["left_at"])?;
         if watches && !was_watching {
             joinable(session)?;
+            limits::check_return(session, old.get("user_id")?, required(old, "id")?)?;
         }
     }
     report(old, new)?;

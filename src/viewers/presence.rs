@@ -4,6 +4,7 @@ use super::guard::{joinable, kind};
 use super::lone;
 use crate::error::{Error, OrRaise, Result, SqlState};
 use crate::identity::{self, as_owner};
+use crate::limits;
 use crate::metrics::{self, Delta};
 use crate::plan::{self, Plan};
 use crate::sessions::{self, code, no_such_session};
@@ -171,10 +172,14 @@ fn join_session(
                 id
             }
             Some((id, false)) => {
+                limits::check_return(session, user, id)?;
                 as_owner(|| plan::execute(&REOPEN, &[id.into()]))?;
                 id
             }
             None => {
+                if user.is_none() {
+                    limits::check_anonymous_join(session)?;
+                }
                 let args = [
                     session.into(),
                     user.into(),

@@ -2,6 +2,8 @@
 
 use crate::error::Result;
 use crate::heap::Table;
+use crate::identity;
+use crate::limits;
 use crate::metrics::gate::{Lock, Mode, person_slot};
 use crate::metrics::{self, Delta, clock};
 use crate::plan::{self, Plan};
@@ -181,19 +183,18 @@ fn new_people(session: Uuid, people: &BTreeMap<Id, i64>) -> Result<i64> {
     let mut gained = 0;
     for (user, &change) in people {
         let enough = change.max(0) + 1;
-        let mut now = 0;
-        viewers.find(
+        let now = viewers.count(
             c"public",
             c"live_stream_viewers_session_id_user_id_idx",
             &[
                 ("session_id", session),
                 ("user_id", Uuid::from_bytes(*user)),
             ],
-            |_| {
-                now += 1;
-                Ok(now < enough)
-            },
+            enough,
         )?;
+        if change > 0 && now > 1 && !identity::is_service()? {
+            limits::check_joined(session, Uuid::from_bytes(*user))?;
+        }
         gained += i64::from(now > 0) - i64::from(now - change > 0);
     }
     Ok(gained)

@@ -1,0 +1,342 @@
+"""Limits against abuse: how much one person may do, and one session takes, in a while. Who is over is told for how long."""
+
+from __future__ import annotations
+
+import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from postgrest import RequestError
+from recount import differences
+from refusals import refused
+
+
+def limit(db, **settings):
+    """Settings of the database, for every request from now on."""
+    for name, value in settings.items():
+        db.sql(f"alter database {db.name} set live_stream.{name} = '{value}'")
+    db.close()
+
+
+def over(words, within):
+    """A refusal with HTTP 429 whose hint says to wait so many seconds at most."""
+
+    class Over:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, kind, error, trace):
+            assert isinstance(error, RequestError), f"not refused: {error!r}"
+            assert (error.sqlstate, error.status) == ("PT429", 429), str(error)
+            assert words in error.message and error.detail, str(error)
+            seconds = int(re.fullmatch(r"Try again in (\d+) seconds?\.", error.hint).group(1))
+            assert 1 <= seconds <= within, str(error)
+            return True
+
+    return Over()
+
+
+def later(db, table, column, seconds, where="true"):
+    """As if so many seconds had passed since the rows were written. Nobody else may do so."""
+    db.sql("set session_replication_role = replica")
+    db.sql(f"update public.{table} set {column} = {column} - make_interval(secs => {seconds}) where {where}")
+    db.sql("reset session_replication_role")
+
+
+# Messages.
+
+
+def test_messages_of_a_person_in_an_interval(db, world):
+    limit(db, message_limit=3, message_interval="10s")
+    session = world.session()
+    other = world.session(by=world.new_influencer())
+    for n in range(3):
+        world.say(session, world.viewer, f"hello {n}")
+    with over("too many messages", 10):
+        world.say(session, world.viewer, "one more")
+    with over("too many messages", 10):
+        world.viewer.api.rpc("live_stream_send_message", session_id=session["id"], message="one more")
+    with over("too many messages", 10):
+        world.say(session, world.viewer, "❤", message_type="reaction")
+    with over("too many messages", 10):
+        world.say(other, world.viewer, "in another session")
+    world.say(session, world.stranger, "somebody else may")
+    assert world.read(session)["total_messages"] == 4 and differences(db) == []
+    later(db, "live_stream_chat", "sent_at", 11)
+    world.say(session, world.viewer, "later")
+
+
+def test_a_message_that_was_taken_away_still_counts(db, world):
+    limit(db, message_limit=1)
+    session = world.session()
+    message = world.say(session, world.viewer)
+    world.viewer.api.rpc("live_stream_delete_message", message_id=message["id"])
+    with over("too many messages", 10):
+        world.say(session, world.viewer)
+
+
+def test_many_messages_in_one_request(db, world):
+    limit(db, message_limit=3)
+    session = world.session()
+    body = [{"session_id": session["id"], "message": str(n)} for n in range(4)]
+    with over("too many messages", 10):
+        world.viewer.api.insert("live_stream_chat", body)
+    assert world.read(session)["total_messages"] == 0
+    assert len(world.viewer.api.insert("live_stream_chat", body[:3])) == 3
+
+
+def test_many_messages_at_the_same_moment(db, world):
+    limit(db, message_limit=5, message_interval="60s")
+    session = world.session()
+    start = threading.Barrier(12)
+
+    def say(n):
+        start.wait()
+        try:
+            world.say(session, world.viewer, str(n))
+            return True
+        except RequestError as error:
+            assert error.sqlstate == "PT429", str(error)
+            return False
+
+    with ThreadPoolExecutor(12) as threads:
+        assert sum(threads.map(say, range(12))) == 5
+    assert differences(db) == []
+
+
+def test_the_host_and_the_server_are_not_held_up(db, world):
+    limit(db, message_limit=1)
+    session = world.session(slow_mode_seconds=60)
+    for n in range(3):
+        world.say(session, world.influencer, str(n))
+        world.service.insert("live_stream_chat", {"session_id": session["id"], "user_id": world.viewer.user_id, "message": "x"})
+
+
+def test_zero_is_no_limit(db, world):
+    limit(db, message_limit=0, reaction_limit=0, flag_limit=0, join_limit=0, anonymous_join_limit=0)
+    session = world.session()
+    message = world.say(session, world.influencer)
+    for _ in range(40):
+        world.say(session, world.viewer)
+        world.join(session, world.viewer)
+        world.join(session)
+        world.viewer.api.rpc("live_stream_react", message_id=message["id"], reaction="🔥")
+        world.viewer.api.rpc("live_stream_flag_message", message_id=message["id"])
+
+
+def test_slow_mode_of_a_session(db, world):
+    session, other = world.session(), world.session(by=world.new_influencer())
+    world.say(session, world.viewer, "before")
+    assert world.set_session(session, slow_mode_seconds=30)["slow_mode_seconds"] == 30
+    with over("too many messages", 30) as _:
+        world.say(session, world.viewer)
+    world.say(other, world.viewer, "elsewhere it is not slow")
+    later(db, "live_stream_chat", "sent_at", 31)
+    world.say(session, world.viewer)
+    with over("too many messages", 30):
+        world.say(session, world.viewer)
+    world.set_session(session, slow_mode_seconds=0)
+    world.say(session, world.viewer)
+
+
+def test_slow_mode_goes_on_when_messages_are_not_limited(db, world):
+    limit(db, message_limit=0)
+    session = world.session(slow_mode_seconds=3600)
+    world.say(session, world.viewer)
+    with over("too many messages", 3600):
+        world.say(session, world.viewer)
+
+
+@pytest.mark.parametrize("seconds", [-1, 3601])
+def test_slow_mode_within_an_hour(world, seconds):
+    with refused("23514", "slow_mode_seconds", hint=True):
+        world.session(slow_mode_seconds=seconds)
+    session = world.session()
+    with refused("23514", "slow_mode_seconds", hint=True):
+        world.set_session(session, slow_mode_seconds=seconds)
+
+
+def test_only_the_host_sets_slow_mode(world):
+    session = world.session(slow_mode_seconds=60)
+    assert world.viewer.api.update("live_stream_sessions", {"slow_mode_seconds": 0}, where={"id": session["id"]}) == []
+    assert world.read(session)["slow_mode_seconds"] == 60
+
+
+def test_length_of_a_message(db, world):
+    limit(db, message_length=10)
+    session = world.session()
+    message = world.say(session, world.viewer, "é" * 10)
+    with refused("23514", "the message is too long", hint=True):
+        world.say(session, world.viewer, "é" * 11)
+    with refused("23514", "the message is too long", hint=True):
+        world.viewer.api.rpc("live_stream_edit_message", message_id=message["id"], message="x" * 11)
+
+
+# Joins.
+
+
+def test_joins_of_a_person(db, world):
+    limit(db, join_limit=3)
+    session, other = world.session(), world.session(by=world.new_influencer())
+    for _ in range(3):
+        viewer = world.join(session, world.viewer)
+    with over("too many joins", 60):
+        world.join(session, world.viewer)
+    world.join(session, world.stranger)
+    world.join(other, world.viewer)
+    assert world.viewer.api.rpc("live_stream_join", session_id=session["id"])["session_id"] == session["id"]
+    assert world.read(session)["total_unique_viewers"] == 2 and differences(db) == []
+    later(db, "live_stream_viewers", "counted_since", 61)
+    world.join(session, world.viewer)
+    assert viewer["is_still_watching"]
+
+
+@pytest.mark.parametrize("way", ["rpc", "update"])
+@pytest.mark.parametrize("who", ["viewer", "anonymous"])
+def test_leaving_and_coming_back(db, world, way, who):
+    limit(db, join_limit=4)
+    session = world.session()
+    person = world.viewer if who == "viewer" else None
+    row = world.join(session, person)
+    api = person.api if person else world.anonymous(row)
+
+    def come_back():
+        if way == "rpc":
+            args = {} if person else {"viewer_id": row["id"]}
+            return api.rpc("live_stream_join", session_id=session["id"], **args)
+        return api.update("live_stream_viewers", {"is_still_watching": True}, where={"id": row["id"]}, one=True)
+
+    for _ in range(3):
+        world.leave(row, person)
+        assert come_back()["is_still_watching"]
+    world.leave(row, person)
+    with over("too many joins", 60):
+        come_back()
+    assert world.read(session)["current_viewers"] == 0 and differences(db) == []
+
+
+def test_many_joins_in_one_request(db, world):
+    limit(db, join_limit=3)
+    session = world.session()
+    body = [{"session_id": session["id"], "user_id": world.viewer.user_id} for _ in range(4)]
+    with over("too many joins", 60):
+        world.viewer.api.insert("live_stream_viewers", body)
+    assert world.read(session)["total_unique_viewers"] == 0
+    assert len(world.viewer.api.insert("live_stream_viewers", body[:3])) == 3
+
+
+def test_anonymous_joins_of_a_session(db, world):
+    limit(db, anonymous_join_limit=5)
+    session, other = world.session(), world.session(by=world.new_influencer())
+    for n in range(5):
+        world.join(session) if n % 2 else world.anon.rpc("live_stream_join", session_id=session["id"])
+    with over("too many anonymous viewers", 60):
+        world.join(session)
+    with over("too many anonymous viewers", 60):
+        world.anon.rpc("live_stream_join", session_id=session["id"])
+    world.join(session, world.viewer)
+    world.join(other)
+    assert world.read(session)["current_viewers"] == 6 and differences(db) == []
+    later(db, "live_stream_viewers", "joined_at", 61)
+    db.close()
+    world.join(session)
+
+
+def test_a_crowd_of_anonymous_viewers_from_many_connections(db, world):
+    limit(db, anonymous_join_limit=100)
+    session = world.session(max_viewers=None)
+
+    def join(_):
+        try:
+            world.join(session)
+            return True
+        except RequestError as error:
+            assert error.sqlstate == "PT429", str(error)
+            return False
+
+    with ThreadPoolExecutor(8) as threads:
+        admitted = sum(threads.map(join, range(160)))
+    # Each request that is under way at the same moment may be one too many.
+    assert 100 <= admitted <= 108
+    assert differences(db) == []
+
+
+# Reactions and flags.
+
+
+def test_reactions_in_a_second(db, world):
+    limit(db, reaction_limit=3)
+    session = world.session()
+    messages = [world.say(session, world.influencer, str(n)) for n in range(3)]
+
+    def react(n, function="live_stream_react"):
+        return world.viewer.api.rpc(function, message_id=messages[n]["id"], reaction="🔥")
+
+    with db.connect() as other:
+        # Time that stands still, from a row that says so.
+        react(0), react(1)
+        other.execute("update live_stream.person_rates set since = now() + interval '1 hour' where kind = 1")
+        react(2)
+        with over("too many reactions", 3601):
+            react(0, "live_stream_unreact")
+        with over("too many reactions", 3601):
+            react(0)
+        world.stranger.api.rpc("live_stream_react", message_id=messages[0]["id"], reaction="🔥")
+        other.execute("update live_stream.person_rates set since = now() - interval '1 second' where kind = 1")
+    react(0, "live_stream_unreact")
+    assert world.read(session)["total_reactions"] == 3 and differences(db) == []
+
+
+def test_a_reaction_that_was_refused_is_not_counted(db, world):
+    limit(db, reaction_limit=1)
+    session = world.session()
+    message = world.say(session, world.influencer)
+    world.end(session)
+    for _ in range(3):
+        with refused("42501", "closed"):
+            world.viewer.api.rpc("live_stream_react", message_id=message["id"], reaction="🔥")
+    assert db.value("select count(*) from live_stream.person_rates") == 0
+
+
+def test_flags_in_an_hour(db, world):
+    limit(db, flag_limit=2)
+    session = world.session()
+    messages = [world.say(session, world.influencer, str(n)) for n in range(3)]
+
+    def flag(n):
+        return world.viewer.api.rpc("live_stream_flag_message", message_id=messages[n]["id"])
+
+    flag(0), flag(1)
+    with over("too many flags", 3600):
+        flag(2)
+    db.sql("update live_stream.person_rates set since = since - interval '61 minutes'")
+    assert flag(2)["is_flagged"]
+
+
+def test_nobody_reads_or_resets_the_rates_of_others(db, world):
+    session = world.session()
+    message = world.say(session, world.influencer)
+    world.viewer.api.rpc("live_stream_react", message_id=message["id"], reaction="🔥")
+    for role in ("anon", "authenticated"):
+        with db.connect("authenticator") as connection:
+            connection.execute(f"set role {role}")
+            for statement in ("select * from", "delete from", "truncate"):
+                with pytest.raises(Exception, match="permission denied"):
+                    connection.execute(f"{statement} live_stream.person_rates")
+
+
+def test_the_rates_do_not_outlive_a_crash_and_nothing_else_is_lost(fresh_server):
+    from people import people
+
+    fresh_server.make_templates()
+    with fresh_server.database("plain") as db:
+        world = people(db)
+        session = world.session()
+        message = world.say(session, world.influencer)
+        world.viewer.api.rpc("live_stream_react", message_id=message["id"], reaction="🔥")
+        db.close()
+        fresh_server.crash()
+        world.viewer.api.rpc("live_stream_react", message_id=message["id"], reaction="❤")
+        assert differences(db) == []
