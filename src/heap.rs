@@ -20,6 +20,16 @@ pub enum Found<T> {
     Row(T),
 }
 
+/// What became of locking a row.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Locked {
+    Yes,
+    /// Somebody else has it.
+    Busy,
+    /// It is not there any more: look for it again.
+    Moved,
+}
+
 /// A table, open until dropped.
 pub struct Table {
     relation: pg_sys::Relation,
@@ -29,6 +39,11 @@ pub struct Table {
 impl Table {
     pub fn read(schema: &'static CStr, name: &'static CStr) -> Result<Self> {
         Self::open(schema, name, pg_sys::AccessShareLock)
+    }
+
+    /// For locking rows.
+    pub fn lock_rows(schema: &'static CStr, name: &'static CStr) -> Result<Self> {
+        Self::open(schema, name, pg_sys::RowShareLock)
     }
 
     pub fn write(schema: &'static CStr, name: &'static CStr) -> Result<Self> {
@@ -186,6 +201,61 @@ impl Table {
         }
     }
 
+    /// Locks the row at a place against changes, as SELECT FOR NO KEY UPDATE does, if the visible
+    /// version there `is_it`.
+    pub fn lock(
+        &self,
+        place: pg_sys::ItemPointerData,
+        wait: bool,
+        is_it: impl FnOnce(&Row<'_>) -> Result<bool>,
+    ) -> Result<Locked> {
+        if !self.has_block(block_of(&place)) {
+            return Ok(Locked::Moved);
+        }
+        let snapshot = Latest::take();
+        // SAFETY: the block exists; the page stays pinned, so that nothing there is removed or
+        // put to another use between the look at the row and its lock.
+        unsafe {
+            let mut tuple = pg_sys::HeapTupleData {
+                t_self: place,
+                ..Default::default()
+            };
+            let mut pinned = pg_sys::InvalidBuffer as pg_sys::Buffer;
+            if !pg_sys::heap_fetch(self.relation, snapshot.0, &mut tuple, &mut pinned, false) {
+                return Ok(Locked::Moved);
+            }
+            let outcome = is_it(&Row::of_tuple(self.desc(), &mut tuple)).map(|is_it| {
+                if !is_it {
+                    return Locked::Moved;
+                }
+                let mut buffer = pg_sys::InvalidBuffer as pg_sys::Buffer;
+                let mut failure = pg_sys::TM_FailureData::default();
+                let outcome = pg_sys::heap_lock_tuple(
+                    self.relation,
+                    &mut tuple,
+                    pg_sys::GetCurrentCommandId(true),
+                    pg_sys::LockTupleMode::LockTupleNoKeyExclusive,
+                    if wait {
+                        pg_sys::LockWaitPolicy::LockWaitBlock
+                    } else {
+                        pg_sys::LockWaitPolicy::LockWaitSkip
+                    },
+                    false,
+                    &mut buffer,
+                    &mut failure,
+                );
+                pg_sys::ReleaseBuffer(buffer);
+                match outcome {
+                    pg_sys::TM_Result::TM_Ok => Locked::Yes,
+                    pg_sys::TM_Result::TM_WouldBlock => Locked::Busy,
+                    _ => Locked::Moved,
+                }
+            });
+            pg_sys::ReleaseBuffer(pinned);
+            outcome
+        }
+    }
+
     /// Whether the table is long enough to have a page; asks the system only when PostgreSQL
     /// does not remember. A table that becomes shorter is forgotten before our lock on it is
     /// granted.
@@ -223,10 +293,11 @@ impl Table {
         }
     }
 
-    /// Calls `each` with every row and its place; returns the oldest transaction that may still
-    /// have rows to come.
+    /// Calls `each` with every row and its place, or with those that begin with an id; returns
+    /// the oldest transaction that may still have rows to come.
     pub fn each(
         &self,
+        first: Option<Uuid>,
         mut each: impl FnMut(&Row<'_>, pg_sys::ItemPointerData),
     ) -> pg_sys::TransactionId {
         let snapshot = Latest::take();
@@ -248,7 +319,9 @@ impl Table {
                 if tuple.is_null() {
                     break;
                 }
-                each(&Row::of_tuple(self.desc(), tuple), (*tuple).t_self);
+                if first.is_none_or(|id| begins_with(tuple, &id)) {
+                    each(&Row::of_tuple(self.desc(), tuple), (*tuple).t_self);
+                }
             }
             pg_sys::heap_endscan(scan);
             (*snapshot.0).xmin
@@ -338,6 +411,21 @@ impl Drop for Latest {
             unsafe { pg_sys::UnregisterSnapshot(self.0) };
         }
     }
+}
+
+/// Whether the first column of a row, which is a uuid and never null, is this one: without taking
+/// the row apart.
+///
+/// # Safety
+/// `tuple` must be a row of a table with such a column, and be valid.
+unsafe fn begins_with(tuple: pg_sys::HeapTuple, id: &Uuid) -> bool {
+    // SAFETY: the values of a row begin `t_hoff` bytes behind its header.
+    let first = unsafe {
+        let header = (*tuple).t_data;
+        let values = header.cast::<u8>().add(usize::from((*header).t_hoff));
+        std::slice::from_raw_parts(values, id.as_bytes().len())
+    };
+    first == id.as_bytes()
 }
 
 fn block_of(place: &pg_sys::ItemPointerData) -> pg_sys::BlockNumber {

@@ -13,13 +13,6 @@ from recount import differences
 from refusals import refused
 
 
-def limit(db, **settings):
-    """Settings of the database, for every request from now on."""
-    for name, value in settings.items():
-        db.sql(f"alter database {db.name} set live_stream.{name} = '{value}'")
-    db.close()
-
-
 def over(words, within):
     """A refusal with HTTP 429 whose hint says to wait so many seconds at most."""
 
@@ -49,7 +42,7 @@ def later(db, table, column, seconds, where="true"):
 
 
 def test_messages_of_a_person_in_an_interval(db, world):
-    limit(db, message_limit=3, message_interval="10s")
+    db.set(message_limit=3, message_interval="10s")
     session = world.session()
     other = world.session(by=world.new_influencer())
     for n in range(3):
@@ -69,7 +62,7 @@ def test_messages_of_a_person_in_an_interval(db, world):
 
 
 def test_a_message_that_was_taken_away_still_counts(db, world):
-    limit(db, message_limit=1)
+    db.set(message_limit=1)
     session = world.session()
     message = world.say(session, world.viewer)
     world.viewer.api.rpc("live_stream_delete_message", message_id=message["id"])
@@ -78,7 +71,7 @@ def test_a_message_that_was_taken_away_still_counts(db, world):
 
 
 def test_many_messages_in_one_request(db, world):
-    limit(db, message_limit=3)
+    db.set(message_limit=3)
     session = world.session()
     body = [{"session_id": session["id"], "message": str(n)} for n in range(4)]
     with over("too many messages", 10):
@@ -88,7 +81,7 @@ def test_many_messages_in_one_request(db, world):
 
 
 def test_many_messages_at_the_same_moment(db, world):
-    limit(db, message_limit=5, message_interval="60s")
+    db.set(message_limit=5, message_interval="60s")
     session = world.session()
     start = threading.Barrier(12)
 
@@ -107,7 +100,7 @@ def test_many_messages_at_the_same_moment(db, world):
 
 
 def test_the_host_and_the_server_are_not_held_up(db, world):
-    limit(db, message_limit=1)
+    db.set(message_limit=1)
     session = world.session(slow_mode_seconds=60)
     for n in range(3):
         world.say(session, world.influencer, str(n))
@@ -115,7 +108,7 @@ def test_the_host_and_the_server_are_not_held_up(db, world):
 
 
 def test_zero_is_no_limit(db, world):
-    limit(db, message_limit=0, reaction_limit=0, flag_limit=0, join_limit=0, anonymous_join_limit=0)
+    db.without_limits()
     session = world.session()
     message = world.say(session, world.influencer)
     for _ in range(40):
@@ -142,7 +135,7 @@ def test_slow_mode_of_a_session(db, world):
 
 
 def test_slow_mode_goes_on_when_messages_are_not_limited(db, world):
-    limit(db, message_limit=0)
+    db.set(message_limit=0)
     session = world.session(slow_mode_seconds=3600)
     world.say(session, world.viewer)
     with over("too many messages", 3600):
@@ -165,7 +158,7 @@ def test_only_the_host_sets_slow_mode(world):
 
 
 def test_length_of_a_message(db, world):
-    limit(db, message_length=10)
+    db.set(message_length=10)
     session = world.session()
     message = world.say(session, world.viewer, "é" * 10)
     with refused("23514", "the message is too long", hint=True):
@@ -178,7 +171,7 @@ def test_length_of_a_message(db, world):
 
 
 def test_joins_of_a_person(db, world):
-    limit(db, join_limit=3)
+    db.set(join_limit=3)
     session, other = world.session(), world.session(by=world.new_influencer())
     for _ in range(3):
         viewer = world.join(session, world.viewer)
@@ -196,7 +189,7 @@ def test_joins_of_a_person(db, world):
 @pytest.mark.parametrize("way", ["rpc", "update"])
 @pytest.mark.parametrize("who", ["viewer", "anonymous"])
 def test_leaving_and_coming_back(db, world, way, who):
-    limit(db, join_limit=4)
+    db.set(join_limit=4)
     session = world.session()
     person = world.viewer if who == "viewer" else None
     row = world.join(session, person)
@@ -218,7 +211,7 @@ def test_leaving_and_coming_back(db, world, way, who):
 
 
 def test_many_joins_in_one_request(db, world):
-    limit(db, join_limit=3)
+    db.set(join_limit=3)
     session = world.session()
     body = [{"session_id": session["id"], "user_id": world.viewer.user_id} for _ in range(4)]
     with over("too many joins", 60):
@@ -228,7 +221,7 @@ def test_many_joins_in_one_request(db, world):
 
 
 def test_anonymous_joins_of_a_session(db, world):
-    limit(db, anonymous_join_limit=5)
+    db.set(anonymous_join_limit=5)
     session, other = world.session(), world.session(by=world.new_influencer())
     for n in range(5):
         world.join(session) if n % 2 else world.anon.rpc("live_stream_join", session_id=session["id"])
@@ -245,7 +238,7 @@ def test_anonymous_joins_of_a_session(db, world):
 
 
 def test_a_crowd_of_anonymous_viewers_from_many_connections(db, world):
-    limit(db, anonymous_join_limit=100)
+    db.set(anonymous_join_limit=100)
     session = world.session(max_viewers=None)
 
     def join(_):
@@ -267,7 +260,7 @@ def test_a_crowd_of_anonymous_viewers_from_many_connections(db, world):
 
 
 def test_reactions_in_a_second(db, world):
-    limit(db, reaction_limit=3)
+    db.set(reaction_limit=3)
     session = world.session()
     messages = [world.say(session, world.influencer, str(n)) for n in range(3)]
 
@@ -290,7 +283,7 @@ def test_reactions_in_a_second(db, world):
 
 
 def test_a_reaction_that_was_refused_is_not_counted(db, world):
-    limit(db, reaction_limit=1)
+    db.set(reaction_limit=1)
     session = world.session()
     message = world.say(session, world.influencer)
     world.end(session)
@@ -301,7 +294,7 @@ def test_a_reaction_that_was_refused_is_not_counted(db, world):
 
 
 def test_flags_in_an_hour(db, world):
-    limit(db, flag_limit=2)
+    db.set(flag_limit=2)
     session = world.session()
     messages = [world.say(session, world.influencer, str(n)) for n in range(3)]
 

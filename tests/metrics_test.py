@@ -104,6 +104,7 @@ class Crowd:
     """Some sessions, products and people who do random things to them."""
 
     def __init__(self, db, expected=EXPECTED):
+        db.without_limits()
         self.db, self.world, self.expected = db, people(db), expected
         self.hosts = [self.world.influencer] + [self.world.new_influencer() for _ in range(3)]
         self.sessions = [self.world.session(by=host, max_viewers=60) for host in self.hosts]

@@ -807,7 +807,9 @@ def test_the_status_tells_the_truth(plain_db):
     assert status(db)["hot_sessions"] in (0, 1)
     rest(db)
     after = status(db)
-    assert (after["folds"], after["folded_changes"], after["pending_changes"], after["hot_sessions"]) == (1, 5, 0, 0)
+    # A round that had read the log before the last join folds what it read; the next one has the rest.
+    assert after["folds"] in (1, 2)
+    assert (after["folded_changes"], after["pending_changes"], after["hot_sessions"]) == (5, 0, 0)
     assert after["last_fold_at"] > during["pending_since"] and after["lag"].total_seconds() == 0
 
 

@@ -581,6 +581,7 @@ def test_leaving_and_ending_at_once(world):
         results = at_once(*calls[:8], end, *calls[8:])
         assert [str(result) for result in results if isinstance(result, RequestError)] == []
         assert counts(world, session) == (0, 12, 12)
+        rest(world.db)
         assert world.read(session)["total_shares"] == 4
         assert not any(row["is_still_watching"] for row in rows(world, session))
 

@@ -85,11 +85,8 @@ pub fn read(session: Option<Uuid>) -> Result<Pending> {
         entries: Vec::new(),
         complete_before: pg_sys::TransactionId::default(),
     };
-    pending.complete_before = table.each(|row, place| {
+    pending.complete_before = table.each(session, |row, place| {
         let Some(id) = row.nth::<Uuid>(0) else { return };
-        if session.is_some_and(|session| session != id) {
-            return;
-        }
         pending.entries.push((id, entry(row, place)));
     });
     Ok(pending)
