@@ -9,6 +9,7 @@ mod influencers;
 mod install;
 mod limits;
 mod metrics;
+mod moderation;
 mod notifications;
 mod orders;
 mod plan;

@@ -1,7 +1,7 @@
 //! Limits against abuse: how much one person may do, and one session takes, in a while.
 //!
-//! Each is a setting; 0 turns it off. They hold for viewers: the host, moderators (of slow mode)
-//! and the server are not held up. Who is over a limit is told how long to wait.
+//! Each is a setting; 0 turns it off. They hold for viewers: the host, moderators in
+//! the chat, and the server are not held up. Who is over a limit is told how long to wait.
 
 use crate::error::{Error, Result, SqlState};
 use crate::heap::Table;

@@ -99,10 +99,13 @@ def test_many_messages_at_the_same_moment(db, world):
     assert differences(db) == []
 
 
-def test_the_host_and_the_server_are_not_held_up(db, world):
+def test_the_host_moderators_and_the_server_are_not_held_up(db, world):
     db.set(message_limit=1)
     session = world.session(slow_mode_seconds=60)
+    moderator = world.new_user()
+    world.influencer.api.rpc("live_stream_add_moderator", user_id=moderator.user_id)
     for n in range(3):
+        world.say(session, moderator, str(n))
         world.say(session, world.influencer, str(n))
         world.service.insert("live_stream_chat", {"session_id": session["id"], "user_id": world.viewer.user_id, "message": "x"})
 

@@ -6,6 +6,7 @@ use crate::error::{Error, OrRaise, Result, SqlState};
 use crate::identity::{self, as_owner};
 use crate::limits;
 use crate::metrics::{self, Delta};
+use crate::moderation;
 use crate::plan::{self, Plan};
 use crate::sessions::{self, code, no_such_session};
 use pgrx::Uuid;
@@ -125,7 +126,8 @@ thread_local! {
 /// row: the one it has there already, opened again if it was closed, or a new one. `viewer_id`
 /// is the row that an anonymous caller had before.
 ///
-/// Errors: PT404 for no session that the caller may join; PT409 for one that is finished or full.
+/// Errors: PT404 for no session that the caller may join; 42501 where it is banned; PT409 for one
+/// that is finished or full.
 #[pg_extern(volatile)]
 #[allow(clippy::too_many_arguments)]
 fn join_session(
@@ -173,7 +175,7 @@ fn join_session(
             }
             Some((id, false)) => {
                 limits::check_return(session, user, id)?;
-                as_owner(|| plan::execute(&REOPEN, &[id.into()]))?;
+                moderation::as_joiner(|| plan::execute(&REOPEN, &[id.into()]))?;
                 id
             }
             None => {
@@ -190,7 +192,7 @@ fn join_session(
                     country.into(),
                     city.into(),
                 ];
-                as_owner(|| plan::run(&INSERT, &args, |rows| Ok(rows.get(0, 0))))?
+                moderation::as_joiner(|| plan::run(&INSERT, &args, |rows| Ok(rows.get(0, 0))))?
                     .ok_or_else(|| no_such_session(session))?
             }
         };
