@@ -10,6 +10,7 @@ mod metrics;
 mod notifications;
 mod orders;
 mod plan;
+mod privacy;
 mod products;
 mod row;
 mod schedule;
@@ -27,6 +28,7 @@ pub extern "C-unwind" fn _PG_init() {
     identity::define_settings();
     install::define_settings();
     metrics::worker::define_settings();
+    privacy::define_settings();
     sessions::watch_transactions();
     viewers::define_settings();
     viewers::watch_transactions();

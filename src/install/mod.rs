@@ -45,6 +45,7 @@ const FILES: &[(&str, &str)] = &[
     ("chat", include_str!("../../sql/chat.sql")),
     ("products", include_str!("../../sql/products.sql")),
     ("orders", include_str!("../../sql/orders.sql")),
+    ("privacy", include_str!("../../sql/privacy.sql")),
     ("metrics", include_str!("../../sql/metrics.sql")),
     ("schedule", include_str!("../../sql/schedule.sql")),
     ("analytics", include_str!("../../sql/analytics.sql")),
