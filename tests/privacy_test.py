@@ -11,8 +11,9 @@ import psycopg
 import pytest
 
 from database import OWNER
+from metrics_test import CONFLICTS, EXPECTED, SEED, Crowd
 from people import people
-from recount import differences, rest
+from recount import differences, rest, unaccounted
 from refusals import refused
 
 FORGED = "198.51.100.66"
@@ -769,6 +770,43 @@ def test_erasing_while_others_come_and_go(db, world):
     assert all(traces(db, who.user_id) == [] for who in doomed)
     world.end(session)
     assert differences(db) == []
+
+
+def test_a_crowd_of_whom_some_are_erased(db):
+    """Whatever else happens: exact at every moment, and when they are all purged in the end."""
+    crowd = Crowd(db, EXPECTED | CONFLICTS)
+    erased = []
+
+    def erasing(n):
+        with db.connect(OWNER, options="-c deadlock_timeout=20ms") as connection:
+            for k in range(10):
+                who = crowd.users[(5 * k + n) % 12].user_id
+                try:
+                    done = connection.execute("select live_stream.erase_user(%s) as done", [who]).fetchone()["done"]
+                    erased.append(sum(done["removed"].values()))
+                except psycopg.Error as error:
+                    assert error.sqlstate in CONFLICTS, error
+
+    with ThreadPoolExecutor(7) as threads:
+        tasks = [threads.submit(crowd.clients, SEED + n, 300) for n in range(4)]
+        tasks += [threads.submit(crowd.server, SEED + 200, 60)]
+        tasks += [threads.submit(erasing, n) for n in range(2)]
+        while not all(task.done() for task in tasks):
+            assert unaccounted(db) == []
+        for task in tasks:
+            task.result()
+    assert crowd.unexpected == [] and crowd.done > 500 and len(erased) > 5 and sum(erased) > 20
+    assert differences(db) == []
+    for host, session in zip(crowd.hosts, crowd.sessions):
+        crowd.world.end(session, host)
+    before = [row_of(db, session) for session in crowd.sessions]
+    assert differences(db) == []
+    for who in crowd.users[:6]:
+        erase(db, who.user_id)
+        assert [row_of(db, session) for session in crowd.sessions] == before and differences(db) == []
+    purge(db, chat="0")
+    purge(db, viewers="0")
+    assert [row_of(db, session) for session in crowd.sessions] == before and differences(db) == []
 
 
 def test_erasing_waits_for_who_is_joining(db, world):

@@ -190,7 +190,7 @@ fn export_user(user_id: Option<pgrx::Uuid>) -> pgrx::JsonB {
         as_owner(|| {
             let query = export_query()?;
             let export: Option<pgrx::JsonB> = plan::ask(&query, &[user.into()])?;
-            Ok(export.unwrap_or_else(|| pgrx::JsonB(serde_json::Value::Null)))
+            Ok(export.unwrap_or(pgrx::JsonB(serde_json::Value::Null)))
         })
     };
     export().or_raise()
