@@ -17,9 +17,6 @@ use serde_json::{Map, Value, json};
 use std::array::from_fn;
 use std::collections::BTreeMap;
 
-/// How often rows that come meanwhile are looked for. A person who is still signed in may go on.
-const ROUNDS: usize = 10;
-
 thread_local! {
     static SESSIONS: Plan = const { Plan::writing(
         c"with mine as (select id, session_id from public.live_stream_viewers where user_id = $1),
@@ -129,11 +126,7 @@ fn erase_user(user_id: Option<Uuid>, erase_influencer: default!(Option<bool>, "f
         let mut done = Done::default();
         as_owner(|| {
             remove_influencer(user, erase_influencer == Some(true), &mut done)?;
-            for _ in 0..ROUNDS {
-                if !leave_sessions(user, &mut done)? {
-                    break;
-                }
-            }
+            leave_sessions(user, &mut done)?;
             everywhere_else(user, &mut done)
         })?;
         Ok(JsonB(json!({
@@ -147,8 +140,9 @@ fn erase_user(user_id: Option<Uuid>, erase_influencer: default!(Option<bool>, "f
     erase().or_raise()
 }
 
-/// Takes the user out of every session that it is named in; false when there is none.
-fn leave_sessions(user: Uuid, done: &mut Done) -> Result<bool> {
+/// Takes the user out of every session that it is named in. One that it comes to meanwhile is
+/// left: to look again is to take sessions out of order, with others waiting for each other.
+fn leave_sessions(user: Uuid, done: &mut Done) -> Result<()> {
     let mut named: Vec<(Uuid, bool)> = plan::run(&SESSIONS, &[user.into()], |rows| {
         Ok((0..rows.len())
             .filter_map(|row| rows.get(row, 0).zip(rows.get(row, 1)))
@@ -163,7 +157,7 @@ fn leave_sessions(user: Uuid, done: &mut Done) -> Result<bool> {
         pgrx::check_for_interrupts!();
         leave(*session, user, done)?;
     }
-    Ok(!named.is_empty())
+    Ok(())
 }
 
 /// Waits for those who are changing a session, holds up others, and folds what is pending.
