@@ -159,10 +159,12 @@ create or replace function live_stream.count_peak_viewers(session_id uuid)
   ), levels as (
     select sum(sum(change)) over (order by at) as level from events group by at
   )
-  select coalesce(max(level), 0)::integer from levels
+  select greatest(
+    (select coalesce(max(level), 0) from levels)::integer,
+    (select a.peak_viewers from public.live_stream_archive a where a.session_id = $1))
 $$;
 comment on function live_stream.count_peak_viewers is
-  'The most viewers that a session had at the same time, counted from its viewer rows.';
+  'The most viewers that a session had at the same time, counted from its viewer rows; what it was when some of them went into the archive, at least.';
 
 create or replace function live_stream.count_metrics(session_id uuid)
   returns table (
@@ -172,9 +174,15 @@ create or replace function live_stream.count_metrics(session_id uuid)
     total_orders bigint, total_revenue numeric, connection_issues_count bigint,
     buffering_events bigint, total_buffering_time_seconds bigint)
   language sql stable set search_path = pg_catalog, pg_temp as $$
-  select v.current_viewers, live_stream.count_peak_viewers($1), v.unique_viewers, v.watch_seconds,
-         m.messages, m.reactions + r.reactions, v.shares + p.shares, p.products, p.clicks,
-         p.orders, p.revenue, v.disconnections, v.buffering_events, v.buffering_seconds
+  select v.current_viewers, live_stream.count_peak_viewers($1),
+         v.unique_viewers + coalesce(a.total_unique_viewers, 0),
+         v.watch_seconds + coalesce(a.total_watch_time_seconds, 0),
+         m.messages + coalesce(a.total_messages, 0),
+         m.reactions + r.reactions + coalesce(a.total_reactions, 0),
+         v.shares + p.shares + coalesce(a.total_shares, 0), p.products, p.clicks,
+         p.orders, p.revenue, v.disconnections + coalesce(a.connection_issues_count, 0),
+         v.buffering_events + coalesce(a.buffering_events, 0),
+         v.buffering_seconds + coalesce(a.total_buffering_time_seconds, 0)
     from (select count(*) filter (where is_still_watching) as current_viewers,
                  count(distinct user_id) + count(*) filter (where user_id is null) as unique_viewers,
                  coalesce(sum(watch_duration_seconds), 0) as watch_seconds,
@@ -193,9 +201,10 @@ create or replace function live_stream.count_metrics(session_id uuid)
                  coalesce(sum(orders), 0) as orders, coalesce(sum(revenue), 0) as revenue,
                  coalesce(sum(shares), 0) as shares
             from public.live_stream_products where live_stream_products.session_id = $1) as p
+    left join public.live_stream_archive as a on a.session_id = $1
 $$;
 comment on function live_stream.count_metrics is
-  'The numbers of a session, counted from its rows.';
+  'The numbers of a session, counted from its rows, and the archive''s of those that are gone.';
 
 create or replace function live_stream.verify_metrics()
   returns table (session_id uuid, counter text, kept numeric, counted numeric, pending bigint)

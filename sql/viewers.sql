@@ -57,7 +57,8 @@ comment on column public.live_stream_viewers.session_id is 'Session that is watc
 comment on column public.live_stream_viewers.user_id is 'User who watches; null for an anonymous viewer.';
 comment on column public.live_stream_viewers.viewer_type is
   'What the viewer is. influencer and anonymous are set by the database.';
-comment on column public.live_stream_viewers.ip_address is 'Network address, where the app keeps it.';
+comment on column public.live_stream_viewers.ip_address is
+  'Network address as the proxy says, or its network, or null: live_stream.ip_tracking decides. Clients cannot write it.';
 comment on column public.live_stream_viewers.user_agent is 'The browser''s own name, up to 1,000 characters.';
 comment on column public.live_stream_viewers.country is 'Country, as the client says.';
 comment on column public.live_stream_viewers.city is 'City, as the client says.';

@@ -63,9 +63,18 @@ impl Table {
             )
             .hint("Run live_stream.install() as the owner of the extension.")
         })?;
+        Ok(Self::open_id(id, lock))
+    }
+
+    /// A table of somebody else's, by its OID.
+    pub fn read_id(id: pg_sys::Oid) -> Self {
+        Self::open_id(id, pg_sys::AccessShareLock as pg_sys::LOCKMODE)
+    }
+
+    fn open_id(id: pg_sys::Oid, lock: pg_sys::LOCKMODE) -> Self {
         // SAFETY: opens by OID; a table that is gone meanwhile is an error.
         let relation = unsafe { pg_sys::table_open(id, lock) };
-        Ok(Self { relation, lock })
+        Self { relation, lock }
     }
 
     fn desc(&self) -> pg_sys::TupleDesc {
@@ -91,7 +100,7 @@ impl Table {
         mut each: impl FnMut(&Row<'_>) -> Result<bool>,
     ) -> Result<()> {
         // SAFETY: the scan hands out rows of this table, one at a time.
-        self.scan(schema, index, ids, |tuple| {
+        self.scan(relation_id(schema, index), ids, |tuple| {
             each(&unsafe { Row::of_tuple(self.desc(), tuple) })
         })
     }
@@ -104,8 +113,18 @@ impl Table {
         ids: &[(&str, Uuid)],
         enough: i64,
     ) -> Result<i64> {
+        self.count_by(relation_id(schema, index), ids, enough)
+    }
+
+    /// As [`count`](Self::count), by the OID of the index.
+    pub fn count_by(
+        &self,
+        index: Option<pg_sys::Oid>,
+        ids: &[(&str, Uuid)],
+        enough: i64,
+    ) -> Result<i64> {
         let mut found = 0;
-        self.scan(schema, index, ids, |_| {
+        self.scan(index, ids, |_| {
             found += 1;
             Ok(found < enough)
         })?;
@@ -114,12 +133,10 @@ impl Table {
 
     fn scan(
         &self,
-        schema: &'static CStr,
-        index: &'static CStr,
+        index: Option<pg_sys::Oid>,
         ids: &[(&str, Uuid)],
         mut each: impl FnMut(pg_sys::HeapTuple) -> Result<bool>,
     ) -> Result<()> {
-        let index = relation_id(schema, index);
         let mut keys: Vec<pg_sys::ScanKeyData> = Vec::with_capacity(ids.len());
         for (column, id) in ids {
             let number = crate::row::column_number(self.desc(), column)?;

@@ -33,7 +33,8 @@ pub fn install() -> Result<()> {
     )
 }
 
-fn is_ours() -> Result<bool> {
+/// Whether the table is the one that we made.
+pub fn is_ours() -> Result<bool> {
     let ours: Option<bool> = plan::ask(
         "select true from pg_constraint
           where conrelid = to_regclass('public.influencers')

@@ -13,6 +13,7 @@ mod moderation;
 mod notifications;
 mod orders;
 mod plan;
+mod privacy;
 mod products;
 mod row;
 mod schedule;
@@ -32,6 +33,7 @@ pub extern "C-unwind" fn _PG_init() {
     install::define_settings();
     limits::define_settings();
     metrics::worker::define_settings();
+    privacy::define_settings();
     sessions::watch_transactions();
     viewers::define_settings();
     viewers::watch_transactions();

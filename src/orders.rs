@@ -109,7 +109,7 @@ fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
     }
 }
 
-#[derive(Default)]
+#[derive(Default, PartialEq, Eq)]
 struct Sales {
     orders: i64,
     revenue: i64,
@@ -171,6 +171,8 @@ fn orders_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
             }
             Ok(())
         })?;
+        // Such as an order that loses its viewer: nothing was sold, and nothing is locked.
+        products.retain(|_, sales| *sales != Sales::default());
         metrics::settling(|| {
             if products.len() > 1 {
                 // The first one locks the session too, and every product comes before that.

@@ -163,3 +163,17 @@ pub fn ask<T: FromDatum + IntoDatum>(sql: &str, args: &[DatumWithOid<'_>]) -> Re
         answer => Ok(answer?),
     })
 }
+
+/// As [`ask`], of a statement that writes.
+pub fn change<T: FromDatum + IntoDatum>(sql: &str, args: &[DatumWithOid<'_>]) -> Result<Option<T>> {
+    keep_sqlstate(|| {
+        Spi::connect_mut(|client| {
+            let rows = client.update(sql, None, args)?;
+            Ok(if rows.is_empty() {
+                None
+            } else {
+                rows.first().get_one()?
+            })
+        })
+    })
+}

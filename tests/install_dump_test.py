@@ -41,8 +41,11 @@ def stream(db: Database) -> Row:
     db.reload_schema()
     world = people(db)
     past = world.session(title="Past", brand="first")
-    world.leave(world.join(past, world.viewer), world.viewer)
+    seen = world.join(past, world.viewer)
+    world.say(past, world.viewer, "gone soon", seen)
+    world.leave(seen, world.viewer)
     world.end(past)
+    db.owner("select live_stream.purge(chat => '0', viewers => '0')")
     session = world.session(title="Now", brand="second", stream_key="secret-key", max_viewers=None)
     viewer, guest = world.join(session, world.viewer), world.join(session)
     world.leave(guest)
@@ -74,6 +77,13 @@ def still_works(db: Database, session: Row) -> None:
     before = api.select("live_stream_sessions", where={"id": session["id"]}, one=True)
     assert (before["current_viewers"], before["total_unique_viewers"]) == (1, 2)
     assert (before["total_messages"], before["total_orders"], before["total_revenue"]) == (2, 1, 15)
+    (past,) = api.select("live_stream_sessions", where={"title": "Past"})
+    assert (past["total_unique_viewers"], past["peak_viewers"], past["total_messages"]) == (1, 1, 1)
+    assert [found for found in db.sql("select * from live_stream.verify_metrics()") if str(found["session_id"]) == past["id"]] == []
+    db.sql("select live_stream.recount(%s)", [past["id"]])
+    assert api.select("live_stream_sessions", where={"title": "Past"}, select="total_messages,peak_viewers,total_unique_viewers") == [
+        {"total_messages": 1, "peak_viewers": 1, "total_unique_viewers": 1}
+    ]
     body = {"session_id": session["id"], "user_id": None, "viewer_type": "anonymous"}
     viewer = db.as_anon().insert("live_stream_viewers", body)
     db.as_anon(headers={"x-viewer-id": viewer["id"]}).rpc("live_stream_heartbeat", viewer_id=viewer["id"])

@@ -1,4 +1,5 @@
-"""Counts the numbers of sessions, viewers and messages again, from the rows, independently of the engine.
+"""Counts the numbers of sessions, viewers and messages again, from the rows and the archive of those that are gone,
+independently of the engine.
 
     assert differences(db) == []
 
@@ -34,18 +35,34 @@ with of_viewers as (
   select session_id, count(*) as products, sum(clicks) as clicks, sum(orders) as orders,
          sum(revenue) as revenue, sum(shares) as shares
     from public.live_stream_products group by session_id
+), of_viewers_ever as (
+  select s.id as session_id,
+         coalesce(v.current_viewers, 0) as current_viewers,
+         coalesce(v.total_unique_viewers, 0) + coalesce(a.total_unique_viewers, 0) as total_unique_viewers,
+         coalesce(v.total_watch_time_seconds, 0) + coalesce(a.total_watch_time_seconds, 0) as total_watch_time_seconds,
+         coalesce(v.shares, 0) + coalesce(a.total_shares, 0) as shares,
+         coalesce(v.connection_issues_count, 0) + coalesce(a.connection_issues_count, 0) as connection_issues_count,
+         coalesce(v.buffering_events, 0) + coalesce(a.buffering_events, 0) as buffering_events,
+         coalesce(v.total_buffering_time_seconds, 0) + coalesce(a.total_buffering_time_seconds, 0)
+           as total_buffering_time_seconds,
+         coalesce(a.total_messages, 0) as archived_messages,
+         coalesce(a.total_reactions, 0) as archived_reactions,
+         coalesce(a.peak_viewers, 0) as archived_peak
+    from public.live_stream_sessions s
+    left join of_viewers v on v.session_id = s.id
+    left join public.live_stream_archive a on a.session_id = s.id
 ), truth as (
   select s.id,
-         coalesce(v.current_viewers, 0) as current_viewers,
-         coalesce(v.total_unique_viewers, 0) as total_unique_viewers,
-         coalesce(v.total_watch_time_seconds, 0) as total_watch_time_seconds,
-         coalesce(v.total_watch_time_seconds, 0) / 60 as total_watch_time_minutes,
+         v.current_viewers,
+         v.total_unique_viewers,
+         v.total_watch_time_seconds,
+         div(v.total_watch_time_seconds, 60) as total_watch_time_minutes,
          case when v.total_unique_viewers > 0
               then round(v.total_watch_time_seconds / 60.0 / v.total_unique_viewers, 2)
               else 0 end as average_watch_time_minutes,
-         coalesce(m.messages, 0) as total_messages,
-         coalesce(m.reactions, 0) + coalesce(r.reactions, 0) as total_reactions,
-         coalesce(v.shares, 0) + coalesce(p.shares, 0) as total_shares,
+         coalesce(m.messages, 0) + v.archived_messages as total_messages,
+         coalesce(m.reactions, 0) + coalesce(r.reactions, 0) + v.archived_reactions as total_reactions,
+         v.shares + coalesce(p.shares, 0) as total_shares,
          coalesce(p.products, 0) as total_products_showcased,
          coalesce(p.clicks, 0) as total_clicks,
          coalesce(p.orders, 0) as total_orders,
@@ -53,12 +70,12 @@ with of_viewers as (
          case when v.total_unique_viewers > 0
               then least(round(coalesce(p.orders, 0) * 100.0 / v.total_unique_viewers, 2), 999.99)
               else 0 end as conversion_rate,
-         coalesce(v.connection_issues_count, 0) as connection_issues_count,
-         coalesce(v.buffering_events, 0) as buffering_events,
-         coalesce(v.total_buffering_time_seconds, 0) as total_buffering_time_seconds,
-         greatest(s.peak_viewers, coalesce(v.current_viewers, 0)) as peak_viewers
+         v.connection_issues_count,
+         v.buffering_events,
+         v.total_buffering_time_seconds,
+         greatest(s.peak_viewers, v.current_viewers, v.archived_peak) as peak_viewers
     from public.live_stream_sessions s
-    left join of_viewers v on v.session_id = s.id
+    join of_viewers_ever v on v.session_id = s.id
     left join of_chat m on m.session_id = s.id
     left join of_reactions r on r.session_id = s.id
     left join of_products p on p.session_id = s.id
@@ -79,6 +96,11 @@ select 'viewer', v.id, t.key, to_jsonb(v) -> t.key, t.value
            v.watch_duration_seconds / 60 as watch_duration_minutes) as truth
   cross join lateral jsonb_each(to_jsonb(truth)) as t
  where (to_jsonb(v) ->> t.key)::numeric is distinct from (t.value #>> '{}')::numeric
+   -- Where the chat was purged, a viewer still says how much of it was its own: that, or more, was there.
+   and not (t.key in ('messages_sent', 'reactions_sent')
+            and (to_jsonb(v) ->> t.key)::numeric > (t.value #>> '{}')::numeric
+            and exists (select from public.live_stream_archive a
+                         where a.session_id = v.session_id and a.chat_purged_at is not null))
 union all
 select 'message', m.id, 'replies_count', to_jsonb(m.replies_count), to_jsonb(truth.replies)
   from public.live_stream_chat m

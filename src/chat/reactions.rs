@@ -199,6 +199,9 @@ thread_local! {
         c"update public.live_stream_sessions s
              set total_reactions = (select count(*) from public.live_stream_chat m
                                      where m.session_id = s.id and m.message_type = 'reaction')
+                                   + coalesce((select a.total_reactions
+                                                 from public.live_stream_archive a
+                                                where a.session_id = s.id), 0)
            where s.total_reactions > 0",
         &[],
     ) };
@@ -219,6 +222,9 @@ thread_local! {
 #[pg_trigger]
 fn chat_reactions_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     row::after(trigger, |changes| {
+        if metrics::is_archiving() {
+            return Ok(());
+        }
         let session_id = changes.column::<Uuid>("session_id")?;
         let viewer_id = changes.column::<Uuid>("viewer_id")?;
         let message_id = changes.column::<Uuid>("message_id")?;

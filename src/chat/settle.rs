@@ -24,8 +24,12 @@ fn chat_truncated<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
 
 thread_local! {
     static SESSIONS_WITHOUT_CHAT: Plan = const { Plan::writing(
-        c"update public.live_stream_sessions set total_messages = 0, total_reactions = 0
-           where total_messages > 0 or total_reactions > 0",
+        c"update public.live_stream_sessions s
+             set total_messages = coalesce(a.total_messages, 0),
+                 total_reactions = coalesce(a.total_reactions, 0)
+            from public.live_stream_sessions o
+            left join public.live_stream_archive a on a.session_id = o.id
+           where o.id = s.id and (s.total_messages > 0 or s.total_reactions > 0)",
         &[],
     ) };
     static VIEWERS_WITHOUT_CHAT: Plan = const { Plan::writing(
@@ -52,6 +56,9 @@ type Id = [u8; 16];
 #[pg_trigger]
 fn chat_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     row::after(trigger, |changes| {
+        if metrics::is_archiving() {
+            return Ok(());
+        }
         let session_id = changes.column::<Uuid>("session_id")?;
         let viewer_id = changes.column::<Uuid>("viewer_id")?;
         let parent_message_id = changes.column::<Uuid>("parent_message_id")?;

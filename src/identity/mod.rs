@@ -45,7 +45,8 @@ fn request_setting(name: &CStr) -> Option<String> {
     }
 }
 
-fn request_header(name: &str) -> Option<String> {
+/// The value of a header of the request, by its lower-case name: what the client or a proxy says.
+pub fn request_header(name: &str) -> Option<String> {
     claims::header(&request_setting(c"request.headers")?, name)
 }
 
@@ -103,6 +104,20 @@ fn serves(user: pg_sys::Oid) -> Result<bool> {
         let service = pg_sys::get_role_oid(c"service_role".as_ptr(), true);
         Ok(service != pg_sys::InvalidOid && pg_sys::has_privs_of_role(user, service))
     }
+}
+
+/// Nothing for a caller that [`is_service`] is true of; for others, an error that says what.
+///
+/// Errors: 42501.
+pub fn require_service(what: &str) -> Result<()> {
+    if is_service()? {
+        return Ok(());
+    }
+    Err(Error::new(
+        SqlState::INSUFFICIENT_PRIVILEGE,
+        format!("only the server may {what}"),
+    )
+    .hint("Call it as service_role, or as the owner of the tables."))
 }
 
 /// The viewer row that this request may act for: the one it has just made, or the one that its

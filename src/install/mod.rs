@@ -46,6 +46,7 @@ const FILES: &[(&str, &str)] = &[
     ("moderation", include_str!("../../sql/moderation.sql")),
     ("products", include_str!("../../sql/products.sql")),
     ("orders", include_str!("../../sql/orders.sql")),
+    ("privacy", include_str!("../../sql/privacy.sql")),
     ("metrics", include_str!("../../sql/metrics.sql")),
     ("limits", include_str!("../../sql/limits.sql")),
     ("schedule", include_str!("../../sql/schedule.sql")),

@@ -31,17 +31,6 @@ thread_local! {
     ) };
 }
 
-fn require_service(what: &str) -> Result<()> {
-    if identity::is_service()? {
-        return Ok(());
-    }
-    Err(Error::new(
-        SqlState::INSUFFICIENT_PRIVILEGE,
-        format!("only the server may {what}"),
-    )
-    .hint("Call it as service_role, or as the owner of the tables."))
-}
-
 /// Computes the numbers of a session from its rows, exact peak included, and writes them into
 /// the session. Waits for those who are changing it, and holds others up until the transaction
 /// ends.
@@ -51,7 +40,7 @@ fn require_service(what: &str) -> Result<()> {
 #[pg_extern(volatile)]
 fn recount(session_id: Option<Uuid>) {
     let recount = || {
-        require_service("count the numbers of a session again")?;
+        identity::require_service("count the numbers of a session again")?;
         let session = session_id.ok_or_else(|| {
             Error::new(SqlState::INVALID_PARAMETER, "session_id must not be null")
                 .hint("Pass the id of a session.")
@@ -71,7 +60,7 @@ fn recount(session_id: Option<Uuid>) {
 #[pg_extern(volatile)]
 fn flush_metrics(session_id: default!(Option<Uuid>, "NULL")) -> i64 {
     let flush = || {
-        require_service("fold the metrics")?;
+        identity::require_service("fold the metrics")?;
         flush(session_id)
     };
     flush().or_raise()
@@ -90,7 +79,8 @@ pub fn flush(session: Option<Uuid>) -> Result<i64> {
 }
 
 /// Locks a session, waits for its appenders, and folds what they appended; false without one.
-fn settle(session: Uuid) -> Result<bool> {
+/// Nobody enters it until the transaction ends.
+pub fn settle(session: Uuid) -> Result<bool> {
     if fold::lock(session, true)?.is_none() {
         return Ok(false);
     }

@@ -15,7 +15,7 @@ pub mod log;
 mod timeline;
 pub mod worker;
 
-pub use count::flush;
+pub use count::{flush, settle};
 pub use delta::Delta;
 
 use crate::error::{Error, Result, SqlState};
@@ -57,6 +57,8 @@ const MAX_REVENUE_HUNDREDTHS: i64 = 1_000_000_000_000;
 thread_local! {
     /// How deep in triggers the innermost settlement began.
     static SETTLING: Cell<Option<i32>> = const { Cell::new(None) };
+    /// How deep in triggers what is archived began to be deleted.
+    static ARCHIVING: Cell<Option<i32>> = const { Cell::new(None) };
     /// The session whose changes are collected instead of applied.
     static COLLECTING: RefCell<Option<(Uuid, Delta)>> = const { RefCell::new(None) };
     static APPLY: Plan = const { Plan::writing(
@@ -114,6 +116,28 @@ pub fn is_settling() -> bool {
 fn trigger_depth() -> i32 {
     // SAFETY: the function takes no arguments and returns a number.
     unsafe { pgrx::direct_function_call(pg_sys::pg_trigger_depth, &[]) }.unwrap_or(0)
+}
+
+/// True in a trigger that fired as rows went into the archive: they stay counted.
+pub fn is_archiving() -> bool {
+    ARCHIVING
+        .get()
+        .is_some_and(|depth| trigger_depth() == depth + 1)
+}
+
+struct Archiving(Option<i32>);
+
+impl Drop for Archiving {
+    fn drop(&mut self) {
+        ARCHIVING.set(self.0);
+    }
+}
+
+/// Deletes rows that the caller counts into the archive, with the rights of the tables' owner:
+/// no number changes. What an app's trigger writes meanwhile is counted as ever.
+pub fn archiving<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
+    let _outer = Archiving(ARCHIVING.replace(Some(trigger_depth())));
+    as_owner(f)
 }
 
 struct Settling(Option<i32>);

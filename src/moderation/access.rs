@@ -46,7 +46,7 @@ thread_local! {
     ) };
 }
 
-fn is_empty(table: &CStr) -> Result<bool> {
+fn is_empty(table: &'static CStr) -> Result<bool> {
     Ok(Table::read(c"public", table)?.pages() == 0)
 }
 
@@ -87,7 +87,7 @@ pub fn ban_of(influencer: Uuid, user: Uuid) -> Result<Option<Ban>> {
     Ok(found)
 }
 
-fn has_row(table: &CStr, index: &CStr, ids: [(&str, Uuid); 2]) -> Result<bool> {
+fn has_row(table: &'static CStr, index: &'static CStr, ids: [(&str, Uuid); 2]) -> Result<bool> {
     let table = Table::read(c"public", table)?;
     let mut found = false;
     if table.pages() > 0 {

@@ -7,7 +7,6 @@ use crate::plan::{self, Plan};
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use std::collections::BTreeSet;
-use std::ffi::CString;
 
 /// What somebody did. Without an influencer, the session's is meant.
 #[derive(Default)]
@@ -87,26 +86,21 @@ pub fn note(mut acts: Vec<Act>) -> Result<()> {
 /// Those of the people who have no account any more: what is deleted with an account is seen
 /// here, and the log could not refer to it. Read as foreign keys read, past row-level security.
 fn gone(mut people: BTreeSet<[u8; 16]>) -> Result<BTreeSet<[u8; 16]>> {
-    let accounts: Option<Vec<String>> = plan::ask(
-        "select array[n.nspname, t.relname, i.relname]::text[]
-           from pg_constraint k
-           join pg_class t on t.oid = k.confrelid join pg_namespace n on n.oid = t.relnamespace
-           join pg_class i on i.oid = k.conindid
-          where k.conrelid = 'public.live_stream_moderation_log'::regclass
-            and k.conname = 'live_stream_moderation_log_user_id_fkey'",
+    let accounts: Option<Vec<pg_sys::Oid>> = plan::ask(
+        "select array[confrelid, conindid] from pg_constraint
+          where conrelid = 'public.live_stream_moderation_log'::regclass
+            and conname = 'live_stream_moderation_log_user_id_fkey'",
         &[],
     )?;
-    let Some([schema, table, index]) = accounts.as_deref() else {
+    let Some([table, index]) = accounts.as_deref() else {
         return Ok(BTreeSet::new());
     };
-    let [schema, table, index] =
-        [schema, table, index].map(|name| CString::new(name.as_str()).unwrap_or_default());
-    let accounts = Table::read(&schema, &table)?;
+    let accounts = Table::read_id(*table);
     for person in people.clone() {
-        accounts.find(&schema, &index, &[("id", Uuid::from_bytes(person))], |_| {
+        let id = [("id", Uuid::from_bytes(person))];
+        if accounts.count_by(Some(*index), &id, 1)? > 0 {
             people.remove(&person);
-            Ok(false)
-        })?;
+        }
     }
     Ok(people)
 }

@@ -14,7 +14,10 @@ thread_local! {
     static WITHOUT_PRODUCTS: Plan = const { Plan::writing(
         c"update public.live_stream_sessions s
              set total_products_showcased = 0, total_clicks = 0, total_orders = 0,
-                 total_revenue = 0, total_shares = of_viewers.shares
+                 total_revenue = 0,
+                 total_shares = of_viewers.shares
+                                + coalesce((select a.total_shares from public.live_stream_archive a
+                                             where a.session_id = s.id), 0)
             from (select o.id, coalesce(sum(v.shares_sent), 0) as shares
                     from public.live_stream_sessions o
                     left join public.live_stream_viewers v on v.session_id = o.id

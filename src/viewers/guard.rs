@@ -6,11 +6,12 @@ use crate::limits;
 use crate::metrics::{self, clock};
 use crate::moderation;
 use crate::plan::{self, Plan};
+use crate::privacy;
 use crate::row::{self, Outcome, Row};
 use crate::sessions::{self, Entered, finite, no_such_session, required, transaction_time};
-use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use pgrx::{Inet, Uuid};
 
 /// Kept by the engine for the viewer.
 const COUNTERS: &[&str] = &[
@@ -23,6 +24,9 @@ const COUNTERS: &[&str] = &[
     "orders_placed",
     "buffering_events",
 ];
+
+/// What says where a viewer is, and is taken away with the addresses.
+const ADDRESSES: &[&str] = &["ip_address", "user_agent", "city"];
 
 /// Bounds of what a viewer reports of its connection.
 const MAX_BUFFERING_SECONDS: i32 = 7 * 24 * 3600;
@@ -116,18 +120,21 @@ fn check_unfinished(session: Uuid, entered: &Entered) -> Result<()> {
     .hint("Look for another session of this influencer."))
 }
 
-/// A server may write down who watched a finished session, but nobody watches it now.
-fn check_not_watching_finished(new: &Row<'_>) -> Result<()> {
+/// A server may write down who watched a finished session, but nobody watches it now. Returns
+/// whether the session is finished.
+fn check_not_watching_finished(new: &Row<'_>) -> Result<bool> {
     let Some(session) = new.get::<Uuid>("session_id")? else {
-        return Ok(());
+        return Ok(false);
     };
     if new.get("is_still_watching")? != Some(true) {
-        return sessions::enter(session).map(drop);
+        let entered = sessions::enter(session)?;
+        return Ok(entered.is_some_and(|entered| entered.status.is_finished()));
     }
     sessions::admit(session)?.map_or(Ok(()), |entered| {
         check_unfinished(session, &entered)
             .map_err(|error| error.detail("Give left_at of a viewer who was there."))
-    })
+    })?;
+    Ok(false)
 }
 
 fn guard_insert(new: &mut Row<'_>) -> Result<()> {
@@ -148,12 +155,15 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
         new.set("joined_at", Some(now))?;
         new.set::<TimestampWithTimeZone>("left_at", None)?;
         new.set("is_still_watching", Some(true))?;
+        new.set("ip_address", privacy::address_of_request()?)?;
+    } else if !new.is_null("ip_address")? {
+        new.set("ip_address", privacy::reduced(new.get("ip_address")?))?;
     }
     new.set_zero(COUNTERS)?;
     new.set_zero(&["buffering_time_seconds", "disconnections_count"])?;
     times(None, new)?;
-    if service {
-        check_not_watching_finished(new)?;
+    if service && check_not_watching_finished(new)? {
+        note_addresses(None, new)?;
     }
     count(None, new)?;
     if service {
@@ -208,8 +218,18 @@ fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
         }
         new.keep(
             old,
-            &["user_id", "viewer_type", "joined_at", "watching_since"],
+            &[
+                "user_id",
+                "viewer_type",
+                "joined_at",
+                "watching_since",
+                "ip_address",
+            ],
         )?;
+        if says_where_it_is(old, new)? && is_finished(session)? {
+            // They may have been purged, and are not asked for again.
+            new.keep(old, ADDRESSES)?;
+        }
         let was_watching = old.get("is_still_watching")?.unwrap_or(false);
         let watches = watches(Some(old), new)?;
         new.set("is_still_watching", Some(watches))?;
@@ -218,6 +238,11 @@ fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
             joinable(session)?;
             limits::check_return(session, old.get("user_id")?, required(old, "id")?)?;
         }
+    } else {
+        if !new.same::<Inet>(old, "ip_address")? {
+            new.set("ip_address", privacy::reduced(new.get("ip_address")?))?;
+        }
+        note_addresses(Some(old), new)?;
     }
     report(old, new)?;
     times(Some(old), new)?;
@@ -227,6 +252,42 @@ fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
         check_not_watching_finished(new)?;
     }
     count(Some(old), new)
+}
+
+fn says_where_it_is(old: &Row<'_>, new: &Row<'_>) -> Result<bool> {
+    Ok(!new.same::<String>(old, "user_agent")? || !new.same::<String>(old, "city")?)
+}
+
+thread_local! {
+    static FINISHED: Plan = const { Plan::writing(
+        c"select from public.live_stream_sessions
+           where id = $1 and status in ('ended', 'cancelled')",
+        &[pg_sys::UUIDOID],
+    ) };
+}
+
+fn is_finished(session: Uuid) -> Result<bool> {
+    Ok(as_owner(|| plan::execute(&FINISHED, &[session.into()]))? > 0)
+}
+
+/// A server has written an address, also of a session whose addresses were purged.
+fn note_addresses(old: Option<&Row<'_>>, new: &Row<'_>) -> Result<()> {
+    let mut holds = false;
+    for column in ADDRESSES {
+        holds |= !new.is_null(column)?;
+    }
+    let is_new = match old {
+        None => true,
+        Some(old) => {
+            says_where_it_is(old, new)?
+                || !new.same::<Inet>(old, "ip_address")?
+                || !new.same::<Uuid>(old, "session_id")?
+        }
+    };
+    match new.get("session_id")? {
+        Some(session) if holds && is_new => privacy::addresses_came(session),
+        _ => Ok(()),
+    }
 }
 
 /// From when to when the row counts as a current viewer, by the server's clock: what the peak

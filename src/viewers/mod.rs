@@ -6,4 +6,4 @@ mod presence;
 mod settle;
 
 pub use lone::watch_transactions;
-pub use presence::{close_all, define_settings, own_viewer, viewer_of};
+pub use presence::{close_all, close_user, define_settings, own_viewer, viewer_of};

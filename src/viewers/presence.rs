@@ -8,6 +8,7 @@ use crate::limits;
 use crate::metrics::{self, Delta};
 use crate::moderation;
 use crate::plan::{self, Plan};
+use crate::privacy;
 use crate::sessions::{self, code, no_such_session};
 use pgrx::Uuid;
 use pgrx::pg_sys;
@@ -56,12 +57,13 @@ thread_local! {
     ) };
     static INSERT: Plan = const { Plan::writing(
         c"insert into public.live_stream_viewers
-            (session_id, user_id, viewer_type, device_type, browser, user_agent, country, city)
-          values ($1, $2, $3::public.live_stream_viewer_type, $4, $5, $6, $7, $8)
+            (session_id, user_id, viewer_type, device_type, browser, user_agent, country, city,
+             ip_address)
+          values ($1, $2, $3::public.live_stream_viewer_type, $4, $5, $6, $7, $8, $9)
           returning id",
         &[
             pg_sys::UUIDOID, pg_sys::UUIDOID, pg_sys::TEXTOID, pg_sys::TEXTOID, pg_sys::TEXTOID,
-            pg_sys::TEXTOID, pg_sys::TEXTOID, pg_sys::TEXTOID,
+            pg_sys::TEXTOID, pg_sys::TEXTOID, pg_sys::TEXTOID, pg_sys::INETOID,
         ],
     ) };
     static REOPEN: Plan = const { Plan::writing(
@@ -107,6 +109,18 @@ thread_local! {
                           (select h.seen_at from public.live_stream_heartbeats h
                             where h.viewer_id = v.id)) < now() - make_interval(secs => $2)",
         &[pg_sys::UUIDOID, pg_sys::INT4OID],
+    ) };
+    static CLOSE_USER: Plan = const { Plan::writing(
+        c"update public.live_stream_viewers v
+             set is_still_watching = false,
+                 left_at = greatest(v.watching_since,
+                                    coalesce((select h.seen_at
+                                                from public.live_stream_heartbeats h
+                                               where h.viewer_id = v.id
+                                                 and h.seen_at < now() - make_interval(secs => $3)),
+                                             now()))
+           where v.session_id = $1 and v.user_id = $2 and v.is_still_watching",
+        &[pg_sys::UUIDOID, pg_sys::UUIDOID, pg_sys::INT4OID],
     ) };
     static CLOSE_ALL: Plan = const { Plan::writing(
         c"update public.live_stream_viewers v
@@ -191,6 +205,7 @@ fn join_session(
                     user_agent.into(),
                     country.into(),
                     city.into(),
+                    privacy::address_of_request()?.into(),
                 ];
                 moderation::as_joiner(|| plan::run(&INSERT, &args, |rows| Ok(rows.get(0, 0))))?
                     .ok_or_else(|| no_such_session(session))?
@@ -385,4 +400,11 @@ pub fn close_all(session: Uuid, at: TimestampWithTimeZone) -> Result<Delta> {
         let args = [session.into(), at.into(), VIEWER_TIMEOUT.get().into()];
         as_owner(|| plan::execute(&CLOSE_ALL, &args).map(drop))
     })
+}
+
+/// Closes the open rows of a user in a session that this transaction has entered: now, or when
+/// last heard of if it had fallen silent.
+pub fn close_user(session: Uuid, user: Uuid) -> Result<()> {
+    let args = [session.into(), user.into(), VIEWER_TIMEOUT.get().into()];
+    as_owner(|| plan::execute(&CLOSE_USER, &args).map(drop))
 }

@@ -110,6 +110,9 @@ impl Change {
 #[pg_trigger]
 fn viewers_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     row::after(trigger, |changes| {
+        if metrics::is_archiving() {
+            return Ok(());
+        }
         let columns = Columns::find(&changes)?;
         let mut sessions: BTreeMap<Id, Change> = BTreeMap::new();
         let id = |row: &Row<'_>| row.at::<Uuid>(columns.session_id).map(|id| *id.as_bytes());
@@ -167,13 +170,18 @@ fn viewers_truncated<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
 thread_local! {
     static WITHOUT_VIEWERS: Plan = const { Plan::writing(
         c"update public.live_stream_sessions s
-             set current_viewers = 0, peak_viewers = 0, total_unique_viewers = 0, total_watch_time_seconds = 0,
-                 connection_issues_count = 0, buffering_events = 0,
-                 total_buffering_time_seconds = 0, total_shares = of_products.shares
+             set current_viewers = 0, peak_viewers = coalesce(a.peak_viewers, 0),
+                 total_unique_viewers = coalesce(a.total_unique_viewers, 0),
+                 total_watch_time_seconds = coalesce(a.total_watch_time_seconds, 0),
+                 connection_issues_count = coalesce(a.connection_issues_count, 0),
+                 buffering_events = coalesce(a.buffering_events, 0),
+                 total_buffering_time_seconds = coalesce(a.total_buffering_time_seconds, 0),
+                 total_shares = of_products.shares + coalesce(a.total_shares, 0)
             from (select o.id, coalesce(sum(p.shares), 0) as shares
                     from public.live_stream_sessions o
                     left join public.live_stream_products p on p.session_id = o.id
                    group by o.id) as of_products
+            left join public.live_stream_archive a on a.session_id = of_products.id
            where of_products.id = s.id
              and (s.total_unique_viewers > 0 or s.total_shares <> of_products.shares)",
         &[],

@@ -1,0 +1,302 @@
+//! Erasing a person: its rows go, what was sold stays, and every number of the sessions too.
+
+use super::archive::{self, BREAKDOWNS, Gone};
+use super::breakdown::OTHER;
+use super::people::{self, OnErase};
+use super::require_user;
+use crate::error::{Error, OrRaise, Result, SqlState};
+use crate::identity::{self, as_owner};
+use crate::influencers;
+use crate::metrics::{self, Delta, fold};
+use crate::plan::{self, Plan};
+use crate::sessions;
+use crate::viewers;
+use pgrx::prelude::*;
+use pgrx::{JsonB, Uuid, pg_sys};
+use serde_json::{Map, Value, json};
+use std::array::from_fn;
+use std::collections::BTreeMap;
+
+thread_local! {
+    static SESSIONS: Plan = const { Plan::writing(
+        c"with mine as (select id, session_id from public.live_stream_viewers where user_id = $1),
+               named as (
+                 select session_id from mine
+                 union select session_id from public.live_stream_chat where user_id = $1
+                 union select m.session_id from public.live_stream_chat m
+                         join mine on mine.id = m.viewer_id where m.user_id is null
+                 union select session_id from public.live_stream_chat_reactions where user_id = $1
+                 union select session_id from public.live_stream_orders where user_id = $1
+                 union select o.session_id from public.live_stream_orders o
+                         join mine on mine.id = o.viewer_id)
+          select s.id, s.status in ('ended', 'cancelled')
+            from public.live_stream_sessions s
+            join named on named.session_id = s.id",
+        &[pg_sys::UUIDOID],
+    ) };
+    static LOCK: Plan = const { Plan::writing(
+        c"select from public.live_stream_sessions where id = $1 for update",
+        &[pg_sys::UUIDOID],
+    ) };
+    static ORDERS: Plan = const { Plan::writing(
+        c"update public.live_stream_orders o
+             set user_id = nullif(o.user_id, $2),
+                 viewer_id = case when not exists (
+                               select from public.live_stream_viewers v
+                                where v.id = o.viewer_id and v.user_id = $2)
+                             then o.viewer_id end
+           where o.session_id = $1
+             and (o.user_id = $2
+                  or o.viewer_id in (select v.id from public.live_stream_viewers v
+                                      where v.session_id = $1 and v.user_id = $2))",
+        &[pg_sys::UUIDOID, pg_sys::UUIDOID],
+    ) };
+    static REACTIONS: Plan = const { Plan::writing(
+        c"delete from public.live_stream_chat_reactions where session_id = $1 and user_id = $2",
+        &[pg_sys::UUIDOID, pg_sys::UUIDOID],
+    ) };
+    static CHAT: Plan = const { Plan::writing(
+        c"delete from public.live_stream_chat m
+           where m.session_id = $1
+             and (m.user_id = $2
+                  or m.user_id is null
+                     and m.viewer_id in (select v.id from public.live_stream_viewers v
+                                          where v.session_id = $1 and v.user_id = $2))",
+        &[pg_sys::UUIDOID, pg_sys::UUIDOID],
+    ) };
+    static VIEWERS: Plan = const { Plan::writing(
+        c"delete from public.live_stream_viewers where session_id = $1 and user_id = $2",
+        &[pg_sys::UUIDOID, pg_sys::UUIDOID],
+    ) };
+    static INFLUENCERS: Plan = const { Plan::writing(
+        c"select i.id,
+                 (select count(*) from public.live_stream_sessions s
+                   where s.influencer_id = i.id),
+                 (select count(*) from public.live_stream_schedule s
+                   where s.influencer_id = i.id),
+                 (select s.id from public.live_stream_sessions s
+                   where s.influencer_id = i.id and s.status in ('live', 'paused') limit 1),
+                 (select count(*) from public.live_stream_orders o
+                    join public.live_stream_sessions s on s.id = o.session_id
+                   where s.influencer_id = i.id)
+            from public.influencers i where i.user_id = $1",
+        &[pg_sys::UUIDOID],
+    ) };
+    static DELETE_INFLUENCER: Plan = const { Plan::writing(
+        c"delete from public.influencers where id = $1",
+        &[pg_sys::UUIDOID],
+    ) };
+}
+
+/// What was done, by table.
+#[derive(Default)]
+struct Done {
+    removed: BTreeMap<String, i64>,
+    anonymised: BTreeMap<String, i64>,
+}
+
+fn count(to: &mut BTreeMap<String, i64>, what: &str, rows: usize) {
+    if rows > 0 {
+        *to.entry(what.to_owned()).or_default() += rows as i64;
+    }
+}
+
+/// Removes a user from every table, and returns `user_id`, `erased_at`, what was `removed` and
+/// what was `anonymised`, in rows by table. A second time, nothing is left to do.
+///
+/// - Viewer rows are closed, as if the user had left, and go, also of a session that is live.
+/// - Messages go, with the reactions of others to them; reactions go, from the messages too.
+/// - Orders keep what was paid and lose the user. Messages that the user took away stay away.
+/// - Notifications and follows go.
+///
+/// What those rows count in a session stays counted: no number changes but those of viewers who
+/// leave. The user's row in `auth.users` is the app's.
+///
+/// A user who streams is refused. With `erase_influencer` the row in our own `influencers` goes
+/// first, with all of its sessions and schedules and everything in them; not while one of them is
+/// on air, and not while there are orders in them. An app's own table is the app's to delete from.
+///
+/// Errors: 42501 unless the caller is service_role or has the rights of the tables' owner; 22023
+/// without an id; PT409 for a user who streams.
+#[pg_extern(volatile)]
+fn erase_user(user_id: Option<Uuid>, erase_influencer: default!(Option<bool>, "false")) -> JsonB {
+    let erase = || {
+        identity::require_service("erase a user")?;
+        let user = require_user(user_id)?;
+        let mut done = Done::default();
+        as_owner(|| {
+            remove_influencer(user, erase_influencer == Some(true), &mut done)?;
+            leave_sessions(user, &mut done)?;
+            everywhere_else(user, &mut done)
+        })?;
+        Ok(JsonB(json!({
+            "user_id": uuid::Uuid::from_bytes(*user.as_bytes()).to_string(),
+            "erased_at": plan::ask::<JsonB>("select pg_catalog.to_jsonb(pg_catalog.now())", &[])?
+                .map_or(Value::Null, |time| time.0),
+            "removed": done.removed,
+            "anonymised": done.anonymised,
+        })))
+    };
+    erase().or_raise()
+}
+
+/// Takes the user out of every session that it is named in. One that it comes to meanwhile is
+/// left: to look again is to take sessions out of order, with others waiting for each other.
+fn leave_sessions(user: Uuid, done: &mut Done) -> Result<()> {
+    let mut named: Vec<(Uuid, bool)> = plan::run(&SESSIONS, &[user.into()], |rows| {
+        Ok((0..rows.len())
+            .filter_map(|row| rows.get(row, 0).zip(rows.get(row, 1)))
+            .collect())
+    })?;
+    // All of them before any row: who joins takes the session first, and then the person.
+    named.sort_by_key(|(session, _)| *session.as_bytes());
+    for (session, is_finished) in &named {
+        enter(*session, *is_finished)?;
+    }
+    for (session, _) in &named {
+        pgrx::check_for_interrupts!();
+        leave(*session, user, done)?;
+    }
+    Ok(())
+}
+
+/// Waits for those who are changing a session, holds up others, and folds what is pending.
+fn enter(session: Uuid, is_finished: bool) -> Result<()> {
+    if !is_finished {
+        return metrics::settle(session).map(drop);
+    }
+    // Its row is enough, and of rows the server can lock any number.
+    plan::execute(&LOCK, &[session.into()])?;
+    sessions::hold_for_end(session);
+    fold::whole(session)
+}
+
+fn leave(session: Uuid, user: Uuid, done: &mut Done) -> Result<()> {
+    let args = [session.into(), user.into()];
+    viewers::close_user(session, user)?;
+    count(
+        &mut done.anonymised,
+        "live_stream_orders",
+        plan::execute(&ORDERS, &args)?,
+    );
+    let mut gone = 0;
+    let numbers = metrics::collect(session, || {
+        for (table, plan) in [
+            ("live_stream_chat_reactions", &REACTIONS),
+            ("live_stream_chat", &CHAT),
+            ("live_stream_viewers", &VIEWERS),
+        ] {
+            gone = plan::execute(plan, &args)?;
+            count(&mut done.removed, table, gone);
+        }
+        Ok(())
+    })?;
+    // Of whatever kind the person was: one alone is not named.
+    let other = || Map::from_iter([(OTHER.to_owned(), json!(gone))]);
+    archive::add(
+        session,
+        Gone {
+            viewers: gone as i64,
+            numbers: negative(numbers),
+            breakdowns: from_fn::<_, BREAKDOWNS, _>(|_| other()),
+        },
+    )
+}
+
+/// What was taken from a session's numbers, as a number of what is gone.
+fn negative(taken: Delta) -> Delta {
+    Delta {
+        unique_viewers: -taken.unique_viewers,
+        watch_seconds: -taken.watch_seconds,
+        messages: -taken.messages,
+        reactions: -taken.reactions,
+        shares: -taken.shares,
+        disconnections: -taken.disconnections,
+        buffering_events: -taken.buffering_events,
+        buffering_seconds: -taken.buffering_seconds,
+        ..Delta::default()
+    }
+}
+
+fn everywhere_else(user: Uuid, done: &mut Done) -> Result<()> {
+    for held in people::held()? {
+        let (table, column) = (held.table, held.column);
+        let (statement, to) = match held.on_erase {
+            OnErase::Deleted => (
+                format!("delete from public.{table} where {column} = $1"),
+                &mut done.removed,
+            ),
+            OnErase::Anonymised => (
+                format!("update public.{table} set {column} = null where {column} = $1"),
+                &mut done.anonymised,
+            ),
+            OnErase::Archived | OnErase::Asked => continue,
+        };
+        let statement = format!("with done as ({statement} returning 1) select count(*) from done");
+        let rows: Option<i64> = plan::change(&statement, &[user.into()])?;
+        count(to, table, rows.unwrap_or(0) as usize);
+    }
+    Ok(())
+}
+
+fn remove_influencer(user: Uuid, may_remove: bool, done: &mut Done) -> Result<()> {
+    let found: Vec<(Uuid, i64, i64, Option<Uuid>, i64)> =
+        plan::run(&INFLUENCERS, &[user.into()], |rows| {
+            Ok((0..rows.len())
+                .filter_map(|row| {
+                    let number = |column| rows.get::<i64>(row, column).unwrap_or(0);
+                    Some((
+                        rows.get(row, 0)?,
+                        number(1),
+                        number(2),
+                        rows.get(row, 3),
+                        number(4),
+                    ))
+                })
+                .collect())
+        })?;
+    for (influencer, sessions, schedules, on_air, orders) in found {
+        let refuse = |message: String| Error::new(SqlState::CONFLICT, message);
+        let streams = || refuse(format!("user {user} is the influencer {influencer}"));
+        if !influencers::is_ours()? {
+            return Err(streams()
+                .detail("The table public.influencers is the app's own, and so are its rows.")
+                .hint(
+                    "Delete the influencer there first: its sessions and schedules go with it. \
+                     Or give the row to another user.",
+                ));
+        }
+        if !may_remove {
+            return Err(streams()
+                .detail(format!(
+                    "It has {sessions} sessions and {schedules} schedules, which would go with it."
+                ))
+                .hint("Pass erase_influencer => true to delete the influencer and all of them."));
+        }
+        if let Some(session) = on_air {
+            return Err(refuse(format!(
+                "influencer {influencer} is on air with session {session}"
+            ))
+            .hint("End the session first."));
+        }
+        if orders > 0 {
+            return Err(refuse(format!(
+                "{orders} orders were placed in sessions of influencer {influencer}"
+            ))
+            .detail("They would go with the sessions, and what was paid must not be lost so.")
+            .hint(
+                "Export and delete the orders of these sessions first, or give the influencer to \
+                 another user.",
+            ));
+        }
+        plan::execute(&DELETE_INFLUENCER, &[influencer.into()])?;
+        for (table, rows) in [
+            ("influencers", 1),
+            ("live_stream_sessions", sessions),
+            ("live_stream_schedule", schedules),
+        ] {
+            count(&mut done.removed, table, rows as usize);
+        }
+    }
+    Ok(())
+}
