@@ -123,9 +123,7 @@ create table public.live_stream_moderation_log (
   created_at timestamptz not null default now(),
   constraint live_stream_moderation_log_pkey primary key (id),
   constraint live_stream_moderation_log_session_id_fkey foreign key (session_id)
-    references public.live_stream_sessions (id) on delete set null,
-  constraint live_stream_moderation_log_message_id_fkey foreign key (message_id)
-    references public.live_stream_chat (id) on delete set null
+    references public.live_stream_sessions (id) on delete set null
 );
 
 comment on table public.live_stream_moderation_log is
@@ -138,7 +136,7 @@ comment on column public.live_stream_moderation_log.actor_id is
 comment on column public.live_stream_moderation_log.action is 'What was done.';
 comment on column public.live_stream_moderation_log.user_id is
   'User whom it was done to; null if nobody, or if the account is gone.';
-comment on column public.live_stream_moderation_log.message_id is 'Message that it was about; null if none, or if it is gone.';
+comment on column public.live_stream_moderation_log.message_id is 'Message that it was about, also when it is gone: no foreign key, so that the log stays when the chat is emptied.';
 comment on column public.live_stream_moderation_log.reason is 'Why.';
 comment on column public.live_stream_moderation_log.created_at is 'When.';
 
@@ -187,8 +185,6 @@ create index live_stream_moderation_log_actor_id_idx
   on public.live_stream_moderation_log (actor_id) where actor_id is not null;
 create index live_stream_moderation_log_user_id_idx
   on public.live_stream_moderation_log (user_id) where user_id is not null;
-create index live_stream_moderation_log_message_id_idx
-  on public.live_stream_moderation_log (message_id) where message_id is not null;
 
 alter table public.live_stream_moderators enable row level security;
 alter table public.live_stream_bans enable row level security;

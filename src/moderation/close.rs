@@ -11,8 +11,8 @@ use pgrx::pg_sys;
 use std::collections::BTreeSet;
 
 thread_local! {
-    static SESSIONS: Plan = const { Plan::writing(
-        c"select v.session_id
+    static UNWELCOME: Plan = const { Plan::writing(
+        c"select v.id, v.session_id
             from (select distinct * from unnest($1, $2) as u (influencer_id, user_id)) p
             join public.influencers i on i.id = p.influencer_id and i.user_id <> p.user_id
             join public.live_stream_viewers v on v.user_id = p.user_id and v.is_still_watching
@@ -27,28 +27,14 @@ thread_local! {
                                       where g.session_id = s.id and g.user_id = p.user_id)
                      and not exists (select from public.live_stream_moderators m
                                       where m.influencer_id = p.influencer_id
-                                        and m.user_id = p.user_id))
-           group by v.session_id order by v.session_id",
+                                        and m.user_id = p.user_id))",
         &[pg_sys::UUIDARRAYOID, pg_sys::UUIDARRAYOID],
     ) };
     static CLOSE: Plan = const { Plan::writing(
-        c"update public.live_stream_viewers v
-             set is_still_watching = false, left_at = greatest(v.watching_since, now())
-            from (select distinct * from unnest($1, $2) as u (influencer_id, user_id)) p
-            join public.influencers i on i.id = p.influencer_id and i.user_id <> p.user_id
-            join public.live_stream_sessions s on s.influencer_id = p.influencer_id
-           where v.user_id = p.user_id and v.is_still_watching and s.id = v.session_id
-             and s.id = any ($3)
-             and (exists (select from public.live_stream_bans b
-                           where b.influencer_id = p.influencer_id and b.user_id = p.user_id
-                             and b.kind = 'ban' and (b.expires_at is null or b.expires_at > now()))
-                  or s.visibility = 'private'
-                     and not exists (select from public.live_stream_guests g
-                                      where g.session_id = s.id and g.user_id = p.user_id)
-                     and not exists (select from public.live_stream_moderators m
-                                      where m.influencer_id = p.influencer_id
-                                        and m.user_id = p.user_id))",
-        &[pg_sys::UUIDARRAYOID, pg_sys::UUIDARRAYOID, pg_sys::UUIDARRAYOID],
+        c"update public.live_stream_viewers
+             set is_still_watching = false, left_at = greatest(watching_since, now())
+           where id = any ($1) and is_still_watching",
+        &[pg_sys::UUIDARRAYOID],
     ) };
     static OPEN_ROWS: Plan = const { Plan::writing(
         c"select count(*) from public.live_stream_viewers where user_id = $1 and is_still_watching",
@@ -73,31 +59,28 @@ pub fn close_unwelcome(people: &[(Uuid, Uuid)]) -> Result<()> {
     }
     let (influencers, users): (Vec<Uuid>, Vec<Uuid>) = people.iter().copied().unzip();
     let slots: BTreeSet<u64> = users.iter().map(|user| person_slot(*user)).collect();
-    let mut entered = BTreeSet::new();
+    let unwelcome = || {
+        let args = [influencers.clone().into(), users.clone().into()];
+        plan::run(&UNWELCOME, &args, |rows| {
+            Ok((0..rows.len())
+                .filter_map(|row| rows.get::<Uuid>(row, 0).zip(rows.get::<Uuid>(row, 1)))
+                .collect::<Vec<_>>())
+        })
+    };
     as_owner(|| {
-        let watched = || {
-            plan::run(
-                &SESSIONS,
-                &[influencers.clone().into(), users.clone().into()],
-                |rows| {
-                    Ok((0..rows.len())
-                        .filter_map(|row| rows.get::<Uuid>(row, 0))
-                        .map(|session| *session.as_bytes())
-                        .collect::<BTreeSet<_>>())
-                },
-            )
-        };
-        let mut sessions = watched()?;
+        let mut entered = BTreeSet::new();
+        let mut rows = unwelcome()?;
         for round in 0.. {
+            let sessions: BTreeSet<_> = rows.iter().map(|(_, id)| *id.as_bytes()).collect();
             for session in sessions.difference(&entered) {
                 sessions::enter(Uuid::from_bytes(*session))?;
             }
-            entered.append(&mut sessions);
+            entered.extend(sessions);
             for slot in &slots {
                 Lock::Person(*slot).wait(Mode::Alone);
             }
-            sessions = watched()?;
-            if sessions.is_subset(&entered) {
+            rows = unwelcome()?;
+            if rows.iter().all(|(_, id)| entered.contains(id.as_bytes())) {
                 break;
             }
             if round < PATIENCE {
@@ -106,14 +89,9 @@ pub fn close_unwelcome(people: &[(Uuid, Uuid)]) -> Result<()> {
                 }
             }
         }
-        if !sessions.is_empty() {
-            let sessions: Vec<Uuid> = sessions.into_iter().map(Uuid::from_bytes).collect();
-            let args = [
-                influencers.clone().into(),
-                users.clone().into(),
-                sessions.into(),
-            ];
-            plan::execute(&CLOSE, &args)?;
+        if !rows.is_empty() {
+            let ids: Vec<Uuid> = rows.into_iter().map(|(id, _)| id).collect();
+            plan::execute(&CLOSE, &[ids.into()])?;
         }
         check_all_seen(&users)
     })

@@ -26,14 +26,13 @@ thread_local! {
     static WRITE: Plan = const { Plan::writing(
         c"insert into public.live_stream_moderation_log
             (action, influencer_id, session_id, user_id, message_id, reason, actor_id)
-          select a.action::public.live_stream_moderation_action, i.id, s.id, a.user_id, m.id,
+          select a.action::public.live_stream_moderation_action, i.id, s.id, a.user_id, a.message_id,
                  left(a.reason, 500), a.actor_id
             from unnest($1, $2, $3, $4, $5, $6, $7)
                    with ordinality as a (action, influencer_id, session_id, user_id, message_id,
                                          reason, actor_id, nth)
             left join public.live_stream_sessions s on s.id = a.session_id
             join public.influencers i on i.id = coalesce(a.influencer_id, s.influencer_id)
-            left join public.live_stream_chat m on m.id = a.message_id
            order by a.nth",
         &[
             pg_sys::TEXTARRAYOID, pg_sys::UUIDARRAYOID, pg_sys::UUIDARRAYOID, pg_sys::UUIDARRAYOID,

@@ -219,6 +219,15 @@ fn negative(taken: Delta) -> Delta {
 }
 
 fn everywhere_else(user: Uuid, done: &mut Done) -> Result<()> {
+    let change = |to: &mut BTreeMap<String, i64>, table: &str, statement: &str| {
+        let statement = format!("with done as ({statement} returning 1) select count(*) from done");
+        let rows: Option<i64> = plan::change(&statement, &[user.into()])?;
+        count(to, table, rows.unwrap_or(0) as usize);
+        Ok::<(), Error>(())
+    };
+    let table = people::RATES;
+    let rates = format!("delete from live_stream.{table} where user_id = $1");
+    change(&mut done.removed, table, &rates)?;
     for held in people::held()? {
         let (table, column) = (held.table, held.column);
         let (statement, to) = match held.on_erase {
@@ -232,9 +241,7 @@ fn everywhere_else(user: Uuid, done: &mut Done) -> Result<()> {
             ),
             OnErase::Archived | OnErase::Asked => continue,
         };
-        let statement = format!("with done as ({statement} returning 1) select count(*) from done");
-        let rows: Option<i64> = plan::change(&statement, &[user.into()])?;
-        count(to, table, rows.unwrap_or(0) as usize);
+        change(to, table, &statement)?;
     }
     Ok(())
 }

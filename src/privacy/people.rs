@@ -62,6 +62,16 @@ const fn acted(table: &'static str, column: &'static str, shown: &'static [&'sta
     }
 }
 
+/// A row is about the person, and somebody else made it.
+const fn about(table: &'static str, column: &'static str, shown: &'static [&'static str]) -> Held {
+    Held {
+        table,
+        column,
+        on_erase: OnErase::Deleted,
+        shown,
+    }
+}
+
 /// Tables that a database does not have are passed over.
 pub const HELD: &[Held] = &[
     own("live_stream_viewers", "user_id", OnErase::Archived),
@@ -81,6 +91,68 @@ pub const HELD: &[Held] = &[
     own("live_stream_orders", "user_id", OnErase::Anonymised),
     own("live_stream_notifications", "user_id", OnErase::Deleted),
     own("live_stream_followers", "user_id", OnErase::Deleted),
+    own("live_stream_moderators", "user_id", OnErase::Deleted),
+    about(
+        "live_stream_bans",
+        "user_id",
+        &[
+            "id",
+            "influencer_id",
+            "user_id",
+            "kind",
+            "reason",
+            "session_id",
+            "expires_at",
+            "created_at",
+        ],
+    ),
+    acted(
+        "live_stream_bans",
+        "created_by",
+        &["id", "influencer_id", "kind", "created_by", "created_at"],
+    ),
+    about(
+        "live_stream_guests",
+        "user_id",
+        &["session_id", "user_id", "created_at"],
+    ),
+    acted(
+        "live_stream_guests",
+        "created_by",
+        &["session_id", "created_by", "created_at"],
+    ),
+    acted(
+        "live_stream_invitations",
+        "created_by",
+        &["id", "session_id", "created_by", "created_at", "expires_at"],
+    ),
+    // Last: what goes above is noted there.
+    acted(
+        "live_stream_moderation_log",
+        "actor_id",
+        &[
+            "id",
+            "influencer_id",
+            "session_id",
+            "actor_id",
+            "action",
+            "created_at",
+        ],
+    ),
+    acted(
+        "live_stream_moderation_log",
+        "user_id",
+        &[
+            "id",
+            "influencer_id",
+            "session_id",
+            "action",
+            "user_id",
+            "message_id",
+            "reason",
+            "created_at",
+        ],
+    ),
     own("influencers", "user_id", OnErase::Asked),
 ];
 
@@ -129,6 +201,9 @@ const OF_SESSION: &str = "t.session_id in (select s.id from public.live_stream_s
     join public.influencers i on i.id = s.influencer_id where i.user_id = $1)";
 const OF_SCHEDULE: &str = "t.schedule_id in (select s.id from public.live_stream_schedule s
     join public.influencers i on i.id = s.influencer_id where i.user_id = $1)";
+
+/// The engine's own table of how often people do something.
+pub const RATES: &str = "person_rates";
 
 /// Columns that are named in an export, and not shown.
 pub const SECRETS: &[(&str, &[&str])] = &[("live_stream_credentials", &["stream_key", "rtmp_url"])];
@@ -235,6 +310,10 @@ fn export_query() -> Result<String> {
         let row = secrets.map_or_else(|| "to_jsonb(t)".to_owned(), |(_, names)| hidden(names));
         add(table, &row, which);
     }
+    parts.push((
+        RATES,
+        format!("select to_jsonb(t) as r from live_stream.{RATES} t where t.user_id = $1"),
+    ));
     parts.push(("influencers", influencer_query()?));
     let mut tables: Vec<&str> = parts.iter().map(|(table, _)| *table).collect();
     tables.sort_unstable();
