@@ -1,7 +1,7 @@
-//! Locks on the numbers of a session, taken beside its row.
+//! Locks on the numbers of a session, taken beside its row, and the engine's other locks.
 //!
 //! They are PostgreSQL's advisory locks, with classes that no SQL function can name: nobody
-//! stalls a session from outside.
+//! stalls a session, the worker or an installation from outside.
 //!
 //! | lock | held by | to |
 //! | --- | --- | --- |
@@ -10,6 +10,9 @@
 //! | person | who counts that user, or one of the same slot | count a person once |
 //! | worker | the worker of the database | be the only one |
 //! | start | who starts the worker | start one |
+//! | on air | who takes an influencer's session live | name the other one that is |
+//! | schedules | who makes the sessions of schedules | make each once |
+//! | install | install() | be the only one |
 
 use pgrx::Uuid;
 use pgrx::pg_sys;
@@ -21,6 +24,9 @@ pub enum Lock {
     Person(u64),
     Worker,
     Start,
+    OnAir(Uuid),
+    Schedules,
+    Install,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,6 +48,9 @@ impl Lock {
             Self::Person(slot) => (CLASS + 3, slot),
             Self::Worker => (WORKER_CLASS, 0),
             Self::Start => (CLASS + 5, 0),
+            Self::OnAir(influencer) => (CLASS + 6, fold(influencer)),
+            Self::Schedules => (CLASS + 7, 0),
+            Self::Install => (CLASS + 8, 0),
         };
         pg_sys::LOCKTAG {
             // SAFETY: a plain read of this backend's state.
