@@ -140,6 +140,11 @@ class Database:
         `legacy` sends each claim as request.jwt.claim.<name>, as PostgREST did before version 9."""
         return Api(self._gateway, role, claims, headers, legacy)
 
+    @property
+    def schema(self) -> SchemaCache:
+        """What PostgREST would know of schema public."""
+        return self._gateway.schema
+
     def reload_schema(self) -> None:
         """After a test has changed tables or functions of public: `notify pgrst, 'reload schema'`."""
         self._gateway.reload_schema()

@@ -7,6 +7,7 @@ mod statement;
 mod unchanged;
 
 use crate::error::{Error, OrRaise, Result, SqlState};
+use crate::metrics::gate::{Lock, Mode};
 use crate::{identity, influencers, plan};
 use pgrx::guc::PostgresGucEnum;
 use pgrx::pg_sys;
@@ -99,7 +100,7 @@ fn install_api() -> Result<()> {
     }
     let _ordinary = OrdinaryObjects::begin();
     identity::as_role(role, pg_sys::SECURITY_RESTRICTED_OPERATION, || {
-        plan::utility("select pg_advisory_xact_lock(hashtextextended('live_stream.install', 0))")?;
+        Lock::Install.wait(Mode::Alone);
         check_public()?;
         influencers::install()?;
         FILES

@@ -1,7 +1,7 @@
-//! Locks on the numbers of a session, taken beside its row.
+//! Locks on the numbers of a session, taken beside its row, and the engine's other locks.
 //!
 //! They are PostgreSQL's advisory locks, with classes that no SQL function can name: nobody
-//! stalls a session from outside.
+//! stalls a session, the worker or an installation from outside.
 //!
 //! | lock | held by | to |
 //! | --- | --- | --- |
@@ -12,6 +12,9 @@
 //! | worker | the worker of the database | be the only one |
 //! | start | who starts the worker | start one |
 //! | part | who decides on the part of that user, or one of the same slot, alone | have nobody moderator and banned |
+//! | on air | who takes an influencer's session live | name the other one that is |
+//! | schedules | who makes the sessions of schedules | make each once |
+//! | install | install() | be the only one |
 
 use pgrx::Uuid;
 use pgrx::pg_sys;
@@ -25,6 +28,9 @@ pub enum Lock {
     Worker,
     Start,
     Part(u64),
+    OnAir(Uuid),
+    Schedules,
+    Install,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -48,6 +54,9 @@ impl Lock {
             Self::Worker => (WORKER_CLASS, 0),
             Self::Start => (CLASS + 5, 0),
             Self::Part(slot) => (CLASS + 7, slot),
+            Self::OnAir(influencer) => (CLASS + 8, fold(influencer)),
+            Self::Schedules => (CLASS + 9, 0),
+            Self::Install => (CLASS + 10, 0),
         };
         pg_sys::LOCKTAG {
             // SAFETY: a plain read of this backend's state.

@@ -5,6 +5,7 @@ use super::stored::Stored;
 use super::{DAY_MICROS, settling};
 use crate::error::{Error, OrRaise, Result, SqlState};
 use crate::identity;
+use crate::metrics::gate::{Lock, Mode};
 use crate::plan::{self, Plan};
 use crate::row::{Changes, Row};
 use crate::sessions::{required, transaction_time};
@@ -40,10 +41,6 @@ thread_local! {
     static AHEAD: Plan = const { Plan::writing(
         c"select now() + $1",
         &[pg_sys::INTERVALOID],
-    ) };
-    static ONE_AT_A_TIME: Plan = const { Plan::writing(
-        c"select pg_advisory_xact_lock(hashtextextended('live_stream.materialize_occurrences', 0))",
-        &[],
     ) };
     static COMING: Plan = const { Plan::writing(
         sql!(
@@ -225,7 +222,7 @@ pub fn make_ahead(horizon: i64) -> Result<i32> {
 }
 
 fn make_until(now: i64, until: i64) -> Result<i32> {
-    plan::execute(&ONE_AT_A_TIME, &[])?;
+    Lock::Schedules.wait(Mode::Alone);
     follow(None)?;
     let coming = coming(now, until)?;
     let mut made: Vec<Uuid> = Vec::new();

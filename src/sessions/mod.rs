@@ -13,6 +13,7 @@ pub use entry::{
 use crate::error::{Error, OrRaise, Result, SqlState};
 use crate::identity::{self, as_owner};
 use crate::metrics;
+use crate::metrics::gate::{Lock, Mode};
 use crate::moderation;
 use crate::plan::{self, Plan};
 use crate::row::{self, Outcome, Row};
@@ -271,10 +272,6 @@ thread_local! {
            where translate(upper(session_code collate \"C\"), 'OIL -', '011') = $1 and id <> $2",
         &[pg_sys::TEXTOID, pg_sys::UUIDOID],
     ) };
-    static LOCK_INFLUENCER: Plan = const { Plan::writing(
-        c"select pg_advisory_xact_lock(hashtextextended('live_stream.on_air ' || $1::text, 0))",
-        &[pg_sys::UUIDOID],
-    ) };
     static ON_AIR: Plan = const { Plan::writing(
         c"select id, session_code::text, title::text, status::text
             from public.live_stream_sessions
@@ -306,8 +303,8 @@ fn check_nothing_else_on_air(new: &Row<'_>, id: Uuid) -> Result<()> {
     let Some(influencer) = new.get::<Uuid>("influencer_id")? else {
         return Ok(());
     };
+    Lock::OnAir(influencer).wait(Mode::Alone);
     as_owner(|| {
-        plan::execute(&LOCK_INFLUENCER, &[influencer.into()])?;
         plan::run(&ON_AIR, &[influencer.into(), id.into()], |rows| {
             let Some(other) = rows.get::<Uuid>(0, 0) else {
                 return Ok(());
