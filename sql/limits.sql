@@ -9,7 +9,7 @@ create unlogged table live_stream.person_rates (
 comment on table live_stream.person_rates is
   'How often people have done something of late, for the limits against abuse. Kept by live_stream alone; of no use after a crash.';
 comment on column live_stream.person_rates.user_id is 'User.';
-comment on column live_stream.person_rates.kind is 'What is counted: 1 reactions, 2 flags.';
+comment on column live_stream.person_rates.kind is 'What is counted: 1 reactions, 2 flags, 3 edits.';
 comment on column live_stream.person_rates.since is 'When the count began.';
 comment on column live_stream.person_rates.spent is 'How often since then.';
 

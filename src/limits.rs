@@ -3,6 +3,7 @@
 //! Each is a setting; 0 turns it off. They hold for viewers: the host, moderators in
 //! the chat, and the server are not held up. Who is over a limit is told how long to wait.
 
+use crate::catalog;
 use crate::error::{Error, Result, SqlState};
 use crate::heap::Table;
 use crate::identity::as_owner;
@@ -47,7 +48,7 @@ pub fn define_settings() {
     let plain = GucFlags::default();
     count(
         c"live_stream.message_limit",
-        c"Messages that a person may send in live_stream.message_interval.",
+        c"Messages that a person may send, and edits it may make, in live_stream.message_interval.",
         OFF,
         &MESSAGES,
         0,
@@ -123,6 +124,10 @@ fn too_many(what: &str, rule: String, wait: i64) -> Error {
         .hint(format!("Try again in {seconds} second{plural}."))
 }
 
+fn message_interval() -> i64 {
+    i64::from(MESSAGE_INTERVAL.get()) * SECOND
+}
+
 fn now() -> i64 {
     i64::from(transaction_time())
 }
@@ -139,7 +144,7 @@ pub fn queue(user: Uuid) {
 /// none). The caller has taken the person's [`queue`].
 pub fn check_message(user: Uuid, session: Uuid, slow_mode: i32) -> Result<()> {
     let limit = MESSAGES.get();
-    let interval = i64::from(MESSAGE_INTERVAL.get()) * SECOND;
+    let interval = message_interval();
     let slow = i64::from(slow_mode) * SECOND;
     if limit == 0 && slow == 0 {
         return Ok(());
@@ -148,16 +153,17 @@ pub fn check_message(user: Uuid, session: Uuid, slow_mode: i32) -> Result<()> {
     let since = now - interval.max(slow);
     let mut sent = 0;
     let mut wait = None;
+    const INDEX: &std::ffi::CStr = c"live_stream_chat_user_id_sent_at_idx";
+    let newest_first = catalog::relation_id(c"public", INDEX).is_some();
     Table::read(c"public", c"live_stream_chat")?.find(
         c"public",
-        c"live_stream_chat_user_id_sent_at_idx",
+        INDEX,
         &[("user_id", user)],
         |row| {
-            // The newest first.
             let at = row.get::<TimestampWithTimeZone>("sent_at")?;
             let at = at.map_or(i64::MIN, i64::from);
             if at <= since {
-                return Ok(false);
+                return Ok(!newest_first);
             }
             if slow > 0 && at > now - slow && row.get("session_id")? == Some(session) {
                 wait = Some((true, at + slow - now));
@@ -196,6 +202,7 @@ pub fn check_message(user: Uuid, session: Uuid, slow_mode: i32) -> Result<()> {
 pub enum Kind {
     Reaction = 1,
     Flag = 2,
+    Edit = 3,
 }
 
 thread_local! {
@@ -218,14 +225,10 @@ thread_local! {
 
 /// Counts that a person does something once more, if it may.
 pub fn spend(user: Uuid, kind: Kind) -> Result<()> {
-    let (limit, window, what, rule) = match kind {
-        Kind::Reaction => (
-            REACTIONS.get(),
-            SECOND,
-            "reactions",
-            "A person gives or takes back",
-        ),
-        Kind::Flag => (FLAGS.get(), HOUR, "flags", "A person flags"),
+    let (limit, window, what) = match kind {
+        Kind::Reaction => (REACTIONS.get(), SECOND, "reactions"),
+        Kind::Flag => (FLAGS.get(), HOUR, "flags"),
+        Kind::Edit => (MESSAGES.get(), message_interval(), "edits"),
     };
     if limit == 0 {
         return Ok(());
@@ -243,13 +246,19 @@ pub fn spend(user: Uuid, kind: Kind) -> Result<()> {
         let since = plan::run(&SPENT_SINCE, &args[..2], |rows| {
             Ok(rows.get::<TimestampWithTimeZone>(0, 0))
         })?;
-        let unit = match kind {
-            Kind::Reaction => format!("{limit} reactions in a second"),
-            Kind::Flag => format!("{limit} messages in an hour"),
+        let rule = match kind {
+            Kind::Reaction => {
+                format!("A person gives or takes back {limit} reactions in a second at most.")
+            }
+            Kind::Flag => format!("A person flags {limit} messages in an hour at most."),
+            Kind::Edit => format!(
+                "A person edits messages {limit} times in {} seconds at most.",
+                window / SECOND
+            ),
         };
         Err(too_many(
             what,
-            format!("{rule} {unit} at most."),
+            rule,
             since.map_or(window, |since| i64::from(since) + window - now()),
         ))
     })

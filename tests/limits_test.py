@@ -122,6 +122,36 @@ def test_zero_is_no_limit(db, world):
         world.viewer.api.rpc("live_stream_flag_message", message_id=message["id"])
 
 
+def test_edits_in_an_interval(db, world):
+    db.set(message_limit=2, message_interval="60s")
+    session = world.session()
+    message = world.say(session, world.viewer)
+
+    def edit(n):
+        return world.viewer.api.rpc("live_stream_edit_message", message_id=message["id"], message=f"edit {n}")
+
+    edit(1), edit(2)
+    with over("too many edits", 60):
+        edit(3)
+    with over("too many edits", 60):
+        world.viewer.api.update("live_stream_chat", {"message": "edit 3"}, where={"id": message["id"]})
+    # To take it away is no edit.
+    assert world.viewer.api.rpc("live_stream_delete_message", message_id=message["id"])["message"] == "edit 2"
+
+
+def test_without_its_index_the_limit_still_holds(db, world):
+    db.set(message_limit=2)
+    session = world.session()
+    for _ in range(3):
+        world.say(session, world.influencer)
+    world.say(session, world.viewer, "long ago")
+    later(db, "live_stream_chat", "sent_at", 100)
+    db.owner("drop index public.live_stream_chat_user_id_sent_at_idx")
+    world.say(session, world.viewer), world.say(session, world.viewer)
+    with over("too many messages", 10):
+        world.say(session, world.viewer)
+
+
 def test_slow_mode_of_a_session(db, world):
     session, other = world.session(), world.session(by=world.new_influencer())
     world.say(session, world.viewer, "before")

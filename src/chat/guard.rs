@@ -231,6 +231,7 @@ fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
             new.keep(old, &["is_deleted", "deletion_reason"])?;
         }
         if edited {
+            limits::spend(user, limits::Kind::Edit)?;
             new.set("edited_at", Some(transaction_time()))?;
         }
     }
