@@ -241,9 +241,12 @@ fn refused(influencer: Uuid, ban: Ban) -> Error {
     } else {
         format!("the caller is banned from the sessions of influencer {influencer}")
     };
-    let until = match ban.until {
-        Some(until) => format!("Until {}.", utc(until)),
-        None => "For good.".to_owned(),
+    let (until, hint) = match ban.until {
+        Some(until) => (
+            format!("Until {}.", utc(until)),
+            "Wait until then, or ask the host to lift it.",
+        ),
+        None => ("For good.".to_owned(), "Ask the host to lift it."),
     };
     let detail = match ban.reason {
         Some(reason) => format!("{until} The reason: {reason}"),
@@ -251,7 +254,7 @@ fn refused(influencer: Uuid, ban: Ban) -> Error {
     };
     Error::new(SqlState::INSUFFICIENT_PRIVILEGE, message)
         .detail(detail)
-        .hint("Wait until then, or ask the host to lift it.")
+        .hint(hint)
 }
 
 /// A time as people read it.
