@@ -4,6 +4,8 @@
     matrix.answer("live_stream_chat", "update text", "viewer", State("live", "public", "on"))     # "yes | none"
     scene = Scene(world, state)
     scene.outcome("live_stream_chat", "update text", "viewer")                                    # what really happens
+
+`python tests/access.py` renews README.md's table of the security model.
 """
 
 from __future__ import annotations
@@ -133,6 +135,44 @@ def read() -> Matrix:
     return Matrix(FILE.read_text())
 
 
+# README.md's table: what each may do to rows of a public session that is live, by direct requests.
+
+README = FILE.parent.parent / "README.md"
+BEGIN, END = "<!-- from tests/access_matrix.txt -->", "<!-- to here -->"
+SHOWN = {"anon": "without an account", "stranger": "signed in", "viewer": "who has joined", "banned": "banned",
+         "moderator": "moderator", "influencer": "the influencer"}  # fmt: skip
+SHOWN_STATE = State("live", "public", "on")
+
+
+def rights(matrix: Matrix, table: Table, role: str) -> str:
+    answer = lambda action: matrix.answer(table.name, action, role, SHOWN_STATE)
+    words = {"all": ["read"], "own": ["read own"]}.get(answer("select"), [])
+    if "insert" in table.actions and answer("insert") == "yes":
+        words.append("add")
+    changes = [answer(action) for action in table.actions if action.startswith("update ")]
+    for word, answers in (("change", changes), ("delete", [answer("delete")] if table.classes else [])):
+        parts = [[part.strip() for part in given.split("|")] for given in answers]
+        if any(found[-1] == "yes" for found in parts):
+            words.append(word)
+        elif any(found[0] == "yes" for found in parts):
+            words.append(f"{word} own")
+    return ", ".join(words) or "–"
+
+
+def security_table(matrix: Matrix) -> str:
+    rows = [["table or view", *SHOWN.values()], ["---"] * (len(SHOWN) + 1)]
+    for table in matrix.tables.values():
+        rows.append([f"`{table.name}`", *(rights(matrix, table, role) for role in SHOWN)])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def with_security_table(page: str) -> str:
+    before, found, rest = page.partition(BEGIN)
+    _, ended, after = rest.partition(END)
+    assert found and ended, f"README.md: the comments {BEGIN} and {END} are missing"
+    return f"{before}{BEGIN}\n{security_table(read())}\n{END}{after}"
+
+
 # A plan is made once for everybody, as it is for PostgREST after a few requests.
 OPTIONS = "-c statement_timeout=60s -c client_min_messages=warning -c plan_cache_mode=force_generic_plan"
 
@@ -218,6 +258,10 @@ BETTER = {
     "session_code": "CHANGED234",
     "discount_percentage": 7.25,
     "average_connection_quality": 2.25,
+    "slow_mode_seconds": 77,
+    "live_stream_bans.kind": "timeout",
+    "live_stream_invitations.token_hash": "\\x" + "03" * 32,
+    "live_stream_moderation_log.action": "unban",
 }
 
 
@@ -234,6 +278,7 @@ class Scene:
         self.people["another_influencer"] = world.new_influencer(f"Other {state}")
         self.influencer_id = self.people["influencer"].influencer_id
         self.other_influencer_id = self.people["another_influencer"].influencer_id
+        self.newcomer = new().user_id
         self._make()
         self._apis = {name: self._api(name) for name in [*self.people, "anon", "anonymous_viewer", "service_role"]}
 
@@ -301,11 +346,28 @@ class Scene:
             service.update("live_stream_sessions", {"status": "ended"}, where={"id": self.session})
         self.db.owner("delete from public.live_stream_reminders where session_id = %s", [self.session])
         self._owner("live_stream_reminders", session_id=self.session, due_at="2030-01-07T14:00Z")
+        self._give_parts()
+
+    def _give_parts(self) -> None:
+        """Of moderation: who moderates, who is banned, who is invited, and what the log says of that."""
+        host = {"influencer_id": self.influencer_id}
+        id_of = {name: person.user_id for name, person in self.people.items()}
+        self._owner("live_stream_moderators", user_id=id_of["moderator"], **host)
+        self.ban = self._owner("live_stream_bans", user_id=id_of["banned"], session_id=self.session, **host)["id"]
+        self.guest = self.world.new_user().user_id
+        self._owner("live_stream_guests", session_id=self.session, user_id=self.guest)
+        self.invitation = self._owner("live_stream_invitations", session_id=self.session, token_hash=uuid.UUID(self.session).bytes * 2,
+                                      expires_at="2030-01-01T00:00Z")["id"]  # fmt: skip
+        self.db.owner("delete from public.live_stream_moderation_log where influencer_id = %s", [self.influencer_id])
+        self.logged = self._owner("live_stream_moderation_log", session_id=self.session, action="ban",
+                                  user_id=id_of["banned"], actor_id=id_of["moderator"], **host)["id"]  # fmt: skip
+        self._owner("live_stream_archive", session_id=self.session)
 
     def _owner(self, table: str, **columns: Any) -> Row:
         names, places = ", ".join(columns), ", ".join(["%s"] * len(columns))
         query = f"insert into public.{table} ({names}) values ({places}) returning *"
-        return self.db.owner(query, list(columns.values()))[0]
+        (row,) = self.db.owner(query, list(columns.values()))
+        return {name: str(value) if isinstance(value, uuid.UUID) else value for name, value in row.items()}
 
     # Which rows of a table belong to the scene, and whose each is.
 
@@ -337,7 +399,13 @@ class Scene:
             "live_stream_followers": ({"influencer_id": self.influencer_id}, "user_id", users),
             "live_stream_reminders": (session, "session_id", host(self.session)),
             "influencers": ({"id": list(influencers.values())}, "id", influencers),
-        }[table]
+            "live_stream_moderators": ({"influencer_id": self.influencer_id}, "user_id", {"moderator": self.people["moderator"].user_id}),
+            "live_stream_bans": ({"influencer_id": self.influencer_id}, "id", {"banned": self.ban}),
+            "live_stream_guests": (session, "user_id", {"guest": self.guest}),
+            "live_stream_invitations": (session, "id", host(self.invitation)),
+            "live_stream_moderation_log": ({"influencer_id": self.influencer_id}, "id", host(self.logged)),
+            "live_stream_archive": (session, "session_id", host(self.session)),
+        }[table]  # fmt: skip
 
     def body(self, table: str, role: str) -> Row:
         """A row that the person would insert in good faith."""
@@ -363,6 +431,12 @@ class Scene:
             "live_stream_followers": {"user_id": user_id or self.people["stranger"].user_id, "influencer_id": self.other_influencer_id},
             "live_stream_reminders": {"session_id": self.spare_session, "due_at": "2030-01-01T00:00Z"},
             "influencers": {"user_id": user_id or self.people["stranger"].user_id, "display_name": "New"},
+            "live_stream_moderators": {"influencer_id": influencer_id, "user_id": self.newcomer},
+            "live_stream_bans": {"influencer_id": influencer_id, "user_id": self.newcomer},
+            "live_stream_guests": {"session_id": self.elsewhere if role == "another_influencer" else session, "user_id": self.newcomer},
+            "live_stream_invitations": {"session_id": session, "token_hash": "\\x" + "02" * 32, "expires_at": "2030-01-01T00:00Z"},
+            "live_stream_moderation_log": {"influencer_id": influencer_id, "action": "ban"},
+            "live_stream_archive": {"session_id": self.spare_session},
         }[table]  # fmt: skip
 
     def sample(self, table: str, column: str, role: str) -> Any:
@@ -373,6 +447,9 @@ class Scene:
             "live_stream_notifications.session_id": self.elsewhere,
             "user_id": self.people[other].user_id,
             "deleted_by": self.people[other].user_id,
+            "created_by": self.people[other].user_id,
+            "actor_id": self.people[other].user_id,
+            "invitation_id": self.invitation,
             "influencer_id": self.influencer_id if role == "another_influencer" else self.other_influencer_id,
             "viewer_id": self.viewers[other],
             "parent_message_id": self.messages["influencer"],
@@ -431,7 +508,7 @@ class Scene:
     def _seen(self, rows: list[Row], key: str, owners: dict[str, str], role: str) -> str:
         """Which of the scene's rows these are."""
         names = {value: name for name, value in owners.items()}
-        seen = {names[row[key]] for row in rows}
+        seen = {names.get(row[key], f"a row that is not of the scene: {row}") for row in rows}
         if seen == set(owners):
             return "all"
         own = {role} & set(owners)
@@ -468,3 +545,7 @@ def agrees(answer: str, outcome: str) -> bool:
     parts = [part.strip() for part in answer.split("|")]
     expected = parts if len(parts) == 2 else parts * 2
     return all(have in ("", want) for have, want in zip((part.strip() for part in outcome.split("|")), expected))
+
+
+if __name__ == "__main__":
+    README.write_text(with_security_table(README.read_text()))

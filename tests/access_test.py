@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +11,6 @@ from access import STATES, Matrix, Scene, State, Trial, Unclear, agrees
 from people import people
 
 MATRIX = access.read()
-README = Path(__file__).resolve().parent.parent / "README.md"
 # Grants and policies are the same on both kinds of database; each kind of state is tried on the plain one too.
 FEWER = [State("scheduled", "unlisted", "off"), State("live", "public", "on"), State("live", "private", "on"), State("ended", "public", "off")]
 
@@ -122,3 +120,8 @@ def test_a_matrix_with_a_gap_or_two_answers_is_refused(lines, words):
         matrix = Matrix(f"roles a b\ntable t\n  class x: y\n  select\n    {lines}\n")
         for role in ("a", "b"):
             matrix.answer("t", "select", role, State("live", "public", "on"))
+
+
+def test_the_readme_shows_the_matrix():
+    page = access.README.read_text()
+    assert page == access.with_security_table(page), "run python tests/access.py"
