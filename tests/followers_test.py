@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from people import people
+from people import at_once, people
 from refusals import refused
 
 
@@ -158,6 +159,42 @@ def test_what_is_hidden_tells_nobody(world):
         world.end(world.session(visibility=visibility))
     world.influencer.api.rpc("live_stream_cancel", session_id=world.session(live=False)["id"])
     assert told(world.viewer) == []
+
+
+def test_what_opens_to_all_while_live_is_told_then(world):
+    follow(world, world.viewer)
+    session = world.session(visibility="private")
+    assert told(world.viewer) == []
+    for visibility in ("public", "unlisted", "public"):
+        world.set_session(session, visibility=visibility)
+    assert told(world.viewer) == [("followed_influencer_live", session["id"])]
+
+
+def test_going_live_before_ten_thousand_followers_holds_nobody_up(supabase_db):
+    """Viewers join, others follow, one account is deleted and reminders are written meanwhile; all of it goes through."""
+    world = people(supabase_db)
+    supabase_db.sql("insert into auth.users (id, email) select gen_random_uuid(), n || '@example.org' from generate_series(1, 10000) n")
+    supabase_db.sql(
+        "insert into public.live_stream_followers (user_id, influencer_id, reminder_minutes) select id, %s, 60 from auth.users where id <> %s",
+        [world.influencer.influencer_id, world.influencer.user_id],
+    )
+    count = supabase_db.value("select count(*) from public.live_stream_followers")
+    session = planned(world, 30)
+    began = time.monotonic()
+    late = world.new_user()
+    results = at_once(
+        lambda: world.start(session),
+        lambda: [world.join(session) for _ in range(20)],
+        lambda: supabase_db.as_user(late.user_id).rpc("live_stream_follow", influencer_id=world.influencer.influencer_id),
+        lambda: supabase_db.owner("select live_stream.run_schedules()"),
+    )
+    assert not [one for one in results if isinstance(one, Exception)], results
+    assert time.monotonic() - began < 10
+    world.end(session)
+    counted = supabase_db.sql("select type, count(*) as n from public.live_stream_notifications group by 1")
+    counted = {row["type"]: row["n"] for row in counted}
+    assert counted["followed_influencer_live"] in (count, count + 1) and counted["stream_ended"] == count + 1
+    assert world.read(session)["total_unique_viewers"] == 20
 
 
 def test_ten_thousand_followers_in_one_statement(plain_db):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timedelta
 
 import pytest
@@ -298,6 +299,67 @@ def test_this_and_all_that_follow(world):
     once = world.schedule()
     with refused("22023", "takes place only once"):
         owner.rpc("live_stream_schedule_split", schedule_id=once["id"], original_starts_at="2030-01-07T15:00Z")
+
+
+def test_an_end_that_is_written_beside_a_rule_is_the_rules(world):
+    row = world.schedule(scheduled_date="2030-01-07", recurrence_rule="FREQ=MONTHLY;BYDAY=1MO", recurrence_end_date="2030-03-31")
+    assert said(row) == (True, "custom", None, "2030-03-31", "FREQ=MONTHLY;UNTIL=20300331T235959;BYDAY=1MO")
+    row = change(world, row, recurrence_rule="FREQ=DAILY")
+    assert said(row) == (True, "daily", None, None, "FREQ=DAILY"), "the old end was the old rule's"
+    row = change(world, row, recurrence_rule="FREQ=DAILY;COUNT=3", recurrence_end_date="2030-03-31")
+    assert said(row) == (True, "custom", None, None, "FREQ=DAILY;COUNT=3"), "a rule has one end"
+
+
+def test_two_exceptions_that_come_to_name_the_same(world):
+    """Skipped, and added an hour later; then the show moves to that hour: it takes place, and the host is not in the way."""
+    row = world.schedule(**WEEKLY)
+    owner = world.influencer.api
+    owner.rpc("live_stream_skip_occurrence", schedule_id=row["id"], original_starts_at="2030-01-07T15:00Z")
+    owner.rpc("live_stream_add_occurrence", schedule_id=row["id"], starts_at="2030-01-07T16:00Z", title="Later")
+    change(world, row, scheduled_start_time="16:00", scheduled_end_time="17:00")
+    assert exceptions(world, row) == [("01-07T15:00", "skip", False), ("01-07T16:00", "add", True)]
+    found = [(one["starts_at"][5:16], one["title"]) for one in listed(world, row, end="2030-01-20T00:00Z")]
+    assert found == [("01-07T16:00", "Later"), ("01-14T16:00", "A weekly stream")]
+    change(world, row, scheduled_start_time="15:00", scheduled_end_time="16:00")
+    assert exceptions(world, row) == [("01-07T15:00", "skip", True), ("01-07T16:00", "add", True)]
+    # A day of them, all moved by as much as they are apart.
+    hourly = world.schedule(scheduled_date="2030-01-07", scheduled_end_time=None, expected_duration_minutes=5, recurrence_rule="FREQ=DAILY;BYHOUR=15,16,17")
+    for hour in (15, 16, 17):
+        owner.rpc("live_stream_skip_occurrence", schedule_id=hourly["id"], original_starts_at=f"2030-01-07T{hour}:00Z")
+    for zone, first in {"Etc/GMT-1": 14, "Etc/GMT+1": 16, "UTC": 15}.items():
+        change(world, hourly, timezone=zone)
+        assert exceptions(world, hourly) == [(f"01-07T{first + n}:00", "skip", True) for n in range(3)]
+
+
+def test_a_split_never_changes_what_follows(world):
+    """BYSETPOS of a weekly rule counts from the first start in a week: a split within one would count another way."""
+    row = world.schedule(scheduled_date="2030-01-07", recurrence_rule="FREQ=WEEKLY;BYDAY=MO,WE,FR;BYSETPOS=2,3")
+    before = days(world, row)
+    owner = world.influencer.api
+    with refused("22023", "the rule says something else when it begins there", hint=True):
+        owner.rpc("live_stream_schedule_split", schedule_id=row["id"], original_starts_at="2030-01-16T15:00Z")
+    assert days(world, row) == before
+    for rule in ("FREQ=MONTHLY;BYDAY=MO,WE;BYSETPOS=1,-1", "FREQ=WEEKLY;INTERVAL=2;BYDAY=MO,WE,SU;WKST=SU", "FREQ=DAILY;INTERVAL=3;COUNT=9"):
+        row = world.schedule(scheduled_date="2030-01-07", recurrence_rule=rule)
+        before = listed(world, row, end="2030-06-01T00:00Z")
+        at_third = before[2]["original_starts_at"]
+        later = owner.rpc("live_stream_schedule_split", schedule_id=row["id"], original_starts_at=at_third)
+        assert [listed(world, one, end="2030-06-01T00:00Z") for one in (row, later)] == [before[:2], before[2:]], rule
+
+
+def test_a_schedule_has_ten_thousand_exceptions_at_most(plain_db):
+    world = people(plain_db)
+    row = world.schedule(scheduled_date="2030-01-01", recurrence_rule="FREQ=DAILY")
+    add = """insert into public.live_stream_schedule_exceptions (schedule_id, original_starts_at, kind)
+             select %s, timestamptz '2030-01-01 15:00Z' + n * interval '1 day', 'skip' from generate_series(%s::integer, %s::integer) n"""
+    plain_db.owner(add, [row["id"], 1, 10_000])
+    with pytest.raises(Exception, match="too many exceptions"):
+        plain_db.owner(add, [row["id"], 0, 0])
+    began = time.monotonic()
+    change(world, row, scheduled_start_time="14:00", scheduled_end_time="15:00")
+    assert plain_db.value("select count(*) from public.live_stream_schedule_exceptions where fits") == 10_000
+    assert at(world.anon.select("upcoming_streams")[0]["full_start_datetime"]) == at("2030-01-01T14:00Z")
+    assert time.monotonic() - began < 10
 
 
 def test_skipping_where_clocks_skip(world):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import calendar
+import contextlib
 import itertools
 import random
+import time
 import types
 from datetime import date, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
@@ -12,6 +14,9 @@ from zoneinfo import ZoneInfo
 import dateutil.rrule
 import pytest
 from dateutil.rrule import rrulestr
+
+from people import people
+from postgrest import RequestError
 
 WEEKDAYS = ["MO", "TU", "WE", "TH", "FR", "SA", "SU"]
 SPANS = {"YEARLY": 366 * 9, "MONTHLY": 366 * 3, "WEEKLY": 366, "DAILY": 150, "HOURLY": 12, "MINUTELY": 2, "SECONDLY": 0.1}
@@ -393,3 +398,105 @@ def test_the_year_9999_and_leap_days(server):
     assert ours[2] == [datetime(1896, 2, 29, 12), datetime(1904, 2, 29, 12), datetime(1908, 2, 29, 12), datetime(1912, 2, 29, 12)]
     assert ours[3] == [datetime(9999, 12, 31)]
     assert len(ours[4]) == 3, "there was a leap second, which no clock of ours shows"
+
+
+# What a rule may cost.
+
+ALL = {"BYHOUR": 24, "BYMINUTE": 60, "BYSECOND": 60}
+EVERY_SECOND = ";".join(f"{name}={','.join(map(str, range(most)))}" for name, most in ALL.items())
+DEAR = [
+    "FREQ=SECONDLY;BYMONTH=2;BYMONTHDAY=30",
+    "FREQ=SECONDLY;BYMONTH=2;BYMONTHDAY=29;BYDAY=SU;INTERVAL=86399;BYHOUR=3;BYMINUTE=3;BYSECOND=3",
+    "FREQ=SECONDLY;INTERVAL=999999999",
+    "FREQ=SECONDLY;INTERVAL=7919;BYHOUR=3;BYMINUTE=3;BYSECOND=3;BYYEARDAY=366",
+    "FREQ=SECONDLY;COUNT=999999999",
+    "FREQ=SECONDLY;BYSETPOS=2;BYSECOND=1",
+    "FREQ=MINUTELY;BYSETPOS=-2;BYMINUTE=5",
+    "FREQ=MINUTELY;INTERVAL=1439;BYHOUR=0;BYMINUTE=0;BYMONTH=2;BYMONTHDAY=29",
+    "FREQ=HOURLY;INTERVAL=23;BYYEARDAY=366;BYDAY=SU;BYHOUR=4",
+    "FREQ=DAILY;INTERVAL=146097;BYMONTH=2;BYMONTHDAY=29;BYDAY=SU",
+    "FREQ=YEARLY;BYWEEKNO=53;BYMONTH=6",
+    "FREQ=YEARLY;INTERVAL=999999999;BYYEARDAY=366",
+    "FREQ=YEARLY;BYDAY=53MO;BYMONTHDAY=1;BYMONTH=12",
+    f"FREQ=YEARLY;BYDAY=MO,TU,WE,TH,FR,SA,SU;{EVERY_SECOND}",
+    f"FREQ=YEARLY;BYDAY=MO,TU,WE,TH,FR,SA,SU;{EVERY_SECOND};BYSETPOS=-1,366",
+    f"FREQ=WEEKLY;BYDAY=MO,TU,WE,TH,FR,SA,SU;{EVERY_SECOND};COUNT=200000",
+]
+
+
+@pytest.mark.parametrize("rule", DEAR)
+def test_no_rule_takes_long(plain_db, rule):
+    """To write, to look for what is next, to list, wherever one looks; refused by the part that is to blame, if at all.
+    The bound is for a build that is not optimized, on a busy machine."""
+    world = people(plain_db)
+    calls = {
+        "write": lambda: world.schedule(scheduled_date="2024-02-29", recurrence_rule=rule),
+        "upcoming": lambda: world.anon.select("upcoming_streams"),
+        "calendar": lambda: world.anon.rpc("live_stream_calendar", range_start="2040-01-01Z", range_end="2040-02-01Z"),
+        "late": lambda: world.anon.rpc("live_stream_calendar", range_start="9999-01-01Z", range_end="9999-12-31Z"),
+        "feed": lambda: world.anon.rpc_get("live_stream_calendar_feed", influencer_id=world.influencer.influencer_id),
+    }
+    taken = {}
+    written = None
+    for name, call in calls.items():
+        began = time.monotonic()
+        try:
+            answer = call()
+        except RequestError as error:
+            assert name == "write" and error.sqlstate == "23514" and "of the recurrence rule is not valid" in error.message, error
+            assert error.message.split()[0] in rule, error
+        else:
+            written = answer if name == "write" else written
+        taken[name] = time.monotonic() - began
+    assert max(taken.values()) < 1, taken
+    if written:
+        began = time.monotonic()
+        # All that it has, or that this is too much.
+        with contextlib.suppress(RequestError):
+            world.anon.rpc("live_stream_occurrences", schedule_id=written["id"], range_start="2024-01-01Z", range_end="9999-12-31Z")
+        assert time.monotonic() - began < 4
+
+
+def test_many_dear_rules_do_not_keep_others_waiting(plain_db):
+    """Fifty shows each second, and fifty that match no more, which the check of a written rule keeps out."""
+    world = people(plain_db)
+    sparse = DEAR[1]
+    plain_db.owner(
+        """insert into public.live_stream_schedule (influencer_id, title, scheduled_date, scheduled_start_time, recurrence_rule)
+           select %s, rule, '2004-02-29', '03:03:03', rule from unnest(array['FREQ=SECONDLY', 'FREQ=MINUTELY']) rule, generate_series(1, 50)""",
+        [world.influencer.influencer_id],
+    )
+    with plain_db.connect() as connection:
+        connection.execute("set session_replication_role = replica")
+        connection.execute("update public.live_stream_schedule set recurrence_rule = %s where title = 'FREQ=MINUTELY'", [sparse])
+    show = world.schedule("A show", scheduled_date="2004-02-29", recurrence_rule="FREQ=DAILY")
+    began = time.monotonic()
+    assert len(world.anon.select("upcoming_streams")) == 51
+    first = world.anon.rpc("live_stream_calendar", range_start="2030-01-01T15:00Z", range_end="2030-01-09Z", max_rows=1000)
+    assert len(first) == 1000 and first[-1]["title"] == "FREQ=SECONDLY"
+    other = world.anon.rpc("live_stream_calendar", range_start="2030-01-01Z", range_end="2030-01-09Z", influencer_id=show["id"])
+    assert other == [] and time.monotonic() - began < 4
+
+
+def test_all_is_the_same_in_parallel(plain_db):
+    """What is PARALLEL SAFE gives the same in a parallel worker."""
+    world = people(plain_db)
+    row = world.schedule(is_recurring=True, recurrence_pattern="daily")
+    world.influencer.api.rpc("live_stream_skip_occurrence", schedule_id=row["id"], original_starts_at="2030-01-08T15:00Z")
+    setting = "force_parallel_mode" if plain_db.value("select current_setting('server_version_num')::int < 160000") else "debug_parallel_query"
+    queries = [
+        "select * from public.upcoming_streams",
+        "select * from public.live_stream_upcoming()",
+        f"select * from public.live_stream_occurrences('{row['id']}', '2030-01-01', '2030-02-01')",
+        "select * from public.live_stream_calendar('2030-01-01', '2030-02-01')",
+        f"select public.live_stream_calendar_feed('{world.influencer.influencer_id}')",
+    ]
+    for role in ("anon", "authenticated"):
+        with plain_db.connect() as connection:
+            connection.execute(f"set role {role}")
+            connection.execute("select set_config('request.jwt.claims', %s, false)", [f'{{"sub": "{world.influencer.user_id}"}}'])
+            for query in queries:
+                connection.execute(f"set {setting} = off")
+                alone = connection.execute(query).fetchall()
+                connection.execute(f"set {setting} = on")
+                assert connection.execute(query).fetchall() == alone != [], query

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -166,8 +167,66 @@ def test_sessions_are_as_visible_as_their_schedule(world, visibility):
     assert schedule_of(world, row)["created_session_id"] == session["id"]
     assert sessions(world, world.anon) == world.anon.select("live_stream_schedule") == []
     assert world.anon.select("live_stream_schedule_sessions") == []
-    with refused("23514", "and the schedule is public", hint=True):
-        world.influencer.api.update("live_stream_schedule", {"visibility": "public"}, where={"id": row["id"]})
+    # Made public, it takes its sessions along.
+    world.influencer.api.update("live_stream_schedule", {"visibility": "public"}, where={"id": row["id"]})
+    assert world.anon.select("live_stream_sessions", "id") == [{"id": session["id"]}]
+    assert schedule_of(world, row)["created_session_id"] == session["id"]
+
+
+def test_a_schedule_that_is_hidden_hides_its_sessions(world):
+    """They do not stay public behind its back, and nobody is told of them."""
+    row = soon(world)
+    materialize(world)
+    live, by_hand, third = sessions(world)
+    world.set_session(by_hand, visibility="unlisted")
+    world.start(live)
+    api = world.influencer.api
+    change = lambda visibility: api.update("live_stream_schedule", {"visibility": visibility}, where={"id": row["id"]})  # noqa: E731
+    change("private")
+    assert [one["visibility"] for one in sessions(world)] == ["public", "unlisted", "private"], "what is on air is the host's to hide"
+    assert [one["id"] for one in sessions(world, world.anon)] == [live["id"]]
+    change("public")
+    assert [one["visibility"] for one in sessions(world)] == ["public", "unlisted", "public"]
+    assert schedule_of(world, row)["created_session_id"] == live["id"]
+    world.end(live)
+    change("unlisted")
+    assert sessions(world, world.anon)[0]["id"] == live["id"] and len(sessions(world, world.anon)) == 1
+
+
+def test_nothing_of_hidden_schedules_leaks(world):
+    """By no view, table or function, to nobody but the owner; not even as a clash with what is public."""
+    hidden = [soon(world, f"secret {kind}", visibility=kind, description="secret") for kind in ("private", "unlisted")]
+    shown = soon(world, "Shown", expected_duration_minutes=90)
+    for row in hidden:
+        api = world.influencer.api
+        api.rpc("live_stream_skip_occurrence", schedule_id=row["id"], original_starts_at=original(row, 1))
+        api.rpc("live_stream_move_occurrence", schedule_id=row["id"], original_starts_at=original(row, 2), title="secret")
+    for person in (world.viewer, world.new_influencer()):
+        person.api.rpc("live_stream_follow", influencer_id=world.influencer.influencer_id, reminder_minutes=10_080)
+    world.db.owner("select live_stream.run_schedules()")
+    window = {"range_start": NOW.isoformat(), "range_end": (NOW + timedelta(days=9)).isoformat()}
+    made = {one["id"] for one in sessions(world) if one["visibility"] != "public"}
+    assert len(made) > 10
+    secrets = {*(row["id"] for row in hidden), *made, "secret"}
+    others = [world.anon, world.viewer.api, world.stranger.api, world.new_influencer().api]
+    for api in others:
+        answers = [api.select(name) for name in ("live_stream_schedule", "upcoming_streams", "live_stream_schedule_exceptions",
+                   "live_stream_schedule_sessions", "live_stream_sessions", "live_sessions_with_details", "live_stream_products")]  # fmt: skip
+        answers += [api.rpc("live_stream_upcoming"), api.rpc("live_stream_calendar", **window, max_rows=1000)]
+        answers += [api.rpc("live_stream_calendar_feed", influencer_id=world.influencer.influencer_id)]
+        if api is not world.anon:
+            answers += [api.select("live_stream_notifications"), api.select("live_stream_followers")]
+        assert not [secret for secret in secrets if secret in str(answers)]
+        assert {one["clashes"] for one in answers[8]} == {False} and shown["id"] in str(answers[8])
+        for row in hidden:
+            with refused("PT404", "does not exist"):
+                api.rpc("live_stream_occurrences", schedule_id=row["id"], **window)
+            for function in ("skip_occurrence", "restore_occurrence", "schedule_split"):
+                if api is not world.anon:
+                    with refused("PT404", "does not exist"):
+                        api.rpc(f"live_stream_{function}", schedule_id=row["id"], original_starts_at=original(row))
+    assert True in {one["clashes"] for one in world.influencer.api.rpc("live_stream_calendar", **window)}
+    assert len(world.viewer.api.select("live_stream_notifications")) > 0, "of the public ones it was told"
 
 
 def test_a_public_schedule_names_no_hidden_session(world):
@@ -261,6 +320,37 @@ def test_clashes_are_told(world):
     # A clash with what is outside the window is one too.
     (one,) = calendar(world, "2030-01-07T13:00Z", "2030-01-07T14:00Z")
     assert one["clashes"] is True
+
+
+def test_clashes_are_those_of_all_that_is_there(plain_db):
+    """Random shows of three influencers, some of them long, against every pair looked at; from any moment and on any page."""
+    world = people(plain_db)
+    chosen = random.Random(17)
+    hosts = [world.influencer, world.new_influencer(), world.new_influencer()]
+    rules = ["FREQ=DAILY;INTERVAL=3", "FREQ=WEEKLY;BYDAY=MO,TH", "FREQ=MONTHLY", "FREQ=DAILY;BYHOUR=3,15;INTERVAL=4", None, None]
+    for n in range(40):
+        minutes = chosen.choice([30, 90, 300, 600, 2000])
+        world.schedule(
+            f"Show {n}", by=chosen.choice(hosts), scheduled_date=f"2030-01-{chosen.randint(1, 28):02}", scheduled_end_time=None,
+            scheduled_start_time=f"{chosen.randint(0, 23):02}:00", expected_duration_minutes=minutes, recurrence_rule=chosen.choice(rules),
+        )  # fmt: skip
+    whole = calendar(world, "2029-01-01T00:00Z", "2030-05-01T00:00Z", max_rows=1000)
+    assert 300 < len(whole) < 1000 and 100 < sum(one["clashes"] for one in whole) < len(whole) - 100
+    spans = [(at(one["starts_at"]), at(one["ends_at"]), one["influencer"]) for one in whole]
+    for one, (start, end, influencer) in zip(whole, spans):
+        if start < at("2030-04-01T00:00Z"):
+            overlapping = [other for other in spans if other[2] == influencer and other[0] < end and other[1] > start]
+            assert one["clashes"] is (len(overlapping) > 1), one
+    for _ in range(100):
+        start = at("2030-01-01T00:00Z") + timedelta(hours=chosen.randrange(24 * 80))
+        end = start + timedelta(hours=chosen.randrange(1, 200))
+        expected = [one for one, span in zip(whole, spans) if span[1] > start and span[0] < end]
+        assert calendar(world, start.isoformat(), end.isoformat(), max_rows=1000) == expected
+        pages, last = [], {}
+        while page := calendar(world, start.isoformat(), end.isoformat(), max_rows=3, **last):
+            pages += page
+            last = {"after_starts_at": page[-1]["starts_at"], "after_schedule_id": page[-1]["schedule_id"]}
+        assert pages == expected
 
 
 def test_calendar_ranges_without_sense_are_refused(world):

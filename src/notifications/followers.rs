@@ -49,16 +49,17 @@ thread_local! {
         c"select true from public.live_stream_reminders where due_at <= now() limit 1",
         &[],
     ) };
+    // A session that is being deleted takes its reminder along: both are locked, or neither.
     // Each follower's own time decides; those whose time was before the last run have had it.
     static REMIND: Plan = const { Plan::writing(
         c"with due as materialized (
             select r.session_id, r.due_at, s.influencer_id, s.title, s.scheduled_start_time as starts_at,
-                   s.status = 'scheduled' and s.visibility = 'public' 
+                   s.status = 'scheduled' and s.visibility = 'public'
                      and s.scheduled_start_time > now() - interval '10 minutes' as counts
-              from (select session_id, due_at from public.live_stream_reminders
-                     where due_at <= now() order by due_at limit 1000
-                       for update skip locked) r
-              join public.live_stream_sessions s on s.id = r.session_id),
+              from public.live_stream_reminders r
+              join public.live_stream_sessions s on s.id = r.session_id
+             where r.due_at <= now() order by r.due_at limit 1000
+               for update of r skip locked for key share of s skip locked),
           told as (
             insert into public.live_stream_notifications
               (user_id, influencer_id, session_id, type, title)
@@ -184,8 +185,13 @@ pub fn tell(old: Option<&Row<'_>>, new: &Row<'_>) -> Result<()> {
                 plan::execute(&EXPECT, &[id.into()])?;
             }
         }
+        let was_public = match old {
+            Some(old) => old.label("visibility")?.as_deref() == Some("public"),
+            None => false,
+        };
         match (before, status.as_str()) {
-            ("live" | "paused", "live") => {}
+            // Who goes on, or opens to all what was live behind closed doors.
+            ("live" | "paused", "live") if was_public => {}
             (_, "live") => {
                 let args = [id.into(), "followed_influencer_live".into()];
                 if plan::execute(&TELL, &args)? > 0 {

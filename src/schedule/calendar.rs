@@ -14,8 +14,15 @@ use std::collections::{BinaryHeap, HashMap};
 
 const MAX_ROWS: i32 = 1_000;
 
-/// What overlaps an occurrence begins or ends within this much: it lasts a week at most.
-const AROUND: i64 = 8 * DAY_MICROS;
+/// How long before a moment the clocks may show the last start of what matters to it: an occurrence
+/// that overlaps one that overlaps the moment, each of a week at most and maybe a day longer as
+/// clocks change.
+const AROUND: i64 = 17 * DAY_MICROS;
+
+const HOUR: i64 = DAY_MICROS / 24;
+
+/// The most occurrences of one schedule that are looked at for what overlaps an earlier one.
+const MAX_PASSED: usize = 5_000;
 
 thread_local! {
     static VISIBLE: Plan = const { Plan::reading(
@@ -32,12 +39,67 @@ thread_local! {
     ) };
 }
 
-/// A schedule with what it has next.
-struct Track {
+/// A schedule that the caller may see.
+struct Visible {
     id: Uuid,
     influencer: Uuid,
     title: String,
     status: String,
+    stored: Stored<'static>,
+}
+
+impl Visible {
+    /// Those that may take place between two moments, or shortly before.
+    fn all(influencer: Option<Uuid>, after: i64, before: i64) -> Result<Vec<Self>> {
+        let bound = |moment: i64| Timestamp::try_from(moment).ok();
+        let from = bound(after.saturating_sub(AROUND));
+        let to = bound(before.saturating_add(2 * DAY_MICROS));
+        let args = [influencer.into(), from.into(), to.into()];
+        plan::run(&VISIBLE, &args, |rows| {
+            let read = |row| {
+                Some(Self {
+                    id: rows.get(row, 0)?,
+                    influencer: rows.get(row, 1)?,
+                    title: rows.get(row, 2)?,
+                    status: rows.get(row, 3)?,
+                    stored: Stored {
+                        id: rows.get(row, 0),
+                        date: rows.get(row, 4),
+                        start_time: rows.get(row, 5),
+                        end_time: rows.get(row, 6),
+                        timezone: rows.get(row, 7).map(Cow::Owned),
+                        rule: rows.get(row, 8).map(Cow::Owned),
+                        last_start: rows.get(row, 9),
+                        duration_minutes: rows.get(row, 10),
+                        has_exceptions: rows.get(row, 11),
+                    },
+                })
+            };
+            Ok((0..rows.len()).filter_map(read).collect())
+        })
+    }
+
+    /// What ends after a moment and begins before another. Of a schedule that makes no sense any
+    /// more nothing does: it must not hide the others.
+    fn between(&self, after: i64, before: i64) -> Option<Occurrences> {
+        Some(self.stored.series().ok()?.between(after, before))
+    }
+
+    /// The latest end, up to a moment, of what ends after another.
+    fn last_end(&self, since: i64, moment: i64) -> Option<i64> {
+        let latest = |since| {
+            let ends = self.between(since, moment)?.take(MAX_PASSED);
+            let ends = ends.filter(|one| !one.is_skipped && one.end <= moment);
+            ends.map(|one| one.end).max()
+        };
+        // Where one ended lately, those before it need not be passed.
+        latest(since.max(moment - HOUR)).or_else(|| latest(since))
+    }
+}
+
+/// A schedule with what it has next.
+struct Track {
+    schedule: Visible,
     head: Option<Occurrence>,
     rest: Occurrences,
 }
@@ -49,74 +111,75 @@ impl Track {
     }
 }
 
+/// What is next of a schedule: its start, the schedule's id, and the place of its track.
+type Next = Reverse<(i64, [u8; 16], usize)>;
+
+/// What one influencer has.
+struct Agenda {
+    next: BinaryHeap<Next>,
+    /// The first start that is listed.
+    first: i64,
+    /// Until when what came so far goes on.
+    taken: i64,
+}
+
 /// The tracks, first start first.
+#[derive(Default)]
 struct Calendar {
     tracks: Vec<Track>,
-    of_influencer: HashMap<[u8; 16], Vec<usize>>,
-    /// Until when each influencer is taken by what came so far.
-    taken: HashMap<[u8; 16], i64>,
-    queue: BinaryHeap<Reverse<(i64, [u8; 16], usize)>>,
+    next: BinaryHeap<Next>,
+    agendas: HashMap<[u8; 16], Agenda>,
 }
 
 impl Calendar {
-    /// The schedules that the caller may see, with their occurrences that end after a moment
-    /// and begin before another.
+    /// The occurrences that end after a moment and begin before another, of all schedules that the
+    /// caller may see or of one influencer's.
     fn of(influencer: Option<Uuid>, after: i64, before: i64) -> Result<Self> {
-        let bound = |moment: i64| Timestamp::try_from(moment).ok();
-        let from = bound(after.saturating_sub(AROUND + 2 * DAY_MICROS));
-        let to = bound(before.saturating_add(2 * DAY_MICROS));
-        let args = [influencer.into(), from.into(), to.into()];
-        let found = plan::run(&VISIBLE, &args, |rows| {
-            let read = |row| {
-                let stored = Stored {
-                    id: rows.get(row, 0),
-                    date: rows.get(row, 4),
-                    start_time: rows.get(row, 5),
-                    end_time: rows.get(row, 6),
-                    timezone: rows.get(row, 7).map(Cow::Owned),
-                    rule: rows.get(row, 8).map(Cow::Owned),
-                    last_start: rows.get(row, 9),
-                    duration_minutes: rows.get(row, 10),
-                    has_exceptions: rows.get(row, 11),
-                };
-                let influencer: Uuid = rows.get(row, 1)?;
-                let title: String = rows.get(row, 2)?;
-                Some((stored, influencer, title, rows.get(row, 3)?))
-            };
-            Ok((0..rows.len()).filter_map(read).collect::<Vec<_>>())
-        })?;
-        let mut calendar = Self {
-            tracks: Vec::new(),
-            of_influencer: HashMap::new(),
-            taken: HashMap::new(),
-            queue: BinaryHeap::new(),
-        };
-        for (stored, influencer, title, status) in found {
+        let mut calendar = Self::default();
+        let mut idle = Vec::new();
+        for schedule in Visible::all(influencer, after, before)? {
             pgrx::check_for_interrupts!();
-            // One schedule that makes no sense any more does not hide the others.
-            let (Some(id), Ok(series)) = (stored.id, stored.series()) else {
+            let Some(rest) = schedule.between(after, before) else {
                 continue;
             };
             let mut track = Track {
-                id,
-                influencer,
-                title,
-                status,
+                schedule,
                 head: None,
-                rest: series.between(after, before),
+                rest,
             };
             track.advance();
-            if let Some(head) = &track.head {
-                let index = calendar.tracks.len();
-                calendar
-                    .queue
-                    .push(Reverse((head.start, *id.as_bytes(), index)));
-                let of_influencer = calendar.of_influencer.entry(*influencer.as_bytes());
-                of_influencer.or_default().push(index);
-                calendar.tracks.push(track);
+            match track.head {
+                Some(_) => calendar.push(track),
+                None => idle.push(track.schedule),
+            }
+        }
+        let shown = calendar.tracks.iter().map(|track| &track.schedule);
+        for schedule in shown.chain(&idle) {
+            let agenda = calendar.agendas.get_mut(schedule.influencer.as_bytes());
+            // What is listed first may have begun while something was on that is over since.
+            if let Some(agenda) = agenda.filter(|agenda| agenda.first < after)
+                && let Some(end) = schedule.last_end(agenda.first, after)
+            {
+                agenda.taken = agenda.taken.max(end);
             }
         }
         Ok(calendar)
+    }
+
+    fn push(&mut self, track: Track) {
+        if let Some(head) = &track.head {
+            let next = Reverse((head.start, *track.schedule.id.as_bytes(), self.tracks.len()));
+            self.next.push(next);
+            let agenda = self.agendas.entry(*track.schedule.influencer.as_bytes());
+            let agenda = agenda.or_insert(Agenda {
+                next: BinaryHeap::new(),
+                first: head.start,
+                taken: i64::MIN,
+            });
+            agenda.next.push(next);
+            agenda.first = agenda.first.min(head.start);
+            self.tracks.push(track);
+        }
     }
 }
 
@@ -127,21 +190,22 @@ impl Iterator for Calendar {
 
     fn next(&mut self) -> Option<Self::Item> {
         pgrx::check_for_interrupts!();
-        let Reverse((_, id, index)) = self.queue.pop()?;
+        let Reverse((_, id, index)) = self.next.pop()?;
         let track = self.tracks.get_mut(index)?;
-        let influencer = *track.influencer.as_bytes();
+        let agenda = self.agendas.get_mut(track.schedule.influencer.as_bytes())?;
+        // What is first of all is first of its influencer's.
+        agenda.next.pop();
         let one = track.advance()?;
         if let Some(head) = &track.head {
-            self.queue.push(Reverse((head.start, id, index)));
+            let next = Reverse((head.start, id, index));
+            self.next.push(next);
+            agenda.next.push(next);
         }
-        let taken = self.taken.entry(influencer).or_insert(i64::MIN);
-        let begins_within = *taken > one.start;
-        *taken = (*taken).max(one.end);
-        let others = self.of_influencer.get(&influencer).into_iter().flatten();
-        let heads = others.filter_map(|other| self.tracks.get(*other)?.head.as_ref());
-        let ends_within =
-            begins_within || heads.map(|head| head.start).any(|start| start < one.end);
-        Some((index, one, ends_within))
+        let begins_within = agenda.taken > one.start;
+        agenda.taken = agenda.taken.max(one.end);
+        let following = agenda.next.peek();
+        let ends_within = following.is_some_and(|Reverse((start, ..))| *start < one.end);
+        Some((index, one, begins_within || ends_within))
     }
 }
 
@@ -183,11 +247,9 @@ fn calendar(
     let mut calendar = if range.is_empty() || max_rows == 0 {
         None
     } else {
-        let (after, before) = (
-            begin.saturating_sub(AROUND),
-            range.end.saturating_add(AROUND),
-        );
-        Some(Calendar::of(of_influencer, after, before).or_raise())
+        // What clashes with the last ones may begin after the range.
+        let before = range.end.saturating_add(AROUND);
+        Some(Calendar::of(of_influencer, begin, before).or_raise())
     };
     let mut count = 0;
     let mut last = None;
@@ -199,7 +261,7 @@ fn calendar(
                 return None;
             }
             let track = calendar.tracks.get(index)?;
-            let place = (one.start, *track.id.as_bytes());
+            let place = (one.start, *track.schedule.id.as_bytes());
             if one.end <= range.start || cursor.is_some_and(|cursor| place <= cursor) {
                 continue;
             }
@@ -208,15 +270,15 @@ fn calendar(
             }
             count += 1;
             last = Some(place);
-            let title = one.title.as_deref().unwrap_or(&track.title);
+            let title = one.title.as_deref().unwrap_or(&track.schedule.title);
             return Some((
-                track.id,
-                track.influencer,
+                track.schedule.id,
+                track.schedule.influencer,
                 title.to_owned(),
                 timestamp(one.start)?,
                 timestamp(one.end)?,
                 timestamp(one.original)?,
-                track.status.clone(),
+                track.schedule.status.clone(),
                 clashes,
             ));
         }

@@ -13,6 +13,7 @@ use crate::sessions::{finite, required, transaction_time};
 use pgrx::datum::{Date, Uuid};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
 
 const OF_SCHEDULE: &CStr =
@@ -95,20 +96,33 @@ thread_local! {
            order by original_starts_at",
         &[pg_sys::UUIDOID],
     ) };
-    static REWRITE: Plan = const { Plan::writing(
+    // Out of the way of the others, past the years that schedules have.
+    static LIFT: Plan = const { Plan::writing(
         c"update public.live_stream_schedule_exceptions
-             set original_starts_at = $3, original_local_start = $4, starts_at = $5, ends_at = $6,
-                 fits = $7, updated_at = now()
-           where schedule_id = $1 and original_starts_at = $2",
+             set original_starts_at = original_starts_at + interval '100000 years'
+           where schedule_id = $1",
+        &[pg_sys::UUIDOID],
+    ) };
+    static REWRITE: Plan = const { Plan::writing(
+        c"update public.live_stream_schedule_exceptions e
+             set original_starts_at = u.original, original_local_start = u.wall, starts_at = u.starts,
+                 ends_at = u.ends, fits = u.fits, updated_at = now()
+            from unnest($2, $3, $4, $5, $6, $7) as u (was, original, wall, starts, ends, fits)
+           where e.schedule_id = $1 and e.original_starts_at = u.was + interval '100000 years'",
         &[
             pg_sys::UUIDOID,
-            pg_sys::TIMESTAMPTZOID,
-            pg_sys::TIMESTAMPTZOID,
-            pg_sys::TIMESTAMPOID,
-            pg_sys::TIMESTAMPTZOID,
-            pg_sys::TIMESTAMPTZOID,
-            pg_sys::BOOLOID,
+            pg_sys::TIMESTAMPTZARRAYOID,
+            pg_sys::TIMESTAMPTZARRAYOID,
+            pg_sys::TIMESTAMPARRAYOID,
+            pg_sys::TIMESTAMPTZARRAYOID,
+            pg_sys::TIMESTAMPTZARRAYOID,
+            pg_sys::BOOLARRAYOID,
         ],
+    ) };
+    static REMOVE_LIFTED: Plan = const { Plan::writing(
+        c"delete from public.live_stream_schedule_exceptions
+           where schedule_id = $1 and original_starts_at >= '10001-01-01Z'",
+        &[pg_sys::UUIDOID],
     ) };
 }
 
@@ -166,9 +180,6 @@ pub fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
             _ if old.is_some() => return Ok(()),
             _ => return Err(no_such_occurrence(original)),
         };
-        if old.is_none() && there.is_none() {
-            check_count(schedule)?;
-        }
         new.set("original_local_start", Timestamp::try_from(wall).ok())?;
         new.set("fits", Some(true))?;
         check_times(new, kind, original, &series)
@@ -234,11 +245,11 @@ fn check_count(schedule: Uuid) -> Result<()> {
     let count: i64 = plan::run(&COUNT, &[schedule.into()], |rows| {
         Ok(rows.get(0, 0).unwrap_or(0))
     })?;
-    if count < MOST {
+    if count <= MOST {
         return Ok(());
     }
     Err(refused("the schedule has too many exceptions")
-        .detail(format!("It has {count}; {MOST} is the most."))
+        .detail(format!("It would have {count}; {MOST} is the most."))
         .hint("Split the schedule, or change its rule."))
 }
 
@@ -272,20 +283,21 @@ pub fn settle(changes: Changes<'_>) -> Result<()> {
         return Ok(());
     }
     let column = changes.column::<Uuid>("schedule_id")?;
-    let mut schedules: Vec<Uuid> = Vec::new();
+    let mut schedules: BTreeMap<Uuid, bool> = BTreeMap::new();
     changes.for_each(|old, new| {
+        let is_new = old.is_none();
         for row in [old, new].into_iter().flatten() {
-            if let Some(schedule) = row.at(column)
-                && !schedules.contains(&schedule)
-            {
-                schedules.push(schedule);
+            if let Some(schedule) = row.at(column) {
+                *schedules.entry(schedule).or_default() |= is_new;
             }
         }
         Ok(())
     })?;
-    schedules.sort_unstable();
     settling(|| {
-        for schedule in schedules {
+        for (schedule, has_more) in schedules {
+            if has_more {
+                check_count(schedule)?;
+            }
             plan::execute(&MARK, &[schedule.into()])?;
             sessions::follow(Some(schedule))?;
         }
@@ -315,24 +327,18 @@ pub fn follow(old: &Row<'_>, new: &Row<'_>) -> Result<()> {
     };
     let series = stored.series()?;
     let lost = settling(|| {
-        let mut rewritten = plan::run(&ALL, &[id.into()], |rows| {
+        let kept = plan::run(&ALL, &[id.into()], |rows| {
             let exceptions = (0..rows.len()).filter_map(|row| Kept::read(rows, row));
             Ok(exceptions.collect::<Vec<_>>())
         })?;
-        for one in &mut rewritten {
-            one.fit(&series, old_time, new_time);
-        }
-        // Later ones first where starts become later, and the other way round: none is in the
-        // way of another.
-        if rewritten.iter().any(|one| one.original > one.was) {
-            rewritten.reverse();
-        }
-        let mut lost = 0;
-        for one in rewritten {
-            lost += usize::from(one.fitted && !one.fits);
-            one.rewrite(id)?;
-        }
-        Ok(lost)
+        let had = kept.iter().filter(|one| one.fitted).count();
+        let kept = settled(kept, &series, old_time, new_time);
+        let has = kept.iter().filter(|one| one.fits).count();
+        plan::execute(&LIFT, &[id.into()])?;
+        rewrite(id, &kept)?;
+        // What another has taken the place of.
+        plan::execute(&REMOVE_LIFTED, &[id.into()])?;
+        Ok(had.saturating_sub(has))
     })?;
     if lost > 0 {
         ereport!(
@@ -349,6 +355,7 @@ pub fn follow(old: &Row<'_>, new: &Row<'_>) -> Result<()> {
 struct Kept {
     kind: ExceptionKind,
     was: i64,
+    wall_was: i64,
     original: i64,
     wall: i64,
     start: Option<(i64, i64)>,
@@ -367,6 +374,7 @@ impl Kept {
         Some(Self {
             kind: kind_named(&rows.get::<String>(row, 0)?)?,
             was: original.into(),
+            wall_was: wall.into(),
             original: original.into(),
             wall: wall.into(),
             start: starts
@@ -400,20 +408,48 @@ impl Kept {
             *start = moment_of(series.zone, *local);
         }
     }
+}
 
-    fn rewrite(&self, schedule: Uuid) -> Result<()> {
-        let moment = |micros: i64| TimestampWithTimeZone::try_from(micros).ok();
-        let start = self.start.map(|(start, _)| start);
-        let end = start.zip(self.length).map(|(start, length)| start + length);
-        let args = [
-            schedule.into(),
-            moment(self.was).into(),
-            moment(self.original).into(),
-            Timestamp::try_from(self.wall).ok().into(),
-            start.and_then(moment).into(),
-            end.and_then(moment).into(),
-            self.fits.into(),
-        ];
-        plan::execute(&REWRITE, &args).map(|_| ())
+/// Exceptions after a change of their schedule, one for each occurrence: of two that now name the
+/// same, an occurrence that was added or moved goes before one that is skipped, and what has no
+/// effect goes before nothing.
+fn settled(mut all: Vec<Kept>, series: &Series, old_time: i64, new_time: i64) -> Vec<Kept> {
+    for one in &mut all {
+        one.fit(series, old_time, new_time);
     }
+    all.sort_by_key(|one| {
+        let rank = match one.kind {
+            ExceptionKind::Add => 0,
+            ExceptionKind::Move => 1,
+            ExceptionKind::Skip => 2,
+        };
+        (!one.fits, rank, one.was)
+    });
+    let mut taken = BTreeSet::new();
+    for one in all.iter_mut().filter(|one| one.fits) {
+        if !taken.insert(one.original) {
+            (one.fits, one.original, one.wall) = (false, one.was, one.wall_was);
+        }
+    }
+    all.retain(|one| one.fits || taken.insert(one.original));
+    all
+}
+
+fn rewrite(schedule: Uuid, kept: &[Kept]) -> Result<()> {
+    let moment = |micros: i64| TimestampWithTimeZone::try_from(micros).ok();
+    let moments = |of: &dyn Fn(&Kept) -> Option<i64>| {
+        let moments = kept.iter().map(|one| of(one).and_then(moment));
+        moments.collect::<Vec<_>>()
+    };
+    let walls = kept.iter().map(|one| Timestamp::try_from(one.wall).ok());
+    let args = [
+        schedule.into(),
+        moments(&|one| Some(one.was)).into(),
+        moments(&|one| Some(one.original)).into(),
+        walls.collect::<Vec<_>>().into(),
+        moments(&|one| one.start.map(|(start, _)| start)).into(),
+        moments(&|one| Some(one.start?.0 + one.length?)).into(),
+        kept.iter().map(|one| one.fits).collect::<Vec<_>>().into(),
+    ];
+    plan::execute(&REWRITE, &args).map(|_| ())
 }

@@ -3,12 +3,23 @@
 //! An [`Expansion`] goes from period to period of the rule's frequency (a year, a month, …),
 //! works out the days of each by bit masks, and yields the starts in order. It begins at any
 //! point without walking there, unless the rule counts its occurrences.
+//!
+//! Why not the crate `rrule`: it brings a zone database of its own (ours must be the server's),
+//! walks from the first start to each window, and has no limit in work that a caller can set.
+//! What python-dateutil makes of a rule is what this is tested against, rule by rule.
 
 use super::days::{self, DAY_SECONDS};
 use super::rule::{End, Freq, InvalidRule, Rule, bits};
 
-/// The most periods and starts that one expansion looks at: some thousandths of a second.
-const WORK: u32 = 500_000;
+/// The most periods and starts that one expansion looks at: some hundredths of a second.
+const WORK: u32 = 1_000_000;
+
+/// The most that it looks at for one start: the days of forty years, which pass between two
+/// Sundays that are 29 February, and some. Rarer still are only rules with an odd INTERVAL.
+const PATIENCE: u32 = 16_000;
+
+/// The starts for which a rule that is written is tried.
+const TRIED: usize = 20;
 
 const FIRST_YEAR: i32 = 1;
 const LAST_YEAR: i32 = 9999;
@@ -43,7 +54,9 @@ pub struct Expansion {
     time: usize,
     /// The starts of the current period, last first, of a rule with BYSETPOS.
     chosen: Vec<i64>,
+    /// What may still be looked at, in all and for the next start.
     work: u32,
+    patience: u32,
     done: bool,
 }
 
@@ -82,6 +95,7 @@ impl Expansion {
             time: 0,
             chosen: Vec::new(),
             work: WORK,
+            patience: PATIENCE,
             done: until < first,
         };
         if left.is_none() && from > first {
@@ -106,7 +120,7 @@ impl Expansion {
 
     /// True when the expansion gave up: what comes next, if anything, is too far to look for.
     pub fn is_exhausted(&self) -> bool {
-        self.work == 0
+        self.work == 0 || self.patience == 0
     }
 
     /// A period that begins at or before a moment.
@@ -131,14 +145,14 @@ impl Expansion {
         match self.rule.freq {
             Freq::Yearly => {
                 let year = self.origin + steps;
-                if year > i64::from(LAST_YEAR) {
+                if year > self.last_year() {
                     return false;
                 }
                 self.days_of_year(year as i32);
             }
             Freq::Monthly => {
                 let months = self.origin + steps;
-                if months / 12 > i64::from(LAST_YEAR) {
+                if months / 12 > self.last_year() {
                     return false;
                 }
                 self.days_of_month((months / 12) as i32, (months % 12) as u32 + 1);
@@ -151,7 +165,7 @@ impl Expansion {
                 // The first week begins with the first start, also for BYSETPOS.
                 let first = self.first.div_euclid(DAY_SECONDS);
                 for day in day.max(first) as i32..day as i32 + 7 {
-                    if self.is_day(day) {
+                    if self.other_day(day).is_none() {
                         self.days.push(day);
                     }
                 }
@@ -161,8 +175,9 @@ impl Expansion {
                 if day * DAY_SECONDS > self.until {
                     return false;
                 }
-                if self.is_day(day as i32) {
-                    self.days.push(day as i32);
+                match self.other_day(day as i32) {
+                    None => self.days.push(day as i32),
+                    Some(other) => self.skip_to(i64::from(other)),
                 }
             }
             freq => {
@@ -173,7 +188,42 @@ impl Expansion {
                 self.part_of_day(at);
             }
         }
+        if self.rule.positions.is_empty() {
+            self.seek();
+        } else {
+            self.choose();
+        }
         true
+    }
+
+    fn last_year(&self) -> i64 {
+        let (year, ..) = days::to_civil(self.until.div_euclid(DAY_SECONDS) as i32);
+        i64::from(year.min(LAST_YEAR))
+    }
+
+    /// Goes on with the first period that begins at or after a place, counted in periods' units.
+    fn skip_to(&mut self, place: i64) {
+        let interval = i64::from(self.rule.interval);
+        let distance = place - self.origin;
+        let next = distance.div_euclid(interval) + i64::from(distance.rem_euclid(interval) != 0);
+        self.next_period = self.next_period.max(next);
+    }
+
+    /// Passes by what is before the starts that are asked for, which a period may have many of.
+    fn seek(&mut self) {
+        let floor = if self.left.is_some() {
+            self.first
+        } else {
+            self.first.max(self.from)
+        };
+        let (offset, times) = (self.offset, &self.times);
+        let last = times.last().map_or(0, |time| i64::from(*time));
+        let begin = |day: &i32| i64::from(*day) * DAY_SECONDS + offset;
+        self.day = self.days.partition_point(|day| begin(day) + last < floor);
+        if let Some(day) = self.days.get(self.day) {
+            let begin = begin(day);
+            self.time = times.partition_point(|time| begin + i64::from(*time) < floor);
+        }
     }
 
     /// An hour, a minute or a second; where its day or hour is none of the rule's, the next
@@ -182,58 +232,57 @@ impl Expansion {
         let day = at.div_euclid(DAY_SECONDS);
         let second = at.rem_euclid(DAY_SECONDS);
         let rule = &self.rule;
-        let skip_to = if !self.is_day(day as i32) {
-            (day + 1) * DAY_SECONDS
+        let other = if let Some(other) = self.other_day(day as i32) {
+            i64::from(other) * DAY_SECONDS
         } else if !has(rule.hours.into(), second / 3600) {
             at - second % 3600 + 3600
         } else if rule.freq > Freq::Hourly && !has(rule.minutes, second / 60 % 60) {
             at - second % 60 + 60
-        } else {
-            if rule.freq < Freq::Secondly || has(rule.seconds, second % 60) {
-                self.days.push(day as i32);
-                self.offset = second;
+        } else if rule.freq == Freq::Secondly && !has(rule.seconds, second % 60) {
+            match rule.seconds >> (second % 60) {
+                0 => at - second % 60 + 60,
+                later => at + i64::from(later.trailing_zeros()),
             }
+        } else {
+            self.days.push(day as i32);
+            self.offset = second;
             return;
         };
-        let interval = i64::from(rule.interval);
-        let periods = skip_to.div_euclid(unit(rule.freq)) - self.origin;
-        let next = periods.div_euclid(interval) + i64::from(periods.rem_euclid(interval) != 0);
-        self.next_period = self.next_period.max(next);
+        self.skip_to(other.div_euclid(unit(rule.freq)));
     }
 
-    /// Months, days of the month and plain weekdays; days of the year where a day is a period
-    /// or more than one.
-    fn is_day(&self, day: i32) -> bool {
+    /// None for a day of the rule: by months, days of the month, plain weekdays, and days of the
+    /// year where a day is a period or more than one. Else the day from which to look on.
+    fn other_day(&self, day: i32) -> Option<i32> {
         let rule = &self.rule;
         if rule.weekdays != 0 && rule.weekdays & (1 << days::weekday(day)) == 0 {
-            return false;
+            return Some(day + 1);
         }
         if rule.months == 0
             && rule.month_days | rule.month_days_from_end == 0
             && rule.year_days.is_empty()
         {
-            return true;
+            return None;
         }
         let (year, month, of_month) = days::to_civil(day);
+        let left = days::of_month(year, month) - of_month;
         if rule.months != 0 && rule.months & (1 << month) == 0 {
-            return false;
+            return Some(day + left as i32 + 1);
         }
-        if rule.month_days | rule.month_days_from_end != 0 {
-            let from_end = days::of_month(year, month) - of_month + 1;
-            if rule.month_days & (1 << of_month) == 0
-                && rule.month_days_from_end & (1 << from_end) == 0
-            {
-                return false;
-            }
+        if rule.month_days | rule.month_days_from_end != 0
+            && rule.month_days & (1 << of_month) == 0
+            && rule.month_days_from_end & (1 << (left + 1)) == 0
+        {
+            return Some(day + 1);
         }
         if rule.year_days.is_empty() {
-            return true;
+            return None;
         }
         let of_year = (day - days::from_civil(year, 1, 1)) as i16 + 1;
         let from_end = of_year - days::of_year(year) as i16 - 1;
-        rule.year_days
-            .iter()
-            .any(|day| *day == of_year || *day == from_end)
+        let mut allowed = rule.year_days.iter();
+        let is_one = allowed.any(|day| *day == of_year || *day == from_end);
+        (!is_one).then_some(day + 1)
     }
 
     fn days_of_month(&mut self, year: i32, month: u32) {
@@ -305,18 +354,17 @@ impl Iterator for Expansion {
     type Item = i64;
 
     fn next(&mut self) -> Option<i64> {
-        while !self.done && self.work > 0 {
+        while !self.done && !self.is_exhausted() {
             self.work -= 1;
+            self.patience -= 1;
             let Some(start) = self.of_period() else {
                 self.done = !self.next_days();
-                if !self.rule.positions.is_empty() {
-                    self.choose();
-                }
                 continue;
             };
             if start < self.first {
                 continue;
             }
+            self.patience = PATIENCE;
             if start > self.until {
                 self.done = true;
                 return None;
@@ -338,16 +386,29 @@ impl Iterator for Expansion {
 
 /// The first and, of a rule that ends, the last start (or a time after which there is none).
 ///
-/// Errors: the part that keeps the rule from ever matching, or a COUNT that takes too long to
-/// count to.
+/// Errors: the part that keeps the rule from ever matching, or lets it match so rarely that
+/// nobody can look for it, or a COUNT that takes too long to count to.
 pub fn bounds(rule: &Rule, first: i64) -> Result<(i64, Option<i64>), InvalidRule> {
     let mut starts = Expansion::new(rule, first, first);
     let Some(begin) = starts.next() else {
         return Err(never(rule, first, starts.is_exhausted()));
     };
+    let tried = |starts: &mut Expansion| {
+        starts.by_ref().take(TRIED).for_each(drop);
+        if starts.is_exhausted() {
+            return Err(never(rule, first, true));
+        }
+        Ok(())
+    };
     let end = match rule.end {
-        End::Never => None,
-        End::Until(until) | End::UntilUtc(until) => Some(until),
+        End::Never => {
+            tried(&mut starts)?;
+            None
+        }
+        End::Until(until) | End::UntilUtc(until) => {
+            tried(&mut starts)?;
+            Some(until)
+        }
         End::Count(count) => {
             let last = starts.by_ref().last().unwrap_or(begin);
             if starts.is_exhausted() {
@@ -367,10 +428,16 @@ fn never(rule: &Rule, first: i64, exhausted: bool) -> InvalidRule {
     {
         return InvalidRule::new("UNTIL", "It is before the first start.");
     }
+    // Not those that match as rarely.
+    let matches = |lesser: &Rule| {
+        let mut starts = Expansion::new(lesser, first, first);
+        let some = starts.by_ref().take(TRIED).count();
+        some > 0 && !(exhausted && starts.is_exhausted())
+    };
     let culprit = rule
         .with_one_part_less()
         .into_iter()
-        .find(|(_, lesser)| Expansion::new(lesser, first, first).next().is_some());
+        .find(|(_, lesser)| matches(lesser));
     let part = culprit.map_or("FREQ", |(part, _)| part);
     let why = if exhausted {
         "With it the rule never matches, or too rarely to look for."

@@ -71,7 +71,7 @@ pub fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
         || changed::<Uuid>(old, new, "influencer_id")?
         || old.is_some_and(|old| old.label("visibility").ok() != new.label("visibility").ok())
     {
-        check_session(new)?;
+        check_session(old, new)?;
     }
     Ok(())
 }
@@ -261,6 +261,13 @@ impl Timing {
         if let Some(text) = self.rule.as_ref().filter(|text| Some(*text) != was) {
             let mut rule = Rule::parse(text)?;
             in_clock_time(&mut rule, zone);
+            // An end that is written beside a rule without one is the rule's.
+            let end = self.end_date.filter(|date| {
+                rule.end == End::Never && before.is_none_or(|before| before.end_date != Some(*date))
+            });
+            if let Some(date) = end {
+                rule.end = fields::until_the_end_of(to_day(date).ok_or(InvalidField::EndDate)?);
+            }
             return Ok(Some(rule));
         }
         let fields_changed = match before {
@@ -372,7 +379,7 @@ fn name_zone(new: &mut Row<'_>) -> Result<()> {
 
 /// Row-level security shows the owner every session of theirs, so one that the caller cannot
 /// see is refused like one that is not there.
-fn check_session(new: &Row<'_>) -> Result<()> {
+fn check_session(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
     let Some(session) = new.get::<Uuid>("created_session_id")? else {
         return Ok(());
     };
@@ -382,6 +389,10 @@ fn check_session(new: &Row<'_>) -> Result<()> {
     if let Some(visibility) = visibility {
         if visibility == "public" || new.label("visibility")?.as_deref() != Some("public") {
             return Ok(());
+        }
+        if !changed::<Uuid>(old, new, "created_session_id")? {
+            // The schedule is made public; so will be its sessions, which are named then.
+            return new.set::<Uuid>("created_session_id", None);
         }
         return Err(refused(
             format!("session {session} is {visibility} and the schedule is public"),

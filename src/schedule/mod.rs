@@ -72,16 +72,23 @@ thread_local! {
     static LOOKED: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
+/// The most sessions that a background worker makes at once: it has other things to do, and
+/// makes the others the next time.
+const AT_ONCE: usize = 500;
+
 /// What a background worker does now and then, in a transaction and as the owner of the
 /// tables: makes the sessions of coming occurrences, once a minute, and writes the reminders
 /// that are due. Looks into one index when there is nothing to do.
 pub fn tick() -> Result<()> {
+    run(AT_ONCE)
+}
+
+fn run(most: usize) -> Result<()> {
     let now = Instant::now();
-    if LOOKED
-        .get()
-        .is_none_or(|last| now.duration_since(last) >= LOOK_EVERY)
+    let looked = LOOKED.get();
+    if looked.is_none_or(|last| now.duration_since(last) >= LOOK_EVERY)
+        && sessions::make_ahead(AHEAD, most)?
     {
-        sessions::make_ahead(AHEAD)?;
         LOOKED.set(Some(now));
     }
     notifications::remind().map(|_| ())
@@ -91,7 +98,7 @@ pub fn tick() -> Result<()> {
 /// and reminders that are due are written.
 #[pg_extern(volatile)]
 fn run_schedules() {
-    identity::as_owner(tick).or_raise();
+    identity::as_owner(|| run(usize::MAX)).or_raise();
 }
 
 thread_local! {

@@ -297,6 +297,14 @@ impl Rule {
             || self.seconds != 0
     }
 
+    /// True when it may have many starts a day.
+    pub fn is_dense(&self) -> bool {
+        let times = self.hours.count_ones().max(1)
+            * self.minutes.count_ones().max(1)
+            * self.seconds.count_ones().max(1);
+        self.freq > Freq::Daily || times > 24
+    }
+
     /// The rule without one of its parts, for each part that it could do without.
     pub fn with_one_part_less(&self) -> Vec<(&'static str, Self)> {
         let mut lesser = Vec::new();

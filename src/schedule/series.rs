@@ -98,7 +98,11 @@ impl Series {
     pub fn between(self, after: i64, before: i64) -> Occurrences {
         let seconds = |moment: i64| moment.div_euclid(SECOND) + EPOCH;
         // No zone's clocks are a whole day from UTC.
-        let from = seconds(after.saturating_sub(self.length.nominal())) - DAY_SECONDS - 1;
+        let from = seconds(after.saturating_sub(self.length.nominal()));
+        let from = match &self.rule {
+            Some(rule) if rule.is_dense() => self.wall_before(from, seconds(after)),
+            _ => from - DAY_SECONDS - 1,
+        };
         let last = seconds(before) + DAY_SECONDS + 1;
         let starts = match &self.rule {
             Some(rule) => {
@@ -121,6 +125,16 @@ impl Series {
         };
         occurrences.place_exceptions();
         occurrences
+    }
+
+    /// A clock time that all starts at or after a moment have, and not much earlier than theirs
+    /// unless clocks change up to another moment or have done so lately.
+    fn wall_before(&self, moment: i64, until: i64) -> i64 {
+        let around = (moment - 2 * DAY_SECONDS, until + 2 * DAY_SECONDS);
+        match self.zone.offsets(around.0, around.1)[..] {
+            [(_, offset)] => moment + offset - 1,
+            _ => moment - DAY_SECONDS - 1,
+        }
     }
 
     /// The occurrence that is told from the others by a clock time; none if it does not take

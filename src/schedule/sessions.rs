@@ -66,7 +66,7 @@ thread_local! {
             insert into public.live_stream_schedule_sessions
               (schedule_id, original_local_start, original_starts_at, starts_at, ends_at, title, session_id)
             select schedule_id, original_local_start, original_starts_at, starts_at, ends_at, title, session_id
-              from wanted order by 1, 2
+              from wanted order by 1, 2 limit $7
             on conflict do nothing
             returning schedule_id, starts_at, ends_at, title, session_id)
           insert into public.live_stream_sessions
@@ -83,6 +83,7 @@ thread_local! {
             pg_sys::TIMESTAMPTZARRAYOID,
             pg_sys::TIMESTAMPTZARRAYOID,
             pg_sys::TEXTARRAYOID,
+            pg_sys::INT8OID,
         ],
     ) };
     static HAS_PRODUCTS: Plan = const { Plan::writing(
@@ -153,6 +154,15 @@ thread_local! {
            where id = any ($1) and status = 'scheduled'",
         &[pg_sys::UUIDARRAYOID],
     ) };
+    // Those that the host has made otherwise stay so.
+    static AS_VISIBLE: Plan = const { Plan::writing(
+        c"update public.live_stream_sessions s
+             set visibility = $3::public.live_stream_visibility
+            from public.live_stream_schedule_sessions l
+           where l.schedule_id = $1 and s.id = l.session_id and s.status = 'scheduled'
+             and s.visibility = $2::public.live_stream_visibility",
+        &[pg_sys::UUIDOID, pg_sys::TEXTOID, pg_sys::TEXTOID],
+    ) };
     // What everybody may read must not be the key to a session that they may not see.
     static NAME_NEXT: Plan = const { Plan::writing(
         c"update public.live_stream_schedule s
@@ -212,17 +222,23 @@ fn materialize(horizon: Interval) -> Result<i32> {
     if !(0..=MAX_HORIZON).contains(&(until - now)) {
         return Err(bad_horizon());
     }
-    make_until(now, until)
-}
-
-/// As [`materialize_occurrences`], with a horizon in microseconds.
-pub fn make_ahead(horizon: i64) -> Result<i32> {
-    let now = i64::from(transaction_time());
-    settling(|| make_until(now, now + horizon))
-}
-
-fn make_until(now: i64, until: i64) -> Result<i32> {
     Lock::Schedules.wait(Mode::Alone);
+    make_until(now, until, usize::MAX)
+}
+
+/// As [`materialize_occurrences`], with a horizon in microseconds, for up to so many sessions;
+/// true when that was all. Leaves it to another who is at it.
+pub fn make_ahead(horizon: i64, most: usize) -> Result<bool> {
+    let now = i64::from(transaction_time());
+    settling(|| {
+        if !Lock::Schedules.try_now(Mode::Alone) {
+            return Ok(true);
+        }
+        Ok((make_until(now, now + horizon, most)? as usize) < most)
+    })
+}
+
+fn make_until(now: i64, until: i64, most: usize) -> Result<i32> {
     follow(None)?;
     let coming = coming(now, until)?;
     let mut made: Vec<Uuid> = Vec::new();
@@ -234,6 +250,7 @@ fn make_until(now: i64, until: i64) -> Result<i32> {
             coming.starts.into(),
             coming.ends.into(),
             coming.titles.into(),
+            i64::try_from(most).unwrap_or(i64::MAX).into(),
         ];
         made = plan::run(&MAKE, &args, |rows| {
             Ok((0..rows.len()).filter_map(|row| rows.get(row, 0)).collect())
@@ -393,6 +410,14 @@ pub fn follow(schedule: Option<Uuid>) -> Result<()> {
 /// Sessions of a schedule that was changed.
 pub fn follow_schedule(old: &Row<'_>, new: &Row<'_>) -> Result<()> {
     let id: Uuid = required(new, "id")?;
+    let visibility = (old.label("visibility")?, new.label("visibility")?);
+    if visibility.0 != visibility.1 {
+        settling(|| {
+            let args = [id.into(), visibility.0.into(), visibility.1.into()];
+            plan::execute(&AS_VISIBLE, &args)?;
+            plan::execute(&NAME_NEXT, &[id.into()])
+        })?;
+    }
     let same = old.label("status")? == new.label("status")? && new.same::<String>(old, "title")?;
     if same && Stored::of(old)?.is_at_the_same_times_as(&Stored::of(new)?) {
         return Ok(());

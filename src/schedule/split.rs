@@ -13,6 +13,9 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::cell::Cell;
 
+/// The starts by which it is seen that two rules go on alike.
+const COMPARED: usize = 20;
+
 thread_local! {
     static RESULT: Cell<Option<Uuid>> = const { Cell::new(None) };
     static NEW_ID: Plan = const { Plan::writing(c"select gen_random_uuid()", &[]) };
@@ -103,6 +106,11 @@ fn split(schedule: Option<Uuid>, original: Option<TimestampWithTimeZone>) -> Res
         .and_then(|text| Some(Rule::parse(text).ok()?.end))
     {
         later.end = End::Count(count.saturating_sub(before as u32).max(1));
+    }
+    // BYSETPOS counts from the first start in a week, and so another way from another start.
+    let follows = |rule: &Rule, first| Expansion::new(rule, first, at).take(COMPARED);
+    if !follows(&later, at).eq(follows(&earlier, series.first)) {
+        return Err(refused("the rule says something else when it begins there"));
     }
     earlier.end = End::Until(at - 1);
 

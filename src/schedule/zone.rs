@@ -4,14 +4,16 @@ use crate::error::Result;
 use crate::plan::{self, Plan};
 use crate::schedule::days::DAY_SECONDS;
 use pgrx::pg_sys;
+use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_int, c_long};
 
 thread_local! {
-    static LISTED: Plan = const { Plan::reading(
-        c"select name from pg_catalog.pg_timezone_names
-           where pg_catalog.lower(name) operator(pg_catalog.=) pg_catalog.lower($1)",
-        &[pg_sys::TEXTOID],
+    static WITH_DIGITS: Plan = const { Plan::reading(
+        c"select name from pg_catalog.pg_timezone_names where name operator(pg_catalog.~) '[0-9]'",
+        &[],
     ) };
+    // The server opens every file of its zones to list them.
+    static LISTED: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
 }
 
 /// The server's spelling of a zone's IANA name; none for a name that it does not know, and for
@@ -19,7 +21,7 @@ thread_local! {
 pub fn canonical_name(name: &str) -> Result<Option<String>> {
     // A rule holds a number. The server would take it for a zone, and keep it for ever.
     let canonical = if name.contains(|c: char| c.is_ascii_digit()) {
-        plan::run(&LISTED, &[name.into()], |rows| Ok(rows.get(0, 0)))?
+        listed(name)?
     } else {
         Zone::named(name).and_then(Zone::name)
     };
@@ -28,6 +30,23 @@ pub fn canonical_name(name: &str) -> Result<Option<String>> {
             && !name.starts_with("posix/")
             && !name.starts_with("right/")
     }))
+}
+
+/// A name with a digit, if the server lists it.
+fn listed(name: &str) -> Result<Option<String>> {
+    let find = |names: &Vec<String>| {
+        let found = names.iter().find(|other| other.eq_ignore_ascii_case(name));
+        found.cloned()
+    };
+    if let Some(found) = LISTED.with_borrow(|listed| listed.as_ref().map(find)) {
+        return Ok(found);
+    }
+    let names = plan::run(&WITH_DIGITS, &[], |rows| {
+        Ok((0..rows.len()).filter_map(|row| rows.get(row, 0)).collect())
+    })?;
+    let found = find(&names);
+    LISTED.set(Some(names));
+    Ok(found)
 }
 
 /// A time zone in the server's memory, where it stays as long as the backend lives.

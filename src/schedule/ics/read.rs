@@ -14,12 +14,21 @@ use crate::schedule::{EPOCH_DAYS, missing};
 use pgrx::datum::{Date, Timestamp, Uuid};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 const MAX_BYTES: usize = 10_000_000;
 const MAX_EVENTS: usize = 1_000;
-const MAX_EXCEPTIONS: usize = 5_000;
+/// Of all events together, as are the two below.
+const MAX_EXCEPTIONS: usize = 10_000;
+const MAX_LINES: usize = 100_000;
+const MAX_ZONES: usize = 100;
+const MAX_DEPTH: usize = 20;
+/// The most names of properties that are told to be left out of one event.
+const MAX_NAMES: usize = 20;
 const MAX_TITLE: usize = 255;
 const MAX_DESCRIPTION: usize = 10_000;
+const MAX_SECONDS: i64 = MAX_DURATION_MINUTES as i64 * 60;
 const EPOCH: i64 = EPOCH_DAYS as i64 * DAY_SECONDS;
 
 /// Zones as Windows calls them, for calendars out of Outlook.
@@ -51,7 +60,7 @@ const WINDOWS_ZONES: [(&str, &str); 24] = [
 ];
 
 /// Properties that are taken, or say nothing that a schedule could hold.
-const TAKEN: [&str; 19] = [
+const TAKEN: [&str; 17] = [
     "UID",
     "DTSTAMP",
     "CREATED",
@@ -69,8 +78,6 @@ const TAKEN: [&str; 19] = [
     "STATUS",
     "CLASS",
     "TRANSP",
-    "BEGIN",
-    "END",
 ];
 
 thread_local! {
@@ -101,18 +108,18 @@ thread_local! {
             pg_sys::TEXTOID,
         ],
     ) };
-    static INSERT_EXCEPTION: Plan = const { Plan::writing(
+    static INSERT_EXCEPTIONS: Plan = const { Plan::writing(
         c"insert into public.live_stream_schedule_exceptions
             (schedule_id, original_starts_at, kind, starts_at, ends_at, title)
-          values ($1, $2, $3::public.live_stream_exception, $4, $5, $6)
-          on conflict do nothing",
+          select $1, original, kind::public.live_stream_exception, starts, ends, title
+            from unnest($2, $3, $4, $5, $6) as u (original, kind, starts, ends, title)",
         &[
             pg_sys::UUIDOID,
-            pg_sys::TIMESTAMPTZOID,
-            pg_sys::TEXTOID,
-            pg_sys::TIMESTAMPTZOID,
-            pg_sys::TIMESTAMPTZOID,
-            pg_sys::TEXTOID,
+            pg_sys::TIMESTAMPTZARRAYOID,
+            pg_sys::TEXTARRAYOID,
+            pg_sys::TIMESTAMPTZARRAYOID,
+            pg_sys::TIMESTAMPTZARRAYOID,
+            pg_sys::TEXTARRAYOID,
         ],
     ) };
 }
@@ -162,16 +169,22 @@ fn import(influencer: Option<Uuid>, ics: Option<&str>) -> Result<Vec<Imported>> 
         )
         .hint("Sign in as that user."));
     }
-    let calendar = Calendar::read(ics)?;
-    let mut rows = calendar.others.clone();
-    for event in calendar.events.iter().filter(|event| !event.is_override()) {
+    let mut calendar = Calendar::read(ics)?;
+    let mut rows = std::mem::take(&mut calendar.others);
+    for event in &calendar.events {
         pgrx::check_for_interrupts!();
         rows.push(calendar.take(influencer, event)?);
     }
-    for event in calendar.events.iter().filter(|event| event.is_override()) {
-        if !calendar.has_master(event) {
+    let masters: HashSet<&Option<String>> =
+        calendar.events.iter().map(|event| &event.uid).collect();
+    let orphans = calendar
+        .overrides
+        .iter()
+        .filter(|(uid, _)| !masters.contains(uid));
+    for (uid, overrides) in orphans {
+        for event in overrides {
             let why = Some("the event that it is an occurrence of is missing".to_owned());
-            rows.push((event.uid(), event.title(), None, why));
+            rows.push((uid.clone(), event.title(), None, why));
         }
     }
     Ok(rows)
@@ -183,14 +196,34 @@ fn refused(message: &'static str) -> Error {
         .hint("Send the text of an .ics file, up to 10 MB and 1,000 events.")
 }
 
-/// The lines of a component, those of components within it left out.
+/// An event's lines that may be taken, and what else it has.
 #[derive(Default)]
 struct Event {
+    uid: Option<String>,
     lines: Vec<Line>,
-    has_alarm: bool,
+    left_out: BTreeSet<String>,
 }
 
 impl Event {
+    /// True when the line may be taken.
+    fn push(&mut self, line: Line) -> bool {
+        if !TAKEN.contains(&line.name.as_str()) {
+            self.leave_out(&line.name);
+            return false;
+        }
+        if line.name == "UID" && self.uid.is_none() {
+            self.uid = Some(unescape(&line.value));
+        }
+        self.lines.push(line);
+        true
+    }
+
+    fn leave_out(&mut self, name: &str) {
+        if self.left_out.len() < MAX_NAMES {
+            self.left_out.insert(name.chars().take(40).collect());
+        }
+    }
+
     fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Line> {
         self.lines.iter().filter(move |line| line.name == name)
     }
@@ -203,16 +236,8 @@ impl Event {
         self.one(name).map(|line| unescape(&line.value))
     }
 
-    fn uid(&self) -> Option<String> {
-        self.text("UID")
-    }
-
     fn title(&self) -> Option<String> {
         self.text("SUMMARY")
-    }
-
-    fn is_override(&self) -> bool {
-        self.one("RECURRENCE-ID").is_some()
     }
 
     fn is_cancelled(&self) -> bool {
@@ -223,12 +248,17 @@ impl Event {
 
 struct Calendar {
     events: Vec<Event>,
+    /// Occurrences of events that are different, by the events' UID.
+    overrides: BTreeMap<Option<String>, Vec<Event>>,
     /// What is there besides events.
     others: Vec<Imported>,
     /// The zone of times without one.
     zone: String,
     /// Names of zones in the calendar, and what they say that they are.
-    locations: Vec<(String, String)>,
+    locations: HashMap<String, String>,
+    /// The server's zones of names that were looked up.
+    zones: RefCell<HashMap<String, Option<(String, Zone)>>>,
+    dates: Cell<usize>,
 }
 
 /// A time of the calendar: the zone it is in, and what the clocks show, in seconds.
@@ -249,93 +279,106 @@ impl Calendar {
     fn read(ics: &str) -> Result<Self> {
         let mut calendar = Self {
             events: Vec::new(),
+            overrides: BTreeMap::new(),
             others: Vec::new(),
             zone: "UTC".to_owned(),
-            locations: Vec::new(),
+            locations: HashMap::new(),
+            zones: RefCell::default(),
+            dates: Cell::new(0),
         };
+        let mut events: Vec<Event> = Vec::new();
         let mut inside: Vec<String> = Vec::new();
         let mut any = false;
         let mut zone_id = None;
-        for line in lines(ics.trim_start_matches('\u{feff}')) {
-            let value = line.value.trim().to_ascii_uppercase();
-            match line.name.as_str() {
-                "BEGIN" => {
-                    any |= value == "VCALENDAR";
-                    match (inside.last().map(String::as_str), value.as_str()) {
-                        (Some("VCALENDAR"), "VEVENT") => calendar.events.push(Event::default()),
-                        (Some("VEVENT"), _) => {
-                            if let Some(event) = calendar.events.last_mut() {
-                                event.has_alarm = true;
-                            }
-                        }
-                        (Some("VCALENDAR"), other) if other != "VTIMEZONE" => {
+        let mut kept = 0;
+        for (number, line) in lines(ics.trim_start_matches('\u{feff}')).enumerate() {
+            if number % 1024 == 0 {
+                pgrx::check_for_interrupts!();
+            }
+            let component = inside.last().map(String::as_str);
+            match (component, line.name.as_str()) {
+                (_, "BEGIN") => {
+                    let name = line.value.trim().to_ascii_uppercase();
+                    any |= name == "VCALENDAR";
+                    match (component, name.as_str()) {
+                        (Some("VCALENDAR"), "VEVENT") => events.push(Event::default()),
+                        (Some("VCALENDAR"), "VTIMEZONE") => {}
+                        (Some("VCALENDAR"), other) => {
                             let why = format!("{other:.40} is no event");
                             calendar.others.push((None, None, None, Some(why)));
                         }
+                        (Some("VEVENT"), other) => {
+                            if let Some(event) = events.last_mut() {
+                                event.leave_out(other);
+                            }
+                        }
                         _ => {}
                     }
-                    inside.push(value);
+                    if inside.len() == MAX_DEPTH {
+                        return Err(refused("components of the calendar are nested too deep"));
+                    }
+                    inside.push(name);
                 }
-                "END" => {
+                (_, "END") => {
                     inside.pop();
                 }
-                _ => match inside.last().map(String::as_str) {
-                    Some("VEVENT") => {
-                        if let Some(event) = calendar.events.last_mut() {
-                            event.lines.push(line);
-                        }
+                (Some("VEVENT"), _) => {
+                    if let Some(event) = events.last_mut() {
+                        kept += usize::from(event.push(line));
                     }
-                    Some("VCALENDAR") if line.name == "X-WR-TIMEZONE" => {
-                        calendar.zone = line.value.trim().to_owned();
+                }
+                (Some("VCALENDAR"), "X-WR-TIMEZONE") => {
+                    calendar.zone = line.value.trim().to_owned();
+                }
+                (Some("VTIMEZONE"), "TZID") => zone_id = Some(line.value),
+                (Some("VTIMEZONE"), "X-LIC-LOCATION") => {
+                    if let Some(id) = zone_id.take() {
+                        calendar.locations.insert(id, line.value);
+                        kept += 1;
                     }
-                    Some("VTIMEZONE") if line.name == "TZID" => zone_id = Some(line.value),
-                    Some("VTIMEZONE") if line.name == "X-LIC-LOCATION" => {
-                        if let Some(id) = &zone_id {
-                            calendar.locations.push((id.clone(), line.value));
-                        }
-                    }
-                    _ => {}
-                },
+                }
+                _ => {}
             }
-            if calendar.events.len() + calendar.others.len() > MAX_EVENTS {
+            if events.len() + calendar.others.len() > MAX_EVENTS {
                 return Err(refused("the calendar has too many events"));
             }
+            if kept > MAX_LINES {
+                return Err(refused("the calendar has too many lines"));
+            }
         }
-        if any {
-            Ok(calendar)
-        } else {
-            Err(refused("the text is no calendar"))
+        if !any {
+            return Err(refused("the text is no calendar"));
         }
-    }
-
-    fn has_master(&self, event: &Event) -> bool {
-        self.events
-            .iter()
-            .any(|other| !other.is_override() && other.uid() == event.uid())
+        for event in events {
+            if event.one("RECURRENCE-ID").is_some() {
+                let overrides = calendar.overrides.entry(event.uid.clone());
+                overrides.or_default().push(event);
+            } else {
+                calendar.events.push(event);
+            }
+        }
+        Ok(calendar)
     }
 
     /// The server's zone of a name in the calendar.
     fn zone(&self, name: &str) -> Result<Option<(String, Zone)>> {
-        let location = self.locations.iter().find(|(id, _)| id == name);
-        let windows = WINDOWS_ZONES.iter().find(|(other, _)| *other == name);
-        let candidates = [
-            Some(name),
-            location.map(|(_, name)| name.as_str()),
-            windows.map(|(_, name)| *name),
-        ];
-        for candidate in candidates.into_iter().flatten() {
-            // /citadel.org/20070227_1/Europe/Berlin is Europe/Berlin.
-            let mut tail = Some(candidate);
-            while let Some(name) = tail {
-                if let Some(name) = zone::canonical_name(name)?
-                    && let Some(zone) = Zone::named(&name)
-                {
-                    return Ok(Some((name, zone)));
-                }
-                tail = name.split_once('/').map(|(_, rest)| rest);
-            }
+        if let Some(found) = self.zones.borrow().get(name) {
+            return Ok(found.clone());
         }
-        Ok(None)
+        if self.zones.borrow().len() == MAX_ZONES {
+            return Err(refused("the calendar has too many time zones"));
+        }
+        let location = self.locations.get(name).map(String::as_str);
+        let windows = WINDOWS_ZONES.iter().find(|(other, _)| *other == name);
+        let candidates = [Some(name), location, windows.map(|(_, name)| *name)];
+        let mut found = None;
+        for candidate in candidates.into_iter().flatten() {
+            found = found.map_or_else(|| named(candidate), |found| Ok(Some(found)))?;
+        }
+        self.zones
+            .borrow_mut()
+            .insert(name.to_owned(), found.clone());
+        Ok(found)
     }
 
     /// Reads a time, or says why not. `usual` is the zone of the event.
@@ -373,7 +416,7 @@ impl Calendar {
             }
         };
         let notes = (!notes.is_empty()).then(|| notes.join("; "));
-        Ok((event.uid(), event.title(), id, notes))
+        Ok((event.uid.clone(), event.title(), id, notes))
     }
 
     /// Makes the schedule, or says why there is none; adds to `notes` what is left out.
@@ -424,17 +467,7 @@ impl Calendar {
             // RFC 5545 counts DTSTART as an occurrence, whatever the rule says.
             first_is_extra = Expansion::first_start(Some(rule), start.wall) != Some(start.wall);
         }
-        let mut names: Vec<&str> = event.lines.iter().map(|line| line.name.as_str()).collect();
-        names.retain(|name| !TAKEN.contains(name));
-        names.sort_unstable();
-        names.dedup();
-        names.truncate(20);
-        if !names.is_empty() {
-            notes.push(format!("left out: {:.500}", names.join(", ")));
-        }
-        if event.has_alarm {
-            notes.push("left out: alarms".to_owned());
-        }
+        notes.extend(left_out(&event.left_out));
         let title = shortened(
             event.title().unwrap_or_default(),
             MAX_TITLE,
@@ -472,12 +505,20 @@ impl Calendar {
             return Ok(Err("a trigger of the table has left it out".to_owned()));
         };
         let starts = Starts {
-            id,
             start: &start,
             rule: to_look_up.as_ref(),
-            title: &title,
         };
-        self.exceptions(event, &starts, first_is_extra, notes)?;
+        let mut exceptions = Exceptions::default();
+        if first_is_extra {
+            exceptions.0.insert(start.moment(), Exception::of("add"));
+        }
+        self.dates(event, &starts, &mut exceptions, notes)?;
+        for change in self.overrides.get(&event.uid).into_iter().flatten() {
+            if let Some(why) = self.change(event, change, &starts, &mut exceptions)? {
+                notes.push(why);
+            }
+        }
+        exceptions.store(id)?;
         Ok(Ok(id))
     }
 
@@ -510,110 +551,232 @@ impl Calendar {
         }
     }
 
-    fn exceptions(
+    /// What a calendar may name, of all its events together.
+    fn count_date(&self) -> Result<()> {
+        let count = self.dates.get() + 1;
+        self.dates.set(count);
+        if count > MAX_EXCEPTIONS {
+            return Err(refused("the calendar has too many exceptions"));
+        }
+        Ok(())
+    }
+
+    /// RDATE and EXDATE; of two that contradict each other the latter counts.
+    fn dates(
         &self,
         event: &Event,
         starts: &Starts<'_>,
-        first_is_extra: bool,
+        exceptions: &mut Exceptions,
         notes: &mut Vec<String>,
     ) -> Result<()> {
-        let mut count = 0;
-        if first_is_extra {
-            starts.except("add", starts.start.moment(), None, None)?;
-        }
-        for (name, kind) in [("RDATE", "add"), ("EXDATE", "skip")] {
-            for line in event.all(name) {
-                for value in line.value.split(',') {
-                    count += 1;
-                    if count > MAX_EXCEPTIONS {
-                        return Err(refused("an event of the calendar has too many dates"));
+        for line in event.all("RDATE") {
+            for value in line.value.split(',') {
+                self.count_date()?;
+                let (value, end) = match value.split_once('/') {
+                    Some((start, end)) => (start, Some(end)),
+                    None => (value, None),
+                };
+                let time = match self.time(line, value, Some(starts.start))? {
+                    Ok(time) => time,
+                    Err(why) => {
+                        notes.push(why);
+                        continue;
                     }
-                    let value = value.split('/').next().unwrap_or_default();
-                    match self.time(line, value, Some(starts.start))? {
-                        Err(why) => notes.push(why),
-                        Ok(time) if starts.has(&time) == (kind == "skip") => {
-                            starts.except(kind, time.moment(), None, None)?;
-                        }
-                        Ok(_) if kind == "add" => {}
-                        Ok(_) => notes.push(format!("{name} {value:.40} is no occurrence")),
-                    }
+                };
+                let start = time.moment();
+                let end = match end {
+                    None => None,
+                    Some(end) => match duration(end) {
+                        Some(seconds) => start.checked_add(seconds),
+                        None => match self.time(line, end, Some(starts.start))? {
+                            Ok(end) => Some(end.moment()),
+                            Err(why) => {
+                                notes.push(why);
+                                continue;
+                            }
+                        },
+                    },
+                };
+                if end.is_some_and(|end| !(1..=MAX_SECONDS).contains(&(end - start))) {
+                    notes.push(format!("RDATE {value:.40} does not last up to a week"));
+                } else if !starts.has(&time) {
+                    let times = end.map(|end| (start, Some(end)));
+                    let one = Exception {
+                        times,
+                        ..Exception::of("add")
+                    };
+                    exceptions.0.insert(start, one);
                 }
             }
         }
-        let uid = event.uid();
-        for change in self
-            .events
-            .iter()
-            .filter(|other| other.is_override() && other.uid() == uid)
-        {
-            if let Some(why) = self.change(change, starts)? {
-                notes.push(why);
+        for line in event.all("EXDATE") {
+            for value in line.value.split(',') {
+                self.count_date()?;
+                match self.time(line, value, Some(starts.start))? {
+                    Err(why) => notes.push(why),
+                    Ok(time) if starts.has(&time) => {
+                        exceptions.0.insert(time.moment(), Exception::of("skip"));
+                    }
+                    Ok(time) if exceptions.0.remove(&time.moment()).is_some() => {}
+                    Ok(_) => notes.push(format!("EXDATE {value:.40} is no occurrence")),
+                }
             }
         }
         Ok(())
     }
 
-    /// One occurrence that is different; says why if it is not taken.
-    fn change(&self, change: &Event, starts: &Starts<'_>) -> Result<Option<String>> {
+    /// One occurrence that is different; says what of it is not taken.
+    fn change(
+        &self,
+        event: &Event,
+        change: &Event,
+        starts: &Starts<'_>,
+        exceptions: &mut Exceptions,
+    ) -> Result<Option<String>> {
         let Some(line) = change.one("RECURRENCE-ID") else {
             return Ok(None);
         };
+        self.count_date()?;
+        let of = |why: String| Ok(Some(format!("RECURRENCE-ID {:.40}: {why}", line.value)));
         if line.parameter("RANGE").is_some() {
-            return Ok(Some("RECURRENCE-ID with RANGE is not taken".to_owned()));
+            return of("RANGE is not taken".to_owned());
         }
         let original = match self.time(line, &line.value, Some(starts.start))? {
             Ok(original) => original,
-            Err(why) => return Ok(Some(why)),
+            Err(why) => return of(why),
         };
-        if !starts.has(&original) {
-            return Ok(Some(format!(
-                "RECURRENCE-ID {:.40} is no occurrence",
-                line.value
-            )));
+        let moment = original.moment();
+        let there = exceptions.0.get(&moment).map(|one| one.kind);
+        if there.is_none() && !starts.has(&original) || there == Some("skip") {
+            return of("it is no occurrence".to_owned());
         }
         if change.is_cancelled() {
-            starts.except("skip", original.moment(), None, None)?;
+            match there {
+                Some("add") => exceptions.0.remove(&moment),
+                _ => exceptions.0.insert(moment, Exception::of("skip")),
+            };
             return Ok(None);
         }
-        let mut times = None;
+        let mut one = Exception::of(there.unwrap_or("move"));
         if let Some(line) = change.one("DTSTART") {
             let start = match self.time(line, &line.value, Some(starts.start))? {
                 Ok(start) => start,
-                Err(why) => return Ok(Some(why)),
+                Err(why) => return of(why),
             };
             let seconds = match self.length(change, &start)? {
-                Ok((Some(end), _)) => Some(
+                Ok((Some(wall), _)) => Some(
                     Time {
-                        wall: end,
+                        wall,
                         ..start.clone()
                     }
                     .moment()
                         - start.moment(),
                 ),
                 Ok((None, minutes)) => minutes.map(|minutes| i64::from(minutes) * 60),
-                Err(why) => return Ok(Some(why)),
+                Err(why) => return of(why),
             };
             let end = seconds
                 .filter(|seconds| *seconds > 0)
                 .map(|seconds| start.moment() + seconds);
-            times = Some((start.moment(), end));
+            one.times = Some((start.moment(), end));
         }
+        let mut notes = Vec::new();
         let title = change
             .title()
-            .filter(|title| title != starts.title && !title.trim().is_empty());
-        let mut ignored = Vec::new();
-        let title = title.map(|title| shortened(title, MAX_TITLE, "SUMMARY", &mut ignored));
-        starts.except("move", original.moment(), times, title)?;
-        Ok(ignored.pop())
+            .filter(|title| Some(title) != event.title().as_ref() && !title.trim().is_empty());
+        one.title = title.map(|title| shortened(title, MAX_TITLE, "SUMMARY", &mut notes));
+        exceptions.0.insert(moment, one);
+        let mut names = change.left_out.clone();
+        let description = change.text("DESCRIPTION");
+        if description.is_some() && description != event.text("DESCRIPTION") {
+            names.insert("DESCRIPTION".to_owned());
+        }
+        notes.extend(left_out(&names));
+        if notes.is_empty() {
+            return Ok(None);
+        }
+        of(notes.join("; "))
     }
 }
 
-/// The schedule that an event became.
+/// The server's zone of a name, or of its end: /citadel.org/20070227_1/Europe/Berlin is
+/// Europe/Berlin.
+fn named(name: &str) -> Result<Option<(String, Zone)>> {
+    const MAX_PARTS: usize = 3;
+    let begins = name.rmatch_indices('/').map(|(at, _)| at + 1);
+    let mut begins: Vec<usize> = begins.take(MAX_PARTS).collect();
+    if begins.len() < MAX_PARTS {
+        begins.push(0);
+    }
+    for begin in begins.into_iter().rev() {
+        if let Some(name) = zone::canonical_name(&name[begin..])?
+            && let Some(zone) = Zone::named(&name)
+        {
+            return Ok(Some((name, zone)));
+        }
+    }
+    Ok(None)
+}
+
+fn left_out(names: &BTreeSet<String>) -> Option<String> {
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    (!names.is_empty()).then(|| format!("left out: {}", names.join(", ")))
+}
+
+/// What is different about one occurrence.
+struct Exception {
+    kind: &'static str,
+    /// The moments at which it begins and, if that is told, ends.
+    times: Option<(i64, Option<i64>)>,
+    title: Option<String>,
+}
+
+impl Exception {
+    fn of(kind: &'static str) -> Self {
+        Self {
+            kind,
+            times: None,
+            title: None,
+        }
+    }
+}
+
+/// Exceptions by the moments that they are named after.
+#[derive(Default)]
+struct Exceptions(BTreeMap<i64, Exception>);
+
+impl Exceptions {
+    fn store(self, schedule: Uuid) -> Result<()> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let moment =
+            |seconds: i64| TimestampWithTimeZone::try_from((seconds - EPOCH) * 1_000_000).ok();
+        let (mut originals, mut kinds, mut titles) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut starts, mut ends) = (Vec::new(), Vec::new());
+        for (original, one) in self.0 {
+            originals.push(moment(original));
+            kinds.push(one.kind.to_owned());
+            starts.push(one.times.and_then(|(start, _)| moment(start)));
+            ends.push(one.times.and_then(|(_, end)| moment(end?)));
+            titles.push(one.title);
+        }
+        let args = [
+            schedule.into(),
+            originals.into(),
+            kinds.into(),
+            starts.into(),
+            ends.into(),
+            titles.into(),
+        ];
+        plan::execute(&INSERT_EXCEPTIONS, &args).map(|_| ())
+    }
+}
+
+/// When the occurrences of an event begin.
 struct Starts<'a> {
-    id: Uuid,
     start: &'a Time,
     rule: Option<&'a Rule>,
-    title: &'a str,
 }
 
 impl Starts<'_> {
@@ -630,25 +793,6 @@ impl Starts<'_> {
         };
         near.retain(|wall| clock.moment(*wall).0 == moment);
         !near.is_empty()
-    }
-
-    fn except(
-        &self,
-        kind: &str,
-        original: i64,
-        times: Option<(i64, Option<i64>)>,
-        title: Option<String>,
-    ) -> Result<()> {
-        let moment = |at: i64| TimestampWithTimeZone::try_from((at - EPOCH) * 1_000_000).ok();
-        let args = [
-            self.id.into(),
-            moment(original).into(),
-            kind.into(),
-            times.and_then(|(start, _)| moment(start)).into(),
-            times.and_then(|(_, end)| moment(end?)).into(),
-            title.into(),
-        ];
-        plan::execute(&INSERT_EXCEPTION, &args).map(|_| ())
     }
 }
 

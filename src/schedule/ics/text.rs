@@ -1,7 +1,12 @@
 //! Lines of RFC 5545: escaped, folded, and back.
 
+use std::borrow::Cow;
+
 /// The most octets of a line, without its end.
 const MAX_LINE: usize = 75;
+
+/// The most parameters of a line that are read.
+const MAX_PARAMETERS: usize = 50;
 
 /// Appends a content line, folded where it is too long.
 pub fn push_line(out: &mut String, line: &str) {
@@ -74,14 +79,15 @@ impl Line {
         for (at, character) in line.char_indices() {
             match character {
                 '"' => quoted = !quoted,
-                ';' if !quoted => {
-                    pieces.push(&line[begin..at]);
+                ';' | ':' if !quoted => {
+                    if pieces.len() <= MAX_PARAMETERS {
+                        pieces.push(&line[begin..at]);
+                    }
                     begin = at + 1;
-                }
-                ':' if !quoted => {
-                    pieces.push(&line[begin..at]);
-                    value = Some(&line[at + 1..]);
-                    break;
+                    if character == ':' {
+                        value = Some(&line[begin..]);
+                        break;
+                    }
                 }
                 _ => {}
             }
@@ -102,20 +108,24 @@ impl Line {
     }
 }
 
-/// The lines of a text, unfolded; those that are none are left out.
-pub fn lines(text: &str) -> Vec<Line> {
-    let mut unfolded: Vec<String> = Vec::new();
-    for line in text.split('\n') {
-        let line = line.strip_suffix('\r').unwrap_or(line);
-        match (line.strip_prefix([' ', '\t']), unfolded.last_mut()) {
-            (Some(rest), Some(last)) => last.push_str(rest),
-            _ => unfolded.push(line.to_owned()),
+/// The lines of a text, unfolded one by one; those that are none are left out.
+pub fn lines(text: &str) -> impl Iterator<Item = Line> {
+    let mut raw = text
+        .split('\n')
+        .map(|line| line.strip_suffix('\r').unwrap_or(line))
+        .peekable();
+    std::iter::from_fn(move || {
+        loop {
+            let mut line = Cow::Borrowed(raw.next()?);
+            while let Some(rest) = raw.peek().and_then(|next| next.strip_prefix([' ', '\t'])) {
+                line.to_mut().push_str(rest);
+                raw.next();
+            }
+            if let Some(line) = Line::parse(&line) {
+                return Some(line);
+            }
         }
-    }
-    unfolded
-        .iter()
-        .filter_map(|line| Line::parse(line))
-        .collect()
+    })
 }
 
 #[cfg(test)]
@@ -133,7 +143,7 @@ mod tests {
             let mut folded = String::new();
             push_line(&mut folded, &format!("SUMMARY:{text}"));
             assert!(folded.split("\r\n").all(|line| line.len() <= MAX_LINE));
-            let read = lines(&folded);
+            let read: Vec<Line> = lines(&folded).collect();
             assert_eq!((read[0].name.as_str(), &read[0].value), ("SUMMARY", &text));
         }
     }
@@ -149,7 +159,7 @@ mod tests {
     #[test]
     fn parameters_are_read() {
         let text = "dtstart;tzid=\"A:B;C\";X=1:20260501T100000\r\nnothing\r\n";
-        let read = lines(text);
+        let read: Vec<Line> = lines(text).collect();
         assert_eq!(read.len(), 1);
         assert_eq!(read[0].name, "DTSTART");
         assert_eq!(read[0].parameter("TZID"), Some("A:B;C"));
