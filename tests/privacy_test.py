@@ -773,11 +773,11 @@ def test_erasing_while_others_come_and_go(db, world):
     assert differences(db) == []
 
 
-@pytest.mark.parametrize("server", [False, True], ids=["clients", "clients and a server"])
-def test_a_crowd_of_whom_some_are_erased(db, server):
+@pytest.mark.parametrize("bulk", [False, True], ids=["clients", "clients and a server"])
+def test_a_crowd_of_whom_some_are_erased(db, bulk):
     """Whatever else happens: exact at every moment, and when they are all purged in the end. Requests of viewers and
     hosts, and erasures, do not wait for each other in a circle; bulk statements of a server may."""
-    conflicts = CONFLICTS if server else set()
+    conflicts = CONFLICTS if bulk else set()
     crowd = Crowd(db, EXPECTED | conflicts)
     erased, stop = [], threading.Event()
 
@@ -795,7 +795,7 @@ def test_a_crowd_of_whom_some_are_erased(db, server):
 
     with ThreadPoolExecutor(7) as threads:
         tasks = [threads.submit(crowd.clients, SEED + n, 300) for n in range(4)]
-        tasks += [threads.submit(crowd.server, SEED + 200, 60)] if server else []
+        tasks += [threads.submit(crowd.server, SEED + 200, 60)] if bulk else []
         erasers = [threads.submit(erasing, n) for n in range(2)]
         try:
             while not all(task.done() for task in tasks):
