@@ -50,8 +50,8 @@ comment on column public.live_stream_chat.avatar_url is 'Picture that the author
 comment on column public.live_stream_chat.is_influencer is 'Whether the host wrote it; decided by the database.';
 comment on column public.live_stream_chat.is_moderator is 'Whether a moderator wrote it; decided by the database.';
 comment on column public.live_stream_chat.is_deleted is
-  'Whether it was taken away: by its author for good, by the host until the host puts it back.';
-comment on column public.live_stream_chat.is_flagged is 'Whether somebody asked the host to look at it.';
+  'Whether it was taken away: by its author for good, by the host or a moderator until one of them puts it back.';
+comment on column public.live_stream_chat.is_flagged is 'Whether somebody asked the host and the moderators to look at it.';
 comment on column public.live_stream_chat.deleted_by is 'User who took it away; set by the database.';
 comment on column public.live_stream_chat.deletion_reason is 'Why it was taken away.';
 comment on column public.live_stream_chat.reactions is 'Reactions and how many people gave each, as in {"🔥": 3}.';
@@ -144,12 +144,14 @@ create policy live_stream_chat_update on public.live_stream_chat
     user_id = (select live_stream.uid())
     or (select live_stream.is_service())
     or session_id in (select s.id from public.live_stream_sessions s
-                       where s.influencer_id = any ((select live_stream.influencer_ids())::uuid[])))
+                       where s.influencer_id = any ((select live_stream.influencer_ids())::uuid[])
+                          or s.influencer_id = any ((select live_stream.moderated_influencer_ids())::uuid[])))
   with check (
     user_id = (select live_stream.uid())
     or (select live_stream.is_service())
     or session_id in (select s.id from public.live_stream_sessions s
-                       where s.influencer_id = any ((select live_stream.influencer_ids())::uuid[])));
+                       where s.influencer_id = any ((select live_stream.influencer_ids())::uuid[])
+                          or s.influencer_id = any ((select live_stream.moderated_influencer_ids())::uuid[])));
 create policy live_stream_chat_delete on public.live_stream_chat
   for delete to public using ((select live_stream.is_service()));
 
@@ -208,8 +210,12 @@ create or replace function live_stream.message(message_id uuid)
   select m.* from public.live_stream_chat m
     join public.live_stream_sessions s on s.id = m.session_id
    where m.id = $1
-     and (s.visibility in ('public', 'unlisted')
-          or s.influencer_id = any ((select live_stream.influencer_ids())::uuid[]))
+     and (s.visibility = 'public'
+          or s.visibility = 'unlisted'
+             and s.influencer_id <> all (live_stream.banning_influencer_ids())
+          or s.influencer_id = any (live_stream.influencer_ids())
+          or s.influencer_id = any (live_stream.moderated_influencer_ids())
+          or s.id = any (live_stream.guest_session_ids()))
 $$;
 comment on function live_stream.message is
   'A message whose session the caller may see, also an unlisted one: its id is known.';
@@ -249,7 +255,7 @@ create or replace function public.live_stream_delete_message(message_id uuid, re
    where m.id = $1 returning m.*
 $$;
 comment on function public.live_stream_delete_message is
-  'Takes away a message of the caller''s own, or one of the caller''s session, and returns it.';
+  'Takes away a message of the caller''s own, or one of a session that the caller hosts or moderates, and returns it.';
 
 create or replace function public.live_stream_react(message_id uuid, reaction text)
   returns public.live_stream_chat

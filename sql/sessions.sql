@@ -4,7 +4,7 @@ comment on type public.live_stream_status is 'Where a session is in its life.';
 
 create type public.live_stream_visibility as enum ('public', 'private', 'unlisted');
 comment on type public.live_stream_visibility is
-  'Who may see a session: everybody, its owner alone, or whoever has its code or id.';
+  'Who may see a session: everybody, its owner with guests and moderators, or whoever has its code or id.';
 
 create type public.live_stream_quality as enum ('auto', '720p', '1080p', '4k');
 comment on type public.live_stream_quality is 'Picture quality of a stream.';
@@ -104,7 +104,7 @@ comment on column public.live_stream_sessions.is_recording_enabled is 'Whether t
 comment on column public.live_stream_sessions.is_chat_enabled is 'Whether viewers may write in the chat.';
 comment on column public.live_stream_sessions.is_products_showcase is 'Whether products are shown.';
 comment on column public.live_stream_sessions.visibility is
-  'public: everybody sees it. unlisted: whoever has the code or the id. private: its owner alone.';
+  'public: everybody sees it. unlisted: whoever has the code or the id. private: its owner, its guests and the owner''s moderators.';
 comment on column public.live_stream_sessions.current_viewers is 'Viewers watching now.';
 comment on column public.live_stream_sessions.peak_viewers is 'Most viewers watching at the same time.';
 comment on column public.live_stream_sessions.total_unique_viewers is
@@ -178,21 +178,30 @@ revoke all on table public.live_stream_credentials from service_role;
 grant select on table public.live_stream_credentials to authenticated;
 grant all on table public.live_stream_credentials to service_role;
 
-grant execute on function live_stream.unlisted_session_ids() to anon;
-grant execute on function live_stream.unlisted_session_ids() to authenticated;
-grant execute on function live_stream.unlisted_session_ids() to service_role;
-comment on function live_stream.unlisted_session_ids() is
-  'Unlisted sessions that the calling user is a viewer of.';
+grant execute on function live_stream.moderated_influencer_ids(), live_stream.guest_session_ids(),
+  live_stream.banning_influencer_ids() to anon;
+grant execute on function live_stream.moderated_influencer_ids(), live_stream.guest_session_ids(),
+  live_stream.banning_influencer_ids() to authenticated;
+grant execute on function live_stream.moderated_influencer_ids(), live_stream.guest_session_ids(),
+  live_stream.banning_influencer_ids() to service_role;
+comment on function live_stream.moderated_influencer_ids() is
+  'Ids of the influencers whose sessions the calling user moderates.';
+comment on function live_stream.guest_session_ids() is
+  'Sessions that are not public and that the calling user has been let in to: private ones as a guest, unlisted ones as a guest or viewer.';
+comment on function live_stream.banning_influencer_ids() is
+  'Ids of the influencers who ban the calling user now.';
 
 create policy live_stream_sessions_select on public.live_stream_sessions
   for select to public
   using (
     visibility = 'public'
     or influencer_id = any ((select live_stream.influencer_ids())::uuid[])
+    or influencer_id = any ((select live_stream.moderated_influencer_ids())::uuid[])
+    or id = any ((select live_stream.guest_session_ids())::uuid[])
     or (visibility = 'unlisted'
-        and (id = any ((select live_stream.unlisted_session_ids())::uuid[])
-             or translate(upper(session_code collate "C"), 'OIL -', '011')
-                = (select live_stream.request_session_code())))
+        and translate(upper(session_code collate "C"), 'OIL -', '011')
+            = (select live_stream.request_session_code())
+        and influencer_id <> all ((select live_stream.banning_influencer_ids())::uuid[]))
     or (select live_stream.is_service()));
 create policy live_stream_sessions_insert on public.live_stream_sessions
   for insert to public
@@ -346,13 +355,17 @@ create or replace function live_stream.open_session(session_id uuid, code text)
   returns setof public.live_stream_sessions
   language sql stable security definer set search_path = pg_catalog, pg_temp as $$
   select s.* from public.live_stream_sessions s
-   where s.visibility in ('public', 'unlisted')
-     and (s.id = $1
+   where (s.id = $1
           or translate(upper(s.session_code collate "C"), 'OIL -', '011')
              = live_stream.normalize_session_code($2))
+     and (s.visibility = 'public'
+          or s.visibility = 'unlisted'
+             and s.influencer_id <> all (live_stream.banning_influencer_ids())
+          or s.influencer_id = any (live_stream.moderated_influencer_ids())
+          or s.id = any (live_stream.guest_session_ids()))
 $$;
 comment on function live_stream.open_session is
-  'The public or unlisted session with this id or this code: knowing either is the key to an unlisted one.';
+  'The session with this id or this code, if it is public, unlisted (knowing either is the key to it), or one that the caller moderates or is a guest of.';
 
 create or replace function public.live_stream_session(session_id uuid)
   returns setof public.live_stream_sessions
@@ -363,7 +376,7 @@ create or replace function public.live_stream_session(session_id uuid)
   limit 1
 $$;
 comment on function public.live_stream_session is
-  'The session with this id, if it is public, unlisted or the caller''s own; no row without one.';
+  'The session with this id, if it is public, unlisted, or one that the caller owns, moderates or is a guest of; no row without one.';
 
 create or replace function public.live_stream_session_by_code(code text)
   returns setof public.live_stream_sessions
@@ -371,7 +384,7 @@ create or replace function public.live_stream_session_by_code(code text)
   select * from live_stream.open_session(null, $1)
 $$;
 comment on function public.live_stream_session_by_code is
-  'The public or unlisted session with this code, in whatever case and spacing it was typed; no row without one.';
+  'The session with this code, in whatever case and spacing it was typed, if the caller may see it; no row without one.';
 
 create or replace function public.live_stream_stream_credentials(session_id uuid)
   returns setof public.live_stream_credentials

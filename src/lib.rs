@@ -7,6 +7,7 @@ mod identity;
 mod influencers;
 mod install;
 mod metrics;
+mod moderation;
 mod notifications;
 mod orders;
 mod plan;

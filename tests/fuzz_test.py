@@ -31,6 +31,7 @@ BY_TYPE = {
     "jsonb": [None, {}, [], "x", {"🔥": -5}, {"🔥": 1e400}, [[[[]]]]],
     "integer[]": [None, [], [0], [7], [8], [None], [1, 1], [2**31], "x", [[1], [2]]],
     "uuid[]": [None, [], [None], ["x"]],
+    "bytea": [None, "", "\\x", "\\x00", "\\x" + "ab" * 32, "\\xzz", 7],
     "timestamp with time zone[]": [None, [], ["infinity"], "x"],
 }
 FINE = ("22", "23", "28", "42", "PT", "54", "55")
@@ -46,8 +47,10 @@ class Fuzz:
         product, message = world.product(self.session), world.say(self.session, world.influencer)
         self.influencer_id, self.user_id = world.influencer.influencer_id, world.influencer.user_id
         self.product_id, self.message_id = product["product_id"], message["id"]
+        self.somebody_id = world.new_user().user_id
         ids = [row["id"] for row in (self.session, viewer, product, message)]
         ids += [self.schedule["id"], world.influencer.influencer_id, world.influencer.user_id, product["product_id"]]
+        ids += [self.somebody_id, world.stranger.user_id]
         self.ids = [None, "x", "", 7, str(uuid.uuid4()), "00000000-0000-0000-0000-000000000000", *ids]
         self.labels = {
             row["type"]: row["labels"]
@@ -109,6 +112,11 @@ class Fuzz:
             },
             "live_stream_followers": {"influencer_id": self.influencer_id, "user_id": self.user_id},
             "live_stream_chat_reactions": {"message_id": self.message_id, "user_id": self.user_id, "reaction": "x"},
+            "live_stream_moderators": {"influencer_id": self.influencer_id, "user_id": self.somebody_id},
+            "live_stream_bans": {"influencer_id": self.influencer_id, "user_id": self.somebody_id},
+            "live_stream_guests": {"user_id": self.somebody_id},
+            "live_stream_invitations": {"token_hash": "\\x" + "cd" * 32, "expires_at": "2999-01-01"},
+            "live_stream_moderation_log": {"influencer_id": self.influencer_id, "action": "ban"},
         }.get(table["name"], {})
         if "session_id" in table["args"]:
             row = row | {"session_id": self.session["id"]}

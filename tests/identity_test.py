@@ -528,13 +528,15 @@ def test_every_function_called_by_somebody_without_rights(db, world, who):
 def test_what_clients_may_call_of_the_engine(db):
     """A function that joins this list has been thought about."""
     both = {
-        "act_as_viewer", "calendar", "calendar_feed", "heartbeat", "influencer_ids", "is_service", "join_session",
-        "next_occurrence", "occurrences", "open_session", "request_session_code", "require_schedule", "session_product",
-        "share_session", "track_product", "uid", "unlisted_session_ids", "viewer_id",
+        "act_as_viewer", "banning_influencer_ids", "calendar", "calendar_feed", "guest_session_ids", "heartbeat",
+        "influencer_ids", "is_service", "join_session", "moderated_influencer_ids", "next_occurrence", "occurrences",
+        "open_session", "request_session_code", "require_schedule", "session_product", "share_session", "track_product",
+        "uid", "viewer_id",
     }  # fmt: skip
     signed_in = {
-        "flag_message", "import_ics", "message", "react", "require_own_message", "require_own_schedule",
-        "require_own_session", "split_result", "split_schedule",
+        "accept_invitation", "accepted_session", "create_invitation", "flag_message", "import_ics", "message",
+        "moderated_influencer", "own_influencer", "react", "require_own_message", "require_own_schedule",
+        "require_own_session", "revoke_invitation", "split_result", "split_schedule",
     }  # fmt: skip
 
     def callable_by(name):

@@ -3,6 +3,7 @@
 use crate::error::{Error, OrRaise, Result, SqlState};
 use crate::identity::{self, as_owner};
 use crate::metrics;
+use crate::moderation;
 use crate::plan::{self, Plan};
 use crate::row::{self, Outcome, Row};
 use crate::sessions::{self, Entered, no_such_session, required, transaction_time};
@@ -50,8 +51,8 @@ fn chat_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
 pub fn writable(session: Uuid) -> Result<(Entered, bool)> {
     let entered = sessions::enter(session)?.ok_or_else(|| no_such_session(session))?;
     let hosts = identity::owned_influencers()?.contains(&entered.influencer);
-    if entered.private && !hosts {
-        return Err(no_such_session(session));
+    if !hosts {
+        moderation::check_may_write(session, &entered)?;
     }
     if !entered.status.is_on_air() {
         return Err(closed(session).detail(format!("The session is {}.", entered.status)));
@@ -91,7 +92,7 @@ thread_local! {
     ) };
     static CHAT: Plan = const { Plan::writing(
         c"select influencer_id, status in ('live', 'paused') and is_chat_enabled,
-                 visibility = 'private'
+                 visibility::text
             from public.live_stream_sessions where id = $1",
         &[pg_sys::UUIDOID],
     ) };
@@ -104,7 +105,7 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
         sessions::enter(session)?;
     } else {
         let user = signed_in()?;
-        let (_, hosts) = writable(session)?;
+        let (entered, hosts) = writable(session)?;
         if new
             .get::<Uuid>("user_id")?
             .is_some_and(|claimed| claimed != user)
@@ -126,7 +127,8 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
             .hint("Send message_type chat or reaction."));
         }
         new.set("is_influencer", Some(hosts))?;
-        new.set("is_moderator", Some(false))?;
+        let moderates = !hosts && moderation::is_moderator(entered.influencer, user)?;
+        new.set("is_moderator", Some(moderates))?;
         new.set("sent_at", Some(transaction_time()))?;
         new.set::<TimestampWithTimeZone>("edited_at", None)?;
         new.set("is_deleted", Some(false))?;
@@ -195,23 +197,33 @@ fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
         let session: Uuid = required(old, "session_id")?;
         let user = signed_in()?;
         let author = old.get("user_id")? == Some(user);
-        let Chat { hosts, open } = chat_of(session)?;
+        let Chat {
+            influencer,
+            hosts,
+            moderates,
+            open,
+        } = chat_of(session, user)?;
         if edited && !(author && old.get("is_deleted")? != Some(true)) {
             return Err(Error::new(
                 SqlState::INSUFFICIENT_PRIVILEGE,
                 "only its author edits a message, until it is deleted",
             )
-            .hint("The host can delete the message instead."));
+            .hint("The host and the moderators can delete the message instead."));
+        }
+        if edited {
+            moderation::check_not_silenced(influencer)?;
         }
         if edited && !open {
             return Err(closed(session));
         }
-        if !hosts {
+        if !moderates {
             new.keep(old, &["is_flagged"])?;
         }
-        // What its author took away stays away; the host puts back what it took away itself.
+        // What its author took away stays away; the host and the moderators put back what one of
+        // them took away, but no moderator a message of its own.
         let by_author = old.get::<Uuid>("deleted_by")? == old.get::<Uuid>("user_id")?;
-        if old.get("is_deleted")? == Some(true) && (!hosts || by_author) {
+        let may_put_back = moderates && !by_author && (hosts || !author);
+        if old.get("is_deleted")? == Some(true) && !may_put_back {
             new.keep(old, &["is_deleted", "deletion_reason"])?;
         }
         if edited {
@@ -241,28 +253,29 @@ fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
 
 /// What a session's chat is to the caller.
 struct Chat {
+    influencer: Uuid,
     hosts: bool,
+    /// As a moderator, or as the host.
+    moderates: bool,
     open: bool,
 }
 
 /// Read without a lock: whoever changes a message holds its row, and the session's comes first.
-fn chat_of(session: Uuid) -> Result<Chat> {
+fn chat_of(session: Uuid, user: Uuid) -> Result<Chat> {
     let found = as_owner(|| {
         plan::run(&CHAT, &[session.into()], |rows| {
-            let influencer = rows.get::<Uuid>(0, 0);
-            Ok((
-                influencer,
-                rows.get(0, 1) == Some(true),
-                rows.get(0, 2) == Some(true),
-            ))
+            let open = rows.get(0, 1) == Some(true);
+            let found = rows.get::<Uuid>(0, 0).zip(rows.get::<String>(0, 2));
+            Ok(found.map(|(influencer, visibility)| (influencer, open, visibility)))
         })
     })?;
-    let (influencer, open, private) = found;
-    let owned = identity::owned_influencers()?;
-    let hosts = influencer.is_some_and(|influencer| owned.contains(&influencer));
+    let (influencer, open, visibility) = found.ok_or_else(|| no_such_session(session))?;
+    let hosts = identity::owned_influencers()?.contains(&influencer);
     Ok(Chat {
+        influencer,
         hosts,
-        open: open && (hosts || !private),
+        moderates: hosts || moderation::is_moderator(influencer, user)?,
+        open: open && moderation::sees(session, influencer, &visibility)?,
     })
 }
 
@@ -280,7 +293,7 @@ thread_local! {
 
 /// Marks a message for the host to look at; returns its id. Anybody signed in may who can see it.
 ///
-/// Errors: 42501 without a user; PT404 for no message that the caller can see.
+/// Errors: 42501 without a user, or for a banned one; PT404 for no message that the caller can see.
 #[pg_extern(volatile)]
 fn flag_message(message_id: Option<Uuid>) -> Uuid {
     let flag = || {
@@ -288,13 +301,15 @@ fn flag_message(message_id: Option<Uuid>) -> Uuid {
             signed_in()?;
         }
         let message = super::reactions::visible_message(message_id)?;
+        moderation::check_not_banned(message.influencer)?;
         metrics::settling(|| plan::execute(&FLAG, &[message.id.into()]))?;
         Ok(message.id)
     };
     flag().or_raise()
 }
 
-/// Nothing if the caller may change a message: its author, or the host of its session.
+/// Nothing if the caller may change a message: its author, or the host or a moderator of its
+/// session.
 ///
 /// Errors: 42501 for somebody else's; PT404 for no message that the caller can see.
 #[pg_extern(volatile)]
@@ -305,14 +320,14 @@ fn require_own_message(message_id: Option<Uuid>) {
         }
         let user = signed_in()?;
         let message = super::reactions::visible_message(message_id)?;
-        if message.author == Some(user) || chat_of(message.session)?.hosts {
+        if message.author == Some(user) || chat_of(message.session, user)?.moderates {
             return Ok(());
         }
         Err(Error::new(
             SqlState::INSUFFICIENT_PRIVILEGE,
             format!("message {} is not the caller's", message.id),
         )
-        .hint("Only its author and the host change a message."))
+        .hint("Only its author, the host and the moderators change a message."))
     };
     check().or_raise()
 }

@@ -2,8 +2,9 @@
 
 use super::guard::{no_such_message, signed_in, writable};
 use crate::error::{Error, OrRaise, Result, SqlState};
-use crate::identity::{self, as_owner};
+use crate::identity::as_owner;
 use crate::metrics::{self, Delta};
+use crate::moderation;
 use crate::plan::{self, Plan};
 use crate::row::{self, Outcome};
 use crate::sessions::required;
@@ -22,11 +23,12 @@ pub struct Message {
     pub id: Uuid,
     pub session: Uuid,
     pub author: Option<Uuid>,
+    pub influencer: Uuid,
 }
 
 thread_local! {
     static MESSAGE: Plan = const { Plan::writing(
-        c"select m.session_id, m.user_id, s.visibility <> 'private', s.influencer_id
+        c"select m.session_id, m.user_id, s.visibility::text, s.influencer_id
             from public.live_stream_chat m
             join public.live_stream_sessions s on s.id = m.session_id
            where m.id = $1",
@@ -72,24 +74,27 @@ pub fn visible_message(message_id: Option<Uuid>) -> Result<Message> {
     })?;
     let found = as_owner(|| {
         plan::run(&MESSAGE, &[id.into()], |rows| {
-            let session = rows.get::<Uuid>(0, 0);
-            let open = rows.get::<bool>(0, 2) == Some(true);
-            Ok(session.map(|session| (session, rows.get(0, 1), open, rows.get::<Uuid>(0, 3))))
+            let visibility = rows.get::<String>(0, 2);
+            let session = rows.get::<Uuid>(0, 0).zip(rows.get::<Uuid>(0, 3));
+            let author = rows.get(0, 1);
+            Ok(session
+                .zip(visibility)
+                .map(|((session, influencer), visibility)| {
+                    let message = Message {
+                        id,
+                        session,
+                        author,
+                        influencer,
+                    };
+                    (message, visibility)
+                }))
         })
     })?;
     match found {
-        Some((session, author, open, influencer))
-            if open
-                || identity::is_service()?
-                || influencer.is_some_and(|id| {
-                    identity::owned_influencers().is_ok_and(|owned| owned.contains(&id))
-                }) =>
+        Some((message, visibility))
+            if moderation::sees(message.session, message.influencer, &visibility)? =>
         {
-            Ok(Message {
-                id,
-                session,
-                author,
-            })
+            Ok(message)
         }
         _ => Err(no_such_message(id)),
     }

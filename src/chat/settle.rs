@@ -2,8 +2,9 @@
 
 use crate::error::Result;
 use crate::metrics::{self, Delta};
+use crate::moderation::{self, Act};
 use crate::plan::{self, Plan};
-use crate::row::{self, Outcome};
+use crate::row::{self, Column, Outcome, Row};
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -69,7 +70,11 @@ fn chat_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         let mut sessions: BTreeMap<Id, Delta> = BTreeMap::new();
         let mut viewers: BTreeMap<Id, (i64, i64)> = BTreeMap::new();
         let mut parents: BTreeMap<Id, i64> = BTreeMap::new();
+        let mut acts = Vec::new();
         changes.for_each(|old, new| {
+            if let (Some(old), Some(new)) = (old, new) {
+                acts.extend(moderated(old, new, is_deleted)?);
+            }
             for (row, sign) in [(old, -1), (new, 1)] {
                 let Some(row) = row else { continue };
                 let kind = row.label_at(message_type);
@@ -96,6 +101,7 @@ fn chat_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         for (session, delta) in sessions {
             metrics::apply(Uuid::from_bytes(session), delta)?;
         }
+        moderation::note(acts)?;
         viewers.retain(|_, sent| *sent != (0, 0));
         parents.retain(|_, replies| *replies != 0);
         if viewers.is_empty() && parents.is_empty() {
@@ -119,4 +125,32 @@ fn chat_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
             Ok(())
         })
     })
+}
+
+/// What a host or a moderator did to a message: an author who takes its own away is neither.
+fn moderated(old: &Row<'_>, new: &Row<'_>, is_deleted: Column) -> Result<Option<Act>> {
+    let (was, is) = (
+        old.at(is_deleted) == Some(true),
+        new.at(is_deleted) == Some(true),
+    );
+    let author: Option<Uuid> = new.get("user_id")?;
+    let deleted_by: Option<Uuid> = new.get("deleted_by")?;
+    let flagged =
+        |row: &Row<'_>| Ok::<_, crate::error::Error>(row.get("is_flagged")? == Some(true));
+    let action = match (was, is) {
+        (false, true) if deleted_by.is_some() && deleted_by == author => return Ok(None),
+        (false, true) => "delete_message",
+        (true, false) => "restore_message",
+        _ if flagged(old)? && !flagged(new)? => "unflag_message",
+        _ => return Ok(None),
+    };
+    Ok(Some(Act {
+        action,
+        session: new.get("session_id")?,
+        user: author,
+        message: new.get("id")?,
+        reason: new.get("deletion_reason")?,
+        actor: deleted_by.filter(|_| is && !was),
+        ..Act::default()
+    }))
 }

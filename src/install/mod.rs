@@ -43,6 +43,7 @@ const FILES: &[(&str, &str)] = &[
     ("sessions", include_str!("../../sql/sessions.sql")),
     ("viewers", include_str!("../../sql/viewers.sql")),
     ("chat", include_str!("../../sql/chat.sql")),
+    ("moderation", include_str!("../../sql/moderation.sql")),
     ("products", include_str!("../../sql/products.sql")),
     ("orders", include_str!("../../sql/orders.sql")),
     ("privacy", include_str!("../../sql/privacy.sql")),

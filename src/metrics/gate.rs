@@ -7,9 +7,10 @@
 //! | --- | --- | --- |
 //! | turn | who updates the session's row at once; the worker, while the session is hot | make the others append |
 //! | flow | appenders, shared; who ends the session or counts its places, alone | wait for all appenders, and hold back new ones |
-//! | person | who counts that user, or one of the same slot | count a person once |
+//! | person | who counts that user, or one of the same slot, or closes it out | count a person once; let nobody join meanwhile |
 //! | worker | the worker of the database | be the only one |
 //! | start | who starts the worker | start one |
+//! | part | who decides on the part of that user, or one of the same slot, alone | have nobody moderator and banned |
 
 use pgrx::Uuid;
 use pgrx::pg_sys;
@@ -21,6 +22,7 @@ pub enum Lock {
     Person(u64),
     Worker,
     Start,
+    Part(u64),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,6 +44,7 @@ impl Lock {
             Self::Person(slot) => (CLASS + 3, slot),
             Self::Worker => (WORKER_CLASS, 0),
             Self::Start => (CLASS + 5, 0),
+            Self::Part(slot) => (CLASS + 6, slot),
         };
         pg_sys::LOCKTAG {
             // SAFETY: a plain read of this backend's state.

@@ -81,7 +81,66 @@ pub const HELD: &[Held] = &[
     own("live_stream_orders", "user_id", OnErase::Anonymised),
     own("live_stream_notifications", "user_id", OnErase::Deleted),
     own("live_stream_followers", "user_id", OnErase::Deleted),
+    own("live_stream_moderators", "user_id", OnErase::Deleted),
+    own("live_stream_bans", "user_id", OnErase::Deleted),
+    acted(
+        "live_stream_bans",
+        "created_by",
+        &[
+            "id",
+            "influencer_id",
+            "session_id",
+            "kind",
+            "created_by",
+            "created_at",
+        ],
+    ),
+    own("live_stream_guests", "user_id", OnErase::Deleted),
+    acted(
+        "live_stream_guests",
+        "created_by",
+        &["session_id", "created_by", "created_at"],
+    ),
+    acted(
+        "live_stream_invitations",
+        "created_by",
+        &[
+            "id",
+            "session_id",
+            "created_by",
+            "created_at",
+            "expires_at",
+            "revoked_at",
+        ],
+    ),
     own("influencers", "user_id", OnErase::Asked),
+    // Last: it is written as parts and bans go.
+    acted(
+        "live_stream_moderation_log",
+        "actor_id",
+        &[
+            "id",
+            "influencer_id",
+            "session_id",
+            "actor_id",
+            "action",
+            "created_at",
+        ],
+    ),
+    acted(
+        "live_stream_moderation_log",
+        "user_id",
+        &[
+            "id",
+            "influencer_id",
+            "session_id",
+            "action",
+            "user_id",
+            "message_id",
+            "reason",
+            "created_at",
+        ],
+    ),
 ];
 
 /// A table whose rows hang on the person's viewer rows.

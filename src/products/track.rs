@@ -3,6 +3,7 @@
 use crate::error::{Error, OrRaise, Result, SqlState};
 use crate::identity::{self, as_owner};
 use crate::metrics;
+use crate::moderation;
 use crate::plan::{self, Plan};
 use crate::sessions::lifecycle::Status;
 use crate::viewers;
@@ -13,7 +14,7 @@ use std::thread::LocalKey;
 
 thread_local! {
     static PRODUCT: Plan = const { Plan::writing(
-        c"select p.session_id, s.status::text, s.visibility <> 'private', s.influencer_id
+        c"select p.session_id, s.status::text, s.visibility::text, s.influencer_id
             from public.live_stream_products p
             join public.live_stream_sessions s on s.id = p.session_id
            where p.id = $1",
@@ -100,16 +101,15 @@ fn visible_product(id: Option<Uuid>) -> Result<(Uuid, Uuid, Status)> {
             let status = rows
                 .get::<String>(0, 1)
                 .and_then(|label| label.parse::<Status>().ok());
-            let open = rows.get::<bool>(0, 2) == Some(true);
+            let visibility = rows.get::<String>(0, 2).zip(rows.get::<Uuid>(0, 3));
             let session = rows.get::<Uuid>(0, 0).zip(status);
-            Ok(session.map(|(session, status)| (session, status, open, rows.get::<Uuid>(0, 3))))
+            Ok(session.zip(visibility))
         })
     })?;
-    if let Some((session, status, open, influencer)) = found {
-        let owned = identity::owned_influencers()?;
-        if open || influencer.is_some_and(|id| owned.contains(&id)) || identity::is_service()? {
-            return Ok((id, session, status));
-        }
+    if let Some(((session, status), (visibility, influencer))) = found
+        && moderation::sees(session, influencer, &visibility)?
+    {
+        return Ok((id, session, status));
     }
     Err(Error::new(
         SqlState::NOT_FOUND,

@@ -13,6 +13,7 @@ pub use entry::{
 use crate::error::{Error, OrRaise, Result, SqlState};
 use crate::identity::{self, as_owner};
 use crate::metrics;
+use crate::moderation;
 use crate::plan::{self, Plan};
 use crate::row::{self, Outcome, Row};
 use crate::viewers;
@@ -365,22 +366,15 @@ pub fn no_such_session(id: Uuid) -> Error {
 
 thread_local! {
     static OWNER_OF: Plan = const { Plan::writing(
-        c"select influencer_id, visibility = 'private'
+        c"select influencer_id, visibility::text
             from public.live_stream_sessions where id = $1",
-        &[pg_sys::UUIDOID],
-    ) };
-    static UNLISTED_OF_USER: Plan = const { Plan::reading(
-        c"select distinct s.id
-            from public.live_stream_viewers v
-            join public.live_stream_sessions s on s.id = v.session_id
-           where v.user_id = $1 and s.visibility = 'unlisted'",
         &[pg_sys::UUIDOID],
     ) };
 }
 
 /// Nothing if the caller may manage the session.
 ///
-/// Errors: PT404 for no session, or a private one of somebody else's; 42501 for another's.
+/// Errors: PT404 for no session, or one that the caller may not see; 42501 for another's.
 #[pg_extern(volatile, name = "require_own_session")]
 fn require_own_session(session_id: Option<Uuid>) {
     own_session(session_id).or_raise();
@@ -394,16 +388,16 @@ pub fn own_session(session_id: Option<Uuid>) -> Result<Uuid> {
     })?;
     let found = as_owner(|| {
         plan::run(&OWNER_OF, &[id.into()], |rows| {
-            Ok(rows.get::<Uuid>(0, 0).zip(rows.get::<bool>(0, 1)))
+            Ok(rows.get::<Uuid>(0, 0).zip(rows.get::<String>(0, 1)))
         })
     })?;
-    let Some((influencer, private)) = found else {
+    let Some((influencer, visibility)) = found else {
         return Err(no_such_session(id));
     };
     if identity::owned_influencers()?.contains(&influencer) || identity::is_service()? {
         return Ok(id);
     }
-    if private {
+    if !moderation::sees(id, influencer, &visibility)? {
         return Err(no_such_session(id));
     }
     Err(Error::new(
@@ -417,20 +411,4 @@ pub fn own_session(session_id: Option<Uuid>) -> Result<Uuid> {
 #[pg_extern(immutable, parallel_safe, strict)]
 fn normalize_session_code(code: &str) -> Option<String> {
     code::normalize(code)
-}
-
-/// The unlisted sessions that the calling user is a viewer of.
-#[pg_extern(stable, parallel_safe)]
-fn unlisted_session_ids() -> Vec<Uuid> {
-    let find = || {
-        let Some(user) = identity::user_id()? else {
-            return Ok(Vec::new());
-        };
-        as_owner(|| {
-            plan::run(&UNLISTED_OF_USER, &[user.into()], |rows| {
-                Ok((0..rows.len()).filter_map(|row| rows.get(row, 0)).collect())
-            })
-        })
-    };
-    find().or_raise()
 }

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result, SqlState};
 use crate::identity::{self, as_owner};
 use crate::metrics::{self, clock};
+use crate::moderation;
 use crate::plan::{self, Plan};
 use crate::privacy;
 use crate::row::{self, Outcome, Row};
@@ -99,12 +100,7 @@ fn enter_sessions_of_caller() -> Result<()> {
 /// The session, if the caller may join it now.
 pub fn joinable(session: Uuid) -> Result<Entered> {
     let entered = sessions::admit(session)?.ok_or_else(|| no_such_session(session))?;
-    if entered.private
-        && !identity::is_service()?
-        && !identity::owned_influencers()?.contains(&entered.influencer)
-    {
-        return Err(no_such_session(session));
-    }
+    moderation::admit(session, &entered)?;
     check_unfinished(session, &entered)?;
     Ok(entered)
 }

@@ -5,6 +5,7 @@ use super::lone;
 use crate::error::{Error, OrRaise, Result, SqlState};
 use crate::identity::{self, as_owner};
 use crate::metrics::{self, Delta};
+use crate::moderation;
 use crate::plan::{self, Plan};
 use crate::privacy;
 use crate::sessions::{self, code, no_such_session};
@@ -138,7 +139,8 @@ thread_local! {
 /// row: the one it has there already, opened again if it was closed, or a new one. `viewer_id`
 /// is the row that an anonymous caller had before.
 ///
-/// Errors: PT404 for no session that the caller may join; PT409 for one that is finished or full.
+/// Errors: PT404 for no session that the caller may join; 42501 where it is banned; PT409 for one
+/// that is finished or full.
 #[pg_extern(volatile)]
 #[allow(clippy::too_many_arguments)]
 fn join_session(
@@ -185,7 +187,7 @@ fn join_session(
                 id
             }
             Some((id, false)) => {
-                as_owner(|| plan::execute(&REOPEN, &[id.into()]))?;
+                moderation::as_joiner(|| plan::execute(&REOPEN, &[id.into()]))?;
                 id
             }
             None => {
@@ -200,7 +202,7 @@ fn join_session(
                     city.into(),
                     privacy::address_of_request()?.into(),
                 ];
-                as_owner(|| plan::run(&INSERT, &args, |rows| Ok(rows.get(0, 0))))?
+                moderation::as_joiner(|| plan::run(&INSERT, &args, |rows| Ok(rows.get(0, 0))))?
                     .ok_or_else(|| no_such_session(session))?
             }
         };

@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::heap::Table;
 use crate::metrics::gate::{Lock, Mode, person_slot};
 use crate::metrics::{self, Delta, clock};
+use crate::moderation;
 use crate::plan::{self, Plan};
 use crate::row::{self, Changes, Column, Outcome, Row};
 use crate::sessions;
@@ -53,6 +54,8 @@ struct Change {
     delta: Delta,
     /// Rows that a user gained (or lost, below 0).
     people: BTreeMap<Id, i64>,
+    /// Users who come to watch.
+    newcomers: BTreeSet<Id>,
     /// A row that the peak was counted from is no longer there.
     peak_in_doubt: bool,
 }
@@ -90,6 +93,11 @@ impl Change {
         } else {
             columns.counted_until
         };
+        if sign > 0
+            && let Some(user) = row.at::<Uuid>(columns.user_id)
+        {
+            self.newcomers.insert(*user.as_bytes());
+        }
         let at: Option<TimestampWithTimeZone> = row.at(column);
         self.delta
             .viewer(sign, at.map_or_else(clock::tick, i64::from));
@@ -135,6 +143,9 @@ fn viewers_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
                 // In the order in which a join takes them.
                 sessions::way(session)?;
                 change.delta.unique_viewers += new_people(session, &change.people)?;
+            }
+            if !change.newcomers.is_empty() {
+                moderation::admit_again(session, &change.newcomers)?;
             }
             metrics::apply(session, change.delta)?;
             if change.peak_in_doubt {

@@ -1,0 +1,130 @@
+//! Closing people out of sessions in which they are welcome no longer.
+
+use crate::error::{Error, Result, SqlState};
+use crate::heap::Table;
+use crate::identity::as_owner;
+use crate::metrics::gate::{Lock, Mode, person_slot};
+use crate::plan::{self, Plan};
+use crate::sessions;
+use pgrx::Uuid;
+use pgrx::pg_sys;
+use std::collections::BTreeSet;
+
+thread_local! {
+    static UNWELCOME: Plan = const { Plan::writing(
+        c"select v.id, v.session_id
+            from (select distinct * from unnest($1, $2) as u (influencer_id, user_id)) p
+            join public.influencers i on i.id = p.influencer_id and i.user_id <> p.user_id
+            join public.live_stream_viewers v on v.user_id = p.user_id and v.is_still_watching
+            join public.live_stream_sessions s
+              on s.id = v.session_id and s.influencer_id = p.influencer_id
+           where s.status not in ('ended', 'cancelled')
+             and (exists (select from public.live_stream_bans b
+                           where b.influencer_id = p.influencer_id and b.user_id = p.user_id
+                             and b.kind = 'ban' and (b.expires_at is null or b.expires_at > now()))
+                  or s.visibility = 'private'
+                     and not exists (select from public.live_stream_guests g
+                                      where g.session_id = s.id and g.user_id = p.user_id)
+                     and not exists (select from public.live_stream_moderators m
+                                      where m.influencer_id = p.influencer_id
+                                        and m.user_id = p.user_id))",
+        &[pg_sys::UUIDARRAYOID, pg_sys::UUIDARRAYOID],
+    ) };
+    static CLOSE: Plan = const { Plan::writing(
+        c"update public.live_stream_viewers
+             set is_still_watching = false, left_at = greatest(watching_since, now())
+           where id = any ($1) and is_still_watching",
+        &[pg_sys::UUIDARRAYOID],
+    ) };
+    static OPEN_ROWS: Plan = const { Plan::writing(
+        c"select count(*) from public.live_stream_viewers where user_id = $1 and is_still_watching",
+        &[pg_sys::UUIDOID],
+    ) };
+}
+
+/// How often to look for sessions that somebody has joined meanwhile, before entering them while
+/// others may have to wait for us.
+const PATIENCE: usize = 10;
+
+/// Closes the open rows of people, each given with an influencer, in that influencer's sessions
+/// where they are banned, or which are private and theirs no longer.
+///
+/// As for a join, the sessions are entered before the people are held. With the people held,
+/// nobody of them can join: a join that came first is seen here, one that comes later sees us.
+///
+/// Errors: 40001 where the transaction's snapshot is older than a join.
+pub fn close_unwelcome(people: &[(Uuid, Uuid)]) -> Result<()> {
+    if people.is_empty() {
+        return Ok(());
+    }
+    let (influencers, users): (Vec<Uuid>, Vec<Uuid>) = people.iter().copied().unzip();
+    let slots: BTreeSet<u64> = users.iter().map(|user| person_slot(*user)).collect();
+    let unwelcome = || {
+        let args = [influencers.clone().into(), users.clone().into()];
+        plan::run(&UNWELCOME, &args, |rows| {
+            Ok((0..rows.len())
+                .filter_map(|row| rows.get::<Uuid>(row, 0).zip(rows.get::<Uuid>(row, 1)))
+                .collect::<Vec<_>>())
+        })
+    };
+    as_owner(|| {
+        let mut entered = BTreeSet::new();
+        let mut rows = unwelcome()?;
+        for round in 0.. {
+            let sessions: BTreeSet<_> = rows.iter().map(|(_, id)| *id.as_bytes()).collect();
+            for session in sessions.difference(&entered) {
+                sessions::enter(Uuid::from_bytes(*session))?;
+            }
+            entered.extend(sessions);
+            for slot in &slots {
+                Lock::Person(*slot).wait(Mode::Alone);
+            }
+            rows = unwelcome()?;
+            if rows.iter().all(|(_, id)| entered.contains(id.as_bytes())) {
+                break;
+            }
+            if round < PATIENCE {
+                for slot in &slots {
+                    Lock::Person(*slot).give_back(Mode::Alone);
+                }
+            }
+        }
+        if !rows.is_empty() {
+            let ids: Vec<Uuid> = rows.into_iter().map(|(id, _)| id).collect();
+            plan::execute(&CLOSE, &[ids.into()])?;
+        }
+        check_all_seen(&users)
+    })
+}
+
+/// In a transaction with one snapshot, joins since then are not seen by queries, nor closed.
+fn check_all_seen(users: &[Uuid]) -> Result<()> {
+    // SAFETY: a plain read of this transaction's isolation level.
+    if unsafe { pg_sys::XactIsoLevel } < pg_sys::XACT_REPEATABLE_READ as i32 {
+        return Ok(());
+    }
+    let viewers = Table::read(c"public", c"live_stream_viewers")?;
+    for user in users {
+        let seen: i64 = plan::run(&OPEN_ROWS, &[(*user).into()], |rows| {
+            Ok(rows.get(0, 0).unwrap_or(0))
+        })?;
+        let mut open = 0;
+        viewers.find(
+            c"public",
+            c"live_stream_viewers_user_id_idx",
+            &[("user_id", *user)],
+            |row| {
+                open += i64::from(row.get("is_still_watching")? == Some(true));
+                Ok(true)
+            },
+        )?;
+        if open != seen {
+            return Err(Error::new(
+                SqlState::SERIALIZATION_FAILURE,
+                "could not serialize access due to a person who has joined or left meanwhile",
+            )
+            .hint("Run the transaction again."));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! The moderation log: who did what to whom, written with the act itself.
+
+use crate::error::Result;
+use crate::heap::Table;
+use crate::identity::{self, as_owner};
+use crate::plan::{self, Plan};
+use pgrx::Uuid;
+use pgrx::pg_sys;
+use std::collections::BTreeSet;
+use std::ffi::CString;
+
+/// What somebody did. Without an influencer, the session's is meant.
+#[derive(Default)]
+pub struct Act {
+    pub action: &'static str,
+    pub influencer: Option<Uuid>,
+    pub session: Option<Uuid>,
+    pub user: Option<Uuid>,
+    pub message: Option<Uuid>,
+    pub reason: Option<String>,
+    /// Who did it, where it is not the caller.
+    pub actor: Option<Uuid>,
+}
+
+thread_local! {
+    // What goes with its influencer or session is no act of anybody's.
+    static WRITE: Plan = const { Plan::writing(
+        c"insert into public.live_stream_moderation_log
+            (action, influencer_id, session_id, user_id, message_id, reason, actor_id)
+          select a.action::public.live_stream_moderation_action, i.id, s.id, a.user_id, a.message_id,
+                 left(a.reason, 500), a.actor_id
+            from unnest($1, $2, $3, $4, $5, $6, $7)
+                   with ordinality as a (action, influencer_id, session_id, user_id, message_id,
+                                         reason, actor_id, nth)
+            left join public.live_stream_sessions s on s.id = a.session_id
+            join public.influencers i on i.id = coalesce(a.influencer_id, s.influencer_id)
+           order by a.nth",
+        &[
+            pg_sys::TEXTARRAYOID, pg_sys::UUIDARRAYOID, pg_sys::UUIDARRAYOID, pg_sys::UUIDARRAYOID,
+            pg_sys::UUIDARRAYOID, pg_sys::TEXTARRAYOID, pg_sys::UUIDARRAYOID,
+        ],
+    ) };
+}
+
+/// Writes acts of the caller into the log. What befalls somebody because the account is gone is
+/// no act of anybody's.
+pub fn note(mut acts: Vec<Act>) -> Result<()> {
+    if acts.is_empty() {
+        return Ok(());
+    }
+    let caller = identity::user_id()?;
+    as_owner(|| {
+        let people = acts.iter().flat_map(|act| [act.user, act.actor, caller]);
+        let gone = gone(people.flatten().map(|id| *id.as_bytes()).collect())?;
+        let is_there = |id: &Uuid| !gone.contains(id.as_bytes());
+        acts.retain(|act| act.user.as_ref().is_none_or(is_there));
+        let actor = |act: &Act| act.actor.or(caller).filter(is_there);
+        let args = [
+            acts.iter()
+                .map(|act| Some(act.action))
+                .collect::<Vec<_>>()
+                .into(),
+            acts.iter()
+                .map(|act| act.influencer)
+                .collect::<Vec<_>>()
+                .into(),
+            acts.iter()
+                .map(|act| act.session)
+                .collect::<Vec<_>>()
+                .into(),
+            acts.iter().map(|act| act.user).collect::<Vec<_>>().into(),
+            acts.iter()
+                .map(|act| act.message)
+                .collect::<Vec<_>>()
+                .into(),
+            acts.iter()
+                .map(|act| act.reason.clone())
+                .collect::<Vec<_>>()
+                .into(),
+            acts.iter().map(actor).collect::<Vec<_>>().into(),
+        ];
+        plan::execute(&WRITE, &args).map(drop)
+    })
+}
+
+/// Those of the people who have no account any more: what is deleted with an account is seen
+/// here, and the log could not refer to it. Read as foreign keys read, past row-level security.
+fn gone(mut people: BTreeSet<[u8; 16]>) -> Result<BTreeSet<[u8; 16]>> {
+    let accounts: Option<Vec<String>> = plan::ask(
+        "select array[n.nspname, t.relname, i.relname]::text[]
+           from pg_constraint k
+           join pg_class t on t.oid = k.confrelid join pg_namespace n on n.oid = t.relnamespace
+           join pg_class i on i.oid = k.conindid
+          where k.conrelid = 'public.live_stream_moderation_log'::regclass
+            and k.conname = 'live_stream_moderation_log_user_id_fkey'",
+        &[],
+    )?;
+    let Some([schema, table, index]) = accounts.as_deref() else {
+        return Ok(BTreeSet::new());
+    };
+    let [schema, table, index] =
+        [schema, table, index].map(|name| CString::new(name.as_str()).unwrap_or_default());
+    let accounts = Table::read(&schema, &table)?;
+    for person in people.clone() {
+        accounts.find(&schema, &index, &[("id", Uuid::from_bytes(person))], |_| {
+            people.remove(&person);
+            Ok(false)
+        })?;
+    }
+    Ok(people)
+}
