@@ -655,6 +655,33 @@ def traces(db, user_id):
             if db.value(f"select exists (select from {table['name']} t where to_jsonb(t)::text like %s)", [f"%{user_id}%"])]  # fmt: skip
 
 
+def test_parts_in_moderation(db, world):
+    """A moderator, and somebody who was banned and invited: exported, each its own, and erased, from the log too."""
+    session = world.session(visibility="private")
+    host, moderator, person = world.influencer.api, world.viewer, world.stranger
+    host.rpc("live_stream_add_moderator", user_id=moderator.user_id)
+    moderator.api.rpc("live_stream_ban", user_id=person.user_id, session_id=session["id"], reason="rude")
+    host.rpc("live_stream_unban", user_id=person.user_id)
+    moderator.api.rpc("live_stream_ban", user_id=person.user_id, session_id=session["id"], reason="again")
+    guest = world.new_user()
+    host.rpc("live_stream_invite", session_id=session["id"], user_id=guest.user_id)
+    acts = db.value("select count(*) from public.live_stream_moderation_log")
+    assert acts >= 5
+    tables = export(db, person.user_id)["tables"]
+    assert [row["reason"] for row in tables["live_stream_bans"]] == ["again"]
+    assert {row["action"] for row in tables["live_stream_moderation_log"]} == {"ban", "unban"}
+    tables = export(db, moderator.user_id)["tables"]
+    assert len(tables["live_stream_moderators"]) == 1 and "reason" not in tables["live_stream_bans"][0]
+    assert person.user_id not in json.dumps(tables)
+    assert len(export(db, guest.user_id)["tables"]["live_stream_guests"]) == 1
+    for who in (moderator, person, guest):
+        assert erase(db, who.user_id)["removed"] != {}
+        assert traces(db, who.user_id) == []
+        assert erase(db, who.user_id)["removed"] == {}
+    assert db.value("select count(*) from public.live_stream_moderation_log") >= acts
+    assert differences(db) == []
+
+
 @pytest.mark.parametrize("state", ["ended", "live"])
 def test_erasing_a_person_keeps_every_number(db, world, state):
     session = world.session()
