@@ -17,6 +17,7 @@ import schedules
 from bulk import measure_bulk
 from lag import measure_lag
 from load import Cell, Inexact, Measured, measure
+from policies import policies
 from report import TARGETS, Report, Runs, bulk_table, lag_line, rates
 from server import ROOT, VARIANTS, Server
 from soak import soak
@@ -146,6 +147,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=1, help="of each load with --only (1); the medians are shown")
     parser.add_argument("--lag", action="store_true", help="only the lag of the session's row, for each of --commit")
     parser.add_argument("--bulk", action="store_true", help="only the statements of 100,000 viewers")
+    parser.add_argument("--policies", action="store_true", help="only what the SELECT policies cost a row")
     parser.add_argument("--soak", type=float, metavar="MINUTES",
                         help="only this: visits of one session at full load, and the sizes of tables as they grow")
     parser.add_argument("--keep", action="store_true", help="leave the server up: scripts/server bench psql ours")
@@ -161,6 +163,8 @@ def main() -> None:
         server.make_databases()
         if chosen.soak:
             soak(server, chosen.soak)
+        elif chosen.policies:
+            policies(server)
         elif chosen.only or chosen.lag or chosen.bulk:
             part(server, chosen)
         else:

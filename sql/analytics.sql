@@ -76,7 +76,7 @@ revoke all on table public.live_stream_analytics from anon;
 revoke all on table public.live_stream_analytics from authenticated;
 revoke all on table public.live_stream_analytics from service_role;
 grant select on table public.live_stream_analytics to authenticated;
-grant all on table public.live_stream_analytics to service_role;
+grant select, insert, update, delete, truncate on table public.live_stream_analytics to service_role;
 
 create policy live_stream_analytics_select on public.live_stream_analytics
   for select to public

@@ -121,14 +121,14 @@ revoke all on table public.live_stream_chat from authenticated;
 revoke all on table public.live_stream_chat from service_role;
 grant select on table public.live_stream_chat to anon;
 grant select, insert, update on table public.live_stream_chat to authenticated;
-grant all on table public.live_stream_chat to service_role;
+grant select, insert, update, delete, truncate on table public.live_stream_chat to service_role;
 
 revoke all on table public.live_stream_chat_reactions from public;
 revoke all on table public.live_stream_chat_reactions from anon;
 revoke all on table public.live_stream_chat_reactions from authenticated;
 revoke all on table public.live_stream_chat_reactions from service_role;
 grant select on table public.live_stream_chat_reactions to authenticated;
-grant all on table public.live_stream_chat_reactions to service_role;
+grant select, insert, update, delete, truncate on table public.live_stream_chat_reactions to service_role;
 
 create policy live_stream_chat_select on public.live_stream_chat
   for select to public

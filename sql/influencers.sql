@@ -37,7 +37,7 @@ grant select on table public.influencers to anon;
 grant select on table public.influencers to authenticated;
 grant insert (id, user_id, display_name, avatar_url, bio) on table public.influencers to authenticated;
 grant update (display_name, avatar_url, bio) on table public.influencers to authenticated;
-grant all on table public.influencers to service_role;
+grant select, insert, update, delete, truncate on table public.influencers to service_role;
 
 create policy live_stream_influencers_select on public.influencers
   for select to public using (true);

@@ -73,7 +73,7 @@ revoke all on table public.live_stream_notifications from authenticated;
 revoke all on table public.live_stream_notifications from service_role;
 grant select, delete on table public.live_stream_notifications to authenticated;
 grant update (is_read, read_at) on table public.live_stream_notifications to authenticated;
-grant all on table public.live_stream_notifications to service_role;
+grant select, insert, update, delete, truncate on table public.live_stream_notifications to service_role;
 
 create policy live_stream_notifications_select on public.live_stream_notifications
   for select to public
@@ -142,12 +142,12 @@ revoke all on table public.live_stream_followers from anon;
 revoke all on table public.live_stream_followers from authenticated;
 revoke all on table public.live_stream_followers from service_role;
 grant select, insert, update, delete on table public.live_stream_followers to authenticated;
-grant all on table public.live_stream_followers to service_role;
+grant select, insert, update, delete, truncate on table public.live_stream_followers to service_role;
 revoke all on table public.live_stream_reminders from public;
 revoke all on table public.live_stream_reminders from anon;
 revoke all on table public.live_stream_reminders from authenticated;
 revoke all on table public.live_stream_reminders from service_role;
-grant all on table public.live_stream_reminders to service_role;
+grant select, insert, update, delete, truncate on table public.live_stream_reminders to service_role;
 
 create policy live_stream_followers_select on public.live_stream_followers
   for select to public

@@ -54,7 +54,7 @@ revoke all on table public.live_stream_orders from anon;
 revoke all on table public.live_stream_orders from authenticated;
 revoke all on table public.live_stream_orders from service_role;
 grant select, insert on table public.live_stream_orders to authenticated;
-grant all on table public.live_stream_orders to service_role;
+grant select, insert, update, delete, truncate on table public.live_stream_orders to service_role;
 
 create policy live_stream_orders_select on public.live_stream_orders
   for select to public

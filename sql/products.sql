@@ -74,7 +74,7 @@ revoke all on table public.live_stream_products from authenticated;
 revoke all on table public.live_stream_products from service_role;
 grant select on table public.live_stream_products to anon;
 grant select, insert, update, delete on table public.live_stream_products to authenticated;
-grant all on table public.live_stream_products to service_role;
+grant select, insert, update, delete, truncate on table public.live_stream_products to service_role;
 
 create policy live_stream_products_select on public.live_stream_products
   for select to public

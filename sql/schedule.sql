@@ -191,7 +191,8 @@ revoke all on table public.live_stream_schedule_exceptions from authenticated;
 revoke all on table public.live_stream_schedule_exceptions from service_role;
 grant select on table public.live_stream_schedule_exceptions to anon;
 grant select, insert, update, delete on table public.live_stream_schedule_exceptions to authenticated;
-grant all on table public.live_stream_schedule_exceptions to service_role;
+grant select, insert, update, delete, truncate
+  on table public.live_stream_schedule_exceptions to service_role;
 
 create policy live_stream_schedule_exceptions_select on public.live_stream_schedule_exceptions
   for select to public
@@ -258,7 +259,7 @@ revoke all on table public.live_stream_schedule_sessions from authenticated;
 revoke all on table public.live_stream_schedule_sessions from service_role;
 grant select on table public.live_stream_schedule_sessions to anon;
 grant select on table public.live_stream_schedule_sessions to authenticated;
-grant all on table public.live_stream_schedule_sessions to service_role;
+grant select, insert, update, delete, truncate on table public.live_stream_schedule_sessions to service_role;
 
 create policy live_stream_schedule_sessions_select on public.live_stream_schedule_sessions
   for select to public
@@ -301,7 +302,7 @@ revoke all on table public.live_stream_schedule from authenticated;
 revoke all on table public.live_stream_schedule from service_role;
 grant select on table public.live_stream_schedule to anon;
 grant select, insert, update, delete on table public.live_stream_schedule to authenticated;
-grant all on table public.live_stream_schedule to service_role;
+grant select, insert, update, delete, truncate on table public.live_stream_schedule to service_role;
 
 create policy live_stream_schedule_select on public.live_stream_schedule
   for select to public

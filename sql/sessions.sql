@@ -173,14 +173,14 @@ revoke all on table public.live_stream_sessions from authenticated;
 revoke all on table public.live_stream_sessions from service_role;
 grant select on table public.live_stream_sessions to anon;
 grant select, insert, update, delete on table public.live_stream_sessions to authenticated;
-grant all on table public.live_stream_sessions to service_role;
+grant select, insert, update, delete, truncate on table public.live_stream_sessions to service_role;
 
 revoke all on table public.live_stream_credentials from public;
 revoke all on table public.live_stream_credentials from anon;
 revoke all on table public.live_stream_credentials from authenticated;
 revoke all on table public.live_stream_credentials from service_role;
 grant select on table public.live_stream_credentials to authenticated;
-grant all on table public.live_stream_credentials to service_role;
+grant select, insert, update, delete, truncate on table public.live_stream_credentials to service_role;
 
 grant execute on function live_stream.moderated_influencer_ids(), live_stream.guest_session_ids(),
   live_stream.banning_influencer_ids() to anon;

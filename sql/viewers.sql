@@ -127,13 +127,13 @@ revoke all on table public.live_stream_viewers from authenticated;
 revoke all on table public.live_stream_viewers from service_role;
 grant select, insert, update on table public.live_stream_viewers to anon;
 grant select, insert, update on table public.live_stream_viewers to authenticated;
-grant all on table public.live_stream_viewers to service_role;
+grant select, insert, update, delete, truncate on table public.live_stream_viewers to service_role;
 
 revoke all on table public.live_stream_heartbeats from public;
 revoke all on table public.live_stream_heartbeats from anon;
 revoke all on table public.live_stream_heartbeats from authenticated;
 revoke all on table public.live_stream_heartbeats from service_role;
-grant all on table public.live_stream_heartbeats to service_role;
+grant select, insert, update, delete, truncate on table public.live_stream_heartbeats to service_role;
 
 create policy live_stream_viewers_select on public.live_stream_viewers
   for select to public
