@@ -364,6 +364,10 @@ def test_the_subscriber_of_everything_gets_no_stream_key(supabase_db):
 LEAK = """
 create function pg_temp.leak(text) returns boolean cost 0.0000001 language plpgsql immutable as $$
   begin raise notice 'leaked %', $1; return true; end $$;
+create function pg_temp.leak2(text, text) returns boolean cost 0.0000001 language plpgsql immutable as $$
+  begin raise notice 'leaked %', $1; return true; end $$;
+create function pg_temp.tell(anyelement) returns boolean cost 0.0000001 language plpgsql immutable as $$
+  begin raise notice 'leaked %', $1; return true; end $$;
 create operator pg_temp.<<<< (leftarg = text, rightarg = text, function = pg_temp.leak2);
 """
 
@@ -374,8 +378,7 @@ def test_no_cheap_function_sees_hidden_rows(scene, who):
         heard: list[str] = []
         connection.add_notice_handler(lambda notice: heard.append(notice.message_primary))
         scene.become(connection, who)
-        two = LEAK.partition("create operator")[0].replace("leak(text)", "leak2(text, text)").replace("$1", "$1 || $2")
-        connection.execute(two + LEAK)
+        connection.execute(LEAK)
         shown = leaked = 0
         for relation in (row["name"] for row in scene.db.sql(
             "select c.oid::regclass::text as name from pg_class c where relkind in ('r', 'v')"
@@ -383,6 +386,10 @@ def test_no_cheap_function_sees_hidden_rows(scene, who):
             " and has_table_privilege(%s, c.oid, 'select')", [scene.claims[who][0]])):  # fmt: skip
             visible = {row["t"] for row in connection.execute(f"select t::text as t from {relation} t").fetchall()}
             shown += len(visible)
+            first = scene.db.value("select attname::text from pg_attribute where attrelid = %s::regclass and attnum = 1", [relation])
+            # A cast costs something, and comes after what the policy costs: not so a bare column.
+            visible |= {str(row["id"]) for row in connection.execute(f"select {first} as id from {relation}").fetchall()}
+            bare = [] if "summary" in relation else [f"select 1 from {relation} t where pg_temp.tell(t.{first})"]
             for statement in (
                 f"select 1 from {relation} t where pg_temp.leak(t::text)",
                 f"select 1 from {relation} t where t::text operator(pg_temp.<<<<) ''",
@@ -390,9 +397,10 @@ def test_no_cheap_function_sees_hidden_rows(scene, who):
                 f"select count(*) filter (where pg_temp.leak(t::text)) from {relation} t",
                 f"select 1 from (values (1)) v cross join {relation} t where pg_temp.leak(t::text) limit 1",
                 f"select 1 from {relation} t join {relation} u on pg_temp.leak(t::text) limit 1",
-                f"update {relation} t set {'id = id' if 'card' not in relation else 'id = id'} where pg_temp.leak(t::text)",
+                f"update {relation} t set {first} = {first} where pg_temp.leak(t::text)",
                 f"delete from {relation} t where pg_temp.leak(t::text)",
                 f"copy (select 1 from {relation} t where pg_temp.leak(t::text)) to stdout",
+                *bare,
             ):
                 connection.execute("savepoint attempt")
                 heard.clear()
@@ -764,7 +772,8 @@ def test_copy_truncate_and_locks(scene, who):
         copied = 0
         for table in [row["name"] for row in scene.db.sql(
             "select c.oid::regclass::text as name from pg_class c where relkind in ('r', 'v')"
-            " and relnamespace in ('public'::regnamespace, 'live_stream'::regnamespace)")]:  # fmt: skip
+            " and relnamespace in ('public'::regnamespace, 'live_stream'::regnamespace)"
+            " and c.oid::regclass::text not in ('influencers', 'products')")]:  # fmt: skip
             rows = scene.try_sql(connection, who, f"select t::text as t from {table} t")
             allowed = str(rows)
             for command in (f"copy {table} to stdout", f"copy (table {table}) to stdout"):
