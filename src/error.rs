@@ -77,6 +77,10 @@ impl Error {
         self
     }
 
+    pub fn is_not_found(&self) -> bool {
+        self.state == SqlState::NOT_FOUND
+    }
+
     pub fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.hint = Some(hint.into());
         self

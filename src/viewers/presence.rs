@@ -175,7 +175,12 @@ fn join_session(
         ] {
             check_length(name, text, max)?;
         }
-        let entered = joinable(session)?;
+        let by_code = session_id.is_none();
+        let entered = joinable(session).map_err(|error| match error.is_not_found() {
+            // Who has a code alone is not told the id that it belongs to, nor that there is one.
+            true if by_code => no_such_code(),
+            _ => error,
+        })?;
         let user = identity::user_id()?;
         let found = match (user, viewer_id.or_else(identity::viewer_id)) {
             (Some(user), _) => find(&RETURN_OF_USER, session, user)?,
@@ -239,11 +244,13 @@ fn session_by_code(typed: &str) -> Result<Uuid> {
         })?,
         None => None,
     };
-    found.ok_or_else(|| {
-        Error::new(SqlState::NOT_FOUND, "no session has this code")
-            .detail("Or it is private, and the caller may not see it.")
-            .hint("Type the code again, or ask the host for it.")
-    })
+    found.ok_or_else(no_such_code)
+}
+
+fn no_such_code() -> Error {
+    Error::new(SqlState::NOT_FOUND, "no session has this code")
+        .detail("Or it is private, and the caller may not see it.")
+        .hint("Type the code again, or ask the host for it.")
 }
 
 fn find(
