@@ -8,6 +8,7 @@ mod identity;
 mod influencers;
 mod install;
 mod limits;
+mod lock;
 mod metrics;
 mod moderation;
 mod notifications;

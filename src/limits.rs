@@ -7,7 +7,7 @@ use crate::catalog;
 use crate::error::{Error, Result, SqlState};
 use crate::heap::Table;
 use crate::identity::as_owner;
-use crate::metrics::gate::{Lock, Mode};
+use crate::lock::{Lock, Mode};
 use crate::plan::{self, Plan};
 use crate::sessions::transaction_time;
 use pgrx::Uuid;

@@ -7,7 +7,7 @@ mod statement;
 mod unchanged;
 
 use crate::error::{Error, OrRaise, Result, SqlState};
-use crate::metrics::gate::{Lock, Mode};
+use crate::lock::{Lock, Mode};
 use crate::{identity, influencers, plan};
 use pgrx::guc::PostgresGucEnum;
 use pgrx::pg_sys;

@@ -9,7 +9,7 @@ use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::gate::{Lock, Mode};
+use crate::lock::{Lock, Mode};
 
 thread_local! {
     static RECOUNT: Plan = const { Plan::writing(

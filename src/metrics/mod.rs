@@ -9,7 +9,6 @@ pub mod clock;
 mod count;
 mod delta;
 pub mod fold;
-pub mod gate;
 pub mod hot;
 pub mod log;
 mod timeline;
@@ -20,6 +19,7 @@ pub use delta::Delta;
 
 use crate::error::{Error, Result, SqlState};
 use crate::identity::as_owner;
+use crate::lock::{Lock, Mode};
 use crate::plan::{self, Plan};
 use crate::row::Row;
 use crate::sessions::{self, Way};
@@ -286,7 +286,7 @@ pub fn collect(session: Uuid, f: impl FnOnce() -> Result<()>) -> Result<Delta> {
 ///
 /// Errors: 40001 when the transaction's snapshot is older than what is pending.
 pub fn take_pending(id: Uuid, session: &Row<'_>) -> Result<(Delta, bool)> {
-    gate::Lock::Flow(id).wait(gate::Mode::Alone);
+    Lock::Flow(id).wait(Mode::Alone);
     sessions::hold_for_end(id);
     let pending = log::read(Some(id))?;
     // SAFETY: a plain read of this transaction's isolation level.

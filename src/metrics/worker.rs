@@ -5,11 +5,11 @@
 //! owner of the tables. It does not end while an appender is still uncommitted: it gives up its
 //! lock, waits until nobody can believe any more that it is there, and looks once again.
 
-use super::gate::{FLOW_CLASS, Lock, Mode};
 use super::log::{self, Entry};
 use super::timeline::Timeline;
 use super::{fold, hot};
 use crate::error::Result;
+use crate::lock::{FLOW_CLASS, Lock, Mode};
 use crate::plan::{self, Plan};
 use crate::{catalog, heap, identity, schedule};
 use pgrx::Uuid;

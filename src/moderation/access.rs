@@ -4,7 +4,7 @@
 use crate::error::{Error, OrRaise, Result, SqlState};
 use crate::heap::Table;
 use crate::identity::{self, as_owner};
-use crate::metrics::gate::{Lock, Mode, person_slot};
+use crate::lock::{Lock, Mode, person_slot};
 use crate::plan::{self, Plan};
 use crate::sessions::{self, Entered, no_such_session, transaction_time};
 use pgrx::Uuid;

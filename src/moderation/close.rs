@@ -3,7 +3,7 @@
 use crate::error::{Error, Result, SqlState};
 use crate::heap::Table;
 use crate::identity::as_owner;
-use crate::metrics::gate::{Lock, Mode, person_slot};
+use crate::lock::{Lock, Mode, person_slot};
 use crate::plan::{self, Plan};
 use crate::sessions;
 use pgrx::Uuid;

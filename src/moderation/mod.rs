@@ -20,7 +20,7 @@ pub use log::{Act, note};
 
 use crate::error::{Error, Result, SqlState};
 use crate::identity;
-use crate::metrics::gate::{Lock, Mode, person_slot};
+use crate::lock::{Lock, Mode, person_slot};
 use pgrx::Uuid;
 
 /// Until the transaction ends, nobody else decides on this user's part at any influencer.

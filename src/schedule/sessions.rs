@@ -5,7 +5,7 @@ use super::stored::Stored;
 use super::{DAY_MICROS, settling};
 use crate::error::{Error, OrRaise, Result, SqlState};
 use crate::identity;
-use crate::metrics::gate::{Lock, Mode};
+use crate::lock::{Lock, Mode};
 use crate::plan::{self, Plan};
 use crate::row::{Changes, Row};
 use crate::sessions::{required, transaction_time};

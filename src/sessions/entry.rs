@@ -15,7 +15,7 @@ use crate::catalog;
 use crate::error::Result;
 use crate::heap::{Found, Locked, Table};
 use crate::identity::as_owner;
-use crate::metrics::gate::{Lock, Mode};
+use crate::lock::{Lock, Mode};
 use crate::metrics::{fold, hot, log, worker};
 use crate::plan::{self, Plan};
 use crate::row::Row;

@@ -12,8 +12,8 @@ pub use entry::{
 
 use crate::error::{Error, OrRaise, Result, SqlState};
 use crate::identity::{self, as_owner};
+use crate::lock::{Lock, Mode};
 use crate::metrics;
-use crate::metrics::gate::{Lock, Mode};
 use crate::moderation;
 use crate::plan::{self, Plan};
 use crate::row::{self, Outcome, Row};

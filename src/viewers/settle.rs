@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::heap::Table;
 use crate::identity;
 use crate::limits;
-use crate::metrics::gate::{Lock, Mode, person_slot};
+use crate::lock::{Lock, Mode, person_slot};
 use crate::metrics::{self, Delta, clock};
 use crate::moderation;
 use crate::plan::{self, Plan};

@@ -1,4 +1,4 @@
-//! Locks on the numbers of a session, taken beside its row, and the engine's other locks.
+//! The locks of live_stream, taken beside the rows of sessions and people, and for what is done by one at a time.
 //!
 //! They are PostgreSQL's advisory locks, with classes that no SQL function can name: nobody
 //! stalls a session, the worker or an installation from outside.
