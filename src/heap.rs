@@ -99,9 +99,10 @@ impl Table {
         ids: &[(&str, Uuid)],
         mut each: impl FnMut(&Row<'_>) -> Result<bool>,
     ) -> Result<()> {
-        // SAFETY: the scan hands out rows of this table, one at a time.
         self.scan(relation_id(schema, index), ids, |tuple| {
-            each(&unsafe { Row::of_tuple(self.desc(), tuple) })
+            // SAFETY: the scan hands out rows of this table, one at a time.
+            let row = unsafe { Row::of_tuple(self.desc(), tuple) };
+            each(&row)
         })
     }
 
@@ -347,6 +348,7 @@ impl Table {
 
     /// Adds a row of values in the order of the columns. The table has no index and no trigger.
     pub fn append(&self, values: &mut [Option<pg_sys::Datum>]) -> Result<()> {
+        // SAFETY: the table is open as long as `self` lives, and its descriptor with it.
         let natts = unsafe { (*self.desc()).natts } as usize;
         if natts != values.len() {
             return Err(Error::new(

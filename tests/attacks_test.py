@@ -419,6 +419,11 @@ def test_no_cheap_function_sees_hidden_rows(scene, who):
         assert shown > 5 and leaked > 5, "the function was never called"
 
 
+def test_no_function_of_ours_is_leakproof(db):
+    """One that is would be called before the policies have their say."""
+    assert db.sql("select proname from pg_proc where pronamespace in ('public'::regnamespace, 'live_stream'::regnamespace) and proleakproof") == []
+
+
 def test_a_hidden_row_is_no_error_either(scene):
     """Division by zero, overflow and malformed numbers, which end a statement as they meet a row that they fit."""
     ids = scene.of["private"]
@@ -497,6 +502,21 @@ def test_codes_are_not_listed(scene, who):
         rows = scene.try_sql(connection, who, "select session_code from public.live_stream_sessions", [])
         assert hidden & {row["session_code"] for row in rows} == {scene.of["unlisted"]["code"]}
         assert scene.try_sql(connection, who, "select * from public.live_stream_session_by_code(%s)", [scene.of["private"]["code"]]) == []
+
+
+def test_a_code_alone_tells_no_id(scene):
+    """Of a private session, the answer of a code that is none; and who is banned hears of the ban, and not of the session."""
+    host, banned = scene.of["unlisted"]["influencer_id"], scene.world.new_user()
+    scene.db.owner("insert into public.live_stream_bans (influencer_id, user_id, kind) values (%s, %s, 'ban')", [host, banned.user_id])
+    answers = []
+    for code in (scene.of["private"]["code"], "7777-7777-7777", scene.of["unlisted"]["code"]):
+        with pytest.raises(RequestError) as error:
+            banned.api.rpc("live_stream_join", session_code=code)
+        answers.append(str(error.value))
+    assert answers[0] == answers[1] and "no session has this code" in answers[0]
+    assert "banned" in answers[2]
+    for ids in scene.of.values():
+        assert not [answer for answer in answers if ids["session_id"] in answer]
 
 
 # What is hidden is as what does not exist.

@@ -5,9 +5,11 @@ The seed is fixed: a run repeats the one before.
 
 from __future__ import annotations
 
+import json
 import random
 import uuid
 
+import psycopg
 import pytest
 
 from postgrest import RequestError
@@ -132,13 +134,187 @@ class Fuzz:
                 assert word not in str(error), (args, str(error))
             return False
 
-    def contents(self):
+    def contents(self, beside=None):
+        """A fingerprint of every table, without the rows of one user."""
+        where = " where (to_jsonb(t) ->> 'user_id') is distinct from %s"
         return {
             row["name"]: self.db.value(
-                f"select md5(string_agg(t::text, ',' order by t::text)) from public.{row['name']} t"
+                f"select md5(string_agg(t::text, ',' order by t::text)) from public.{row['name']} t{where}", [beside or ""]
             )
             for row in self.tables
         }
+
+    def knows(self, type):
+        return type == "uuid" or type.startswith("character varying") or type.removeprefix("public.") in self.labels
+
+
+# JSON as no client should send it: of the wrong type, nested, too large, or none at all.
+ODD = [
+    "[]", "{}", "[[]]", "[null]", '[{"a": [1, {"b": null}]}]', "[" * 200 + "]" * 200, "1e400", "-1e400", "1e-400", "-0", "0.0", "1E5",
+    "9" * 400, "0." + "9" * 400, "-9223372036854775809", "1.0", "true", "null", '"1"', '"-1"', '"1e3"', '" 7 "', '"0x10"', '"١"', '"true"', '"null"',
+    '"NaN"', '"\\u0000"', '"x\\u0000y"', '"\\ud800"', '"\\udc00\\ud800"', '"\\ud83d\\ude00"', '"\\u202e"', '"\\ufeff"', '"{}"', '"{1,2}"', '"{{1},{2}}"',
+    '"{null}"', '"[1,2)"', '"(1,2)"', '"infinity"', '"epoch"', '"J0"', '"24:00:60"', '"2030-01-01T00:00:00+15:60"', '"P1Y"', '"00000000000000000000000000000000"',
+    '"{00000000-0000-0000-0000-000000000000}"', '"\\\\x00"', '"\\\\xzz"', '"%s%n$1"', '"\'; select 1; --"', '"$$"', '"\\t\\n\\r"', '{"a": 1, "a": 2}',
+    '{"": ""}', '"' + "x" * 5000 + '"', "{", "nul", "'x'", "", " ", "[1,]", '"\t"', "NaN", "Infinity", "undefined",
+]  # fmt: skip
+CALLS = 12_000
+PANICS = ("PANIC:", "terminated by signal", "panicked at", "server process", "XX000", "internal query failed", "corrupt")
+
+
+class Caller:
+    """One role on one connection; each call is a transaction of one statement. Some are rolled back, where what calls do
+    would soon leave nothing to call for."""
+
+    def __init__(self, fuzz, role, user_id, rolled_back=0.0) -> None:
+        self.rolled_back = rolled_back
+        self.fuzz, self.db, self.random, self.calls, self.done = fuzz, fuzz.db, random.Random(f"{role} {user_id is None} {fuzz.db.kind}"), 0, 0
+        self.connection = fuzz.db.connect("authenticator", options="-c client_min_messages=error -c statement_timeout=20s")
+        claims = {"role": role} | ({"sub": user_id} if user_id else {})
+        self.connection.execute("select set_config('request.jwt.claims', %s, false)", [json.dumps(claims)])
+        self.connection.execute(f"set role {role}")
+        self.connection.prepare_threshold, self.connection.prepared_max = 3, 400
+        self.pid = self.connection.info.backend_pid
+        may = fuzz.db.sql(
+            "select p.oid::regproc::text as name, n.nspname as schema, proargnames[1 : pronargs] as args, proname,"
+            " pronargdefaults as defaults, array(select format_type(t, null) from unnest(proargtypes) as t) as types"
+            " from pg_proc p join pg_namespace n on n.oid = p.pronamespace where nspname in ('public', 'live_stream')"
+            " and prorettype <> 'trigger'::regtype and has_function_privilege(%s, p.oid, 'execute') order by p.oid::regprocedure::text",
+            [role],
+        )
+        self.functions = may
+
+    def json(self, type):
+        chance = self.random.random()
+        if chance < self.nonsense / 2:
+            return self.random.choice(ODD)
+        if chance > self.nonsense:
+            return json.dumps(self.random.choice(self.sense(type)))
+        return json.dumps(self.fuzz.value(type) if type in BY_TYPE or self.fuzz.knows(type) else self.random.choice(ODD[:20]))
+
+    def sense(self, type):
+        """Values of a type that mean something, so that most of a call is well formed."""
+        type = type.removeprefix("public.")
+        if type in self.fuzz.labels:
+            return self.fuzz.labels[type]
+        if type == "uuid":
+            return self.fuzz.ids[4:]
+        if type in ("integer", "bigint", "numeric"):
+            return [None, 0, 1, 2, 7, 60]
+        return {
+            "boolean": [None, True, False], "text": ["x", "é👩‍🚀", "heart", "FREQ=DAILY", self.fuzz.session["session_code"]],
+            "date": ["2030-01-07"], "time without time zone": ["15:00"], "uuid[]": [[]], "integer[]": [[1, 2]], "jsonb": [{}],
+            "timestamp with time zone[]": [["2030-01-08T10:00Z"]], "inet": ["192.0.2.1"], "bytea": ["\\x" + "ab" * 32],
+        }.get(type, ["2030-01-08T10:00Z"] if "timestamp" in type else [None, "x"])  # fmt: skip
+
+    def body(self, names, types):
+        if self.random.random() < 0.03:
+            return self.random.choice(ODD)
+        parts = [f"{json.dumps(name)}: {self.json(type)}" for name, type in zip(names, types) if self.random.random() < 0.9]
+        if parts and self.random.random() < 0.1:
+            parts.append(self.random.choice(parts).partition(":")[0] + ": " + self.random.choice(ODD))
+        if self.random.random() < 0.05:
+            parts.append(f'"{self.random.choice(["role", "x", "", "__proto__", "sub"])}": {self.random.choice(ODD)}')
+        self.random.shuffle(parts)
+        return "{" + ", ".join(parts) + "}"
+
+    def call(self):
+        function = self.random.choice(self.functions)
+        names, types = function["args"] or [], function["types"]
+        if not names:
+            return self.send(f"select * from {function['name']}()", [])
+        some = names[: len(names) - function["defaults"]] if self.random.random() < 0.4 else names
+        row = ", ".join(f'"{name}" {type}' for name, type in zip(names, types))
+        args = ", ".join(f'"{name}" := b."{name}"' for name in some)
+        self.send(
+            f"select f.* from json_to_record(%s::json) as b({row}), lateral {function['name']}({args}) f", [self.body(names, types)]
+        )
+
+    def write(self):
+        fuzz, table = self.fuzz, self.random.choice(self.fuzz.tables)
+        name, types = f"public.{table['name']}", dict(zip(table["args"], table["types"]))
+        kind = self.random.random()
+        chosen = self.random.sample(table["args"], min(len(table["args"]), self.random.choice([1, 1, 2, 3])))
+        if kind < 0.5:
+            good = {column: value for column, value in fuzz.row(table).items()}
+            columns = sorted(good.keys() | set(chosen))
+            parts = [f'"{c}": {json.dumps(good[c]) if c in good and self.random.random() < 0.9 else self.json(types[c])}' for c in columns]
+            body = "{" + ", ".join(parts) + "}"
+            if self.random.random() < 0.2:
+                body = f"[{body}, {body}, {self.random.choice(ODD[:12])}]"
+            source = "json_to_recordset" if body.startswith("[") else "json_to_record"
+            row, list_ = ", ".join(f'"{c}" {types[c]}' for c in columns), ", ".join(f'"{c}"' for c in columns)
+            conflict = self.random.choice(["", "", " on conflict do nothing"])
+            return self.send(f"insert into {name} as t ({list_}) select {list_} from {source}(%s::json) as b({row}){conflict} returning t.*", [body])
+        row = ", ".join(f'"{c}" {types[c]}' for c in chosen)
+        filter = self.random.choice(table["args"])
+        where = "" if kind > 0.9 else f' where t."{filter}" is not distinct from (json_populate_record(null::{name}, %s::json))."{filter}"'
+        params = [] if kind > 0.9 else ["{" + f'"{filter}": {self.json(types[filter])}' + "}"]
+        if kind < 0.85:
+            sets = ", ".join(f'"{c}" = b."{c}"' for c in chosen)
+            return self.send(f"update {name} t set {sets} from json_to_record(%s::json) as b({row}){where} returning t.*", [self.body(chosen, [types[c] for c in chosen]), *params])
+        if kind < 0.95:
+            return self.send(f"delete from {name} t{where} returning t.*", params)
+        self.send(f"select t.* from {name} t{where}", params)
+
+    def send(self, query, params):
+        self.calls += 1
+        roll_back = self.random.random() < self.rolled_back
+        if roll_back:
+            self.connection.execute("begin")
+        try:
+            self.connection.execute(query, params)
+            self.done += 1
+        except psycopg.Error as error:
+            diag = error.diag
+            text = f"{error} {diag.message_detail} {diag.message_hint} {diag.context}"
+            assert error.sqlstate and error.sqlstate.startswith(FINE), (query, params, error.sqlstate, text)
+            for word in ("panicked", "unwrap", ".rs:", "RUST", "unboxing"):
+                assert word not in text, (query, params, text)
+        if roll_back:
+            self.connection.execute("rollback")
+
+    def run(self, calls):
+        for _ in range(calls):
+            # How much of a call makes no sense: all of it is refused at the door.
+            self.nonsense = self.random.choice([0, 0.05, 0.1, 0.3, 0.9])
+            self.random.choice([self.call, self.write])()
+        assert self.connection.execute("select pg_backend_pid() as pid").fetchone()["pid"] == self.pid
+        self.connection.close()
+
+
+@pytest.fixture
+def steady(db):
+    """The server is the one that it was, and its log tells of nothing that broke."""
+    db.without_limits()
+    started, size = db.value("select pg_postmaster_start_time()"), len(db.server.log)
+    yield
+    assert db.value("select pg_postmaster_start_time()") == started
+    broken = [line for line in db.server.log[size:].splitlines() if line[:4].isdigit() and any(word in line for word in PANICS)]
+    assert broken == []
+
+
+@pytest.mark.parametrize("who", ["anon", "stranger"])
+def test_thousands_of_calls_of_outsiders_change_nothing(db, steady, world, fuzz, who):
+    """What is a stranger's own, such as whom it follows, may change."""
+    mine = world.stranger.user_id
+    before = fuzz.contents(beside=mine)
+    caller = Caller(fuzz, *(("anon", None) if who == "anon" else ("authenticated", mine)))
+    caller.run(CALLS)
+    assert caller.done > CALLS / 10, "nonsense alone shows little"
+    after = fuzz.contents(beside=mine)
+    assert {name for name in before if before[name] != after[name]} == set()
+
+
+@pytest.mark.parametrize("who", ["anon", "viewer", "influencer", "service"])
+def test_thousands_of_calls_of_those_who_may_keep_the_numbers_right(db, steady, world, fuzz, who):
+    """In a session that everybody may join."""
+    world.set_session(fuzz.session, visibility="public")
+    person = {"viewer": world.stranger, "influencer": world.influencer}.get(who)
+    role = {"anon": "anon", "service": "service_role"}.get(who, "authenticated")
+    caller = Caller(fuzz, role, person.user_id if person else None, rolled_back=0.9)
+    caller.run(CALLS // 3)
+    assert caller.done > CALLS / 15, "nonsense alone shows little"
+    check_numbers(db)
 
 
 @pytest.fixture
