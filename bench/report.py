@@ -79,11 +79,6 @@ def commit(slow: bool) -> str:
     return "+1 ms" if slow else "disk"
 
 
-def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    head = list(head)
-    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] + ["---:"] * (len(head) - 1), *rows))
-
-
 def rates(all_runs: Iterable[Runs], cpu: bool = True) -> str:
     """A row for each cell: transactions a second, ratios, and CPU time of the server for each transaction."""
     return table(HEAD + CPU_HEAD * cpu, (_rates(runs) + _cpu(runs) * cpu for runs in all_runs))
