@@ -304,6 +304,10 @@ pub extern "C-unwind" fn live_stream_metrics_worker(database: pg_sys::Datum) {
             unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
         }
         pgrx::check_for_interrupts!();
+        if round.elapsed() < pause {
+            // Woken for something else, as when the catalog changes: no row is updated more often.
+            continue;
+        }
         round = Instant::now();
         let did = worker.round();
         // SAFETY: between transactions; autovacuum must hear of what was deleted.
