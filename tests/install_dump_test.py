@@ -13,6 +13,7 @@ from database import OWNER, Database, Server
 from dumps import dump_of, rows_of, schema_of
 from people import people
 from postgrest import Row
+from refusals import refused
 
 _names = itertools.count(1)
 
@@ -65,6 +66,11 @@ def stream(db: Database) -> Row:
     world.schedule("Tomorrow", scheduled_date=tomorrow, products_to_showcase=[product["product_id"]])
     world.viewer.api.rpc("live_stream_follow", influencer_id=world.influencer.influencer_id)
     assert db.value("select live_stream.materialize_occurrences('3 days')") == 1
+    host, [moderator, banned, guest] = world.influencer.api, [world.new_user().user_id for _ in range(3)]
+    host.rpc("live_stream_add_moderator", user_id=moderator)
+    host.rpc("live_stream_ban", user_id=banned, session_id=session["id"], reason="spam")
+    host.rpc("live_stream_invite", session_id=session["id"], user_id=guest)
+    host.rpc("live_stream_create_invitation", session_id=session["id"])
     period = {"session_id": session["id"], "period_type": "minute"}
     times = {"period_start": "2030-01-01T00:00:00Z", "period_end": "2030-01-01T00:01:00Z"}
     world.service.insert("live_stream_analytics", period | times)
@@ -96,6 +102,10 @@ def still_works(db: Database, session: Row) -> None:
     assert credentials["stream_key"] == "secret-key"
     (found,) = db.as_anon().rpc("live_stream_session_by_code", code=after["session_code"].lower())
     assert found["id"] == session["id"]
+    (ban,) = owner.select("live_stream_bans")
+    with refused("42501", "is banned"):
+        db.as_user(ban["user_id"]).rpc("live_stream_join", session_id=session["id"])
+    assert len(owner.select("live_stream_moderation_log")) == 4
     ended = owner.rpc("live_stream_end", session_id=session["id"])
     assert (ended["status"], ended["current_viewers"]) == ("ended", 0)
     assert db.as_user(user["user_id"]).select("session_analytics_summary", where={"session_id": session["id"]})
