@@ -802,7 +802,8 @@ def test_the_status_tells_the_truth(plain_db):
         assert during["pending_changes"] == 5 and during["lag"].total_seconds() > 0 and during["log_bytes"] > 0
         (worker,) = db.sql("select backend_type, usename, datname from pg_stat_activity where pid = %s", [during["worker_pid"]])
         assert worker == {"backend_type": "live_stream metrics", "usename": OWNER, "datname": db.name}
-        assert during["worker_starts"] == 1
+        # It is there before it has written that down.
+        until(lambda: status(db)["worker_starts"] == 1)
     until(lambda: pending(db) == 0)
     assert status(db)["hot_sessions"] in (0, 1)
     rest(db)
