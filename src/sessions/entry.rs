@@ -317,14 +317,14 @@ pub fn admit(session: Uuid) -> Result<Option<Entered>> {
     enter(session)
 }
 
-/// As [`admit`], for a viewer that may come in this transaction.
-pub fn reserve(session: Uuid) -> Result<()> {
+/// As [`admit`], for a viewer that may come in this transaction: when it does, it is admitted.
+pub fn reserve(session: Uuid) -> Result<Option<Entered>> {
     let had = ADMITTED.get();
-    admit(session)?;
+    let entered = admit(session)?;
     if ADMITTED.get() && !had {
         RESERVED.set(Some(session));
     }
-    Ok(())
+    Ok(entered)
 }
 
 /// Admits a viewer without counting, if the places are enough for everybody who may be coming.

@@ -99,8 +99,17 @@ fn enter_sessions_of_caller() -> Result<()> {
 }
 
 /// The session, if the caller may join it now.
-pub fn joinable(session: Uuid) -> Result<Entered> {
-    let entered = sessions::admit(session)?.ok_or_else(|| no_such_session(session))?;
+fn joinable(session: Uuid) -> Result<Entered> {
+    check_joinable(session, sessions::admit(session)?)
+}
+
+/// As [`joinable`], before the row is written that the guard will look at.
+pub fn reserve(session: Uuid) -> Result<Entered> {
+    check_joinable(session, sessions::reserve(session)?)
+}
+
+fn check_joinable(session: Uuid, entered: Option<Entered>) -> Result<Entered> {
+    let entered = entered.ok_or_else(|| no_such_session(session))?;
     moderation::admit(session, &entered)?;
     check_unfinished(session, &entered)?;
     Ok(entered)

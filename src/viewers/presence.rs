@@ -1,6 +1,6 @@
 //! Joining, being heard of, leaving, and being closed when not heard of any more.
 
-use super::guard::{joinable, kind};
+use super::guard::{kind, reserve};
 use super::lone;
 use crate::error::{Error, OrRaise, Result, SqlState};
 use crate::identity::{self, as_owner};
@@ -176,7 +176,7 @@ fn join_session(
             check_length(name, text, max)?;
         }
         let by_code = session_id.is_none();
-        let entered = joinable(session).map_err(|error| match error.is_not_found() {
+        let entered = reserve(session).map_err(|error| match error.is_not_found() {
             // Who has a code alone is not told the id that it belongs to, nor that there is one.
             true if by_code => no_such_code(),
             _ => error,
