@@ -201,7 +201,7 @@ create or replace function public.live_stream_join(
   returns public.live_stream_viewers
   language sql volatile set search_path = '' as $$
   select live_stream.join_session($1, $2, $3::pg_catalog.text, $4, $5, $6, $7, $8, $9);
-  select v.* from public.live_stream_viewers v where v.id = live_stream.viewer_id()
+  select live_stream.acting_viewer(null::public.live_stream_viewers)
 $$;
 comment on function public.live_stream_join is
   'Joins a session, by id or by code, and returns the caller''s viewer row. Joining again comes back to the same row; an anonymous viewer passes the viewer_id it had.';
@@ -210,7 +210,7 @@ create or replace function public.live_stream_heartbeat(viewer_id uuid default n
   returns public.live_stream_viewers
   language sql volatile set search_path = '' as $$
   select live_stream.heartbeat($1);
-  select v.* from public.live_stream_viewers v where v.id = live_stream.viewer_id()
+  select live_stream.acting_viewer(null::public.live_stream_viewers)
 $$;
 comment on function public.live_stream_heartbeat is
   'Says that the viewer is still there; call it every 20 seconds. Returns the viewer row: where is_still_watching is false, join again.';
@@ -221,7 +221,7 @@ create or replace function public.live_stream_leave(viewer_id uuid default null)
   select live_stream.act_as_viewer($1);
   update public.live_stream_viewers v set is_still_watching = false
    where v.id = live_stream.viewer_id() and v.is_still_watching;
-  select v.* from public.live_stream_viewers v where v.id = live_stream.viewer_id()
+  select live_stream.acting_viewer(null::public.live_stream_viewers)
 $$;
 comment on function public.live_stream_leave is
   'Leaves a session and returns the viewer row with its watch time. Leaving twice changes nothing.';
@@ -239,7 +239,7 @@ create or replace function public.live_stream_report_quality(
          buffering_time_seconds = coalesce($3, v.buffering_time_seconds),
          disconnections_count = coalesce($4, v.disconnections_count)
    where v.id = live_stream.viewer_id();
-  select v.* from public.live_stream_viewers v where v.id = live_stream.viewer_id()
+  select live_stream.acting_viewer(null::public.live_stream_viewers)
 $$;
 comment on function public.live_stream_report_quality is
   'Reports how the stream arrives: totals since the viewer joined, which only grow. Returns the viewer row.';
@@ -248,22 +248,24 @@ create or replace function public.live_stream_share(viewer_id uuid default null)
   returns public.live_stream_viewers
   language sql volatile set search_path = '' as $$
   select live_stream.share_session($1);
-  select v.* from public.live_stream_viewers v where v.id = live_stream.viewer_id()
+  select live_stream.acting_viewer(null::public.live_stream_viewers)
 $$;
 comment on function public.live_stream_share is
   'Counts that the viewer shared the session and returns the viewer row.';
 
 grant execute on function live_stream.join_session, live_stream.heartbeat, live_stream.act_as_viewer,
-  live_stream.share_session to anon;
+  live_stream.acting_viewer, live_stream.share_session to anon;
 grant execute on function live_stream.join_session, live_stream.heartbeat, live_stream.act_as_viewer,
-  live_stream.share_session to authenticated;
+  live_stream.acting_viewer, live_stream.share_session to authenticated;
 grant execute on function live_stream.join_session, live_stream.heartbeat, live_stream.act_as_viewer,
-  live_stream.share_session, live_stream.expire_viewers to service_role;
+  live_stream.acting_viewer, live_stream.share_session, live_stream.expire_viewers to service_role;
 
 comment on function live_stream.join_session is 'Makes the caller a viewer of a session; behind live_stream_join.';
 comment on function live_stream.heartbeat is 'Notes that a viewer is still there; behind live_stream_heartbeat.';
 comment on function live_stream.act_as_viewer is
   'Checks that the caller may act for a viewer row, and locks its session.';
+comment on function live_stream.acting_viewer is
+  'The viewer row that this transaction acts for, after one of the functions beside it.';
 comment on function live_stream.share_session is 'Counts a share; behind live_stream_share.';
 comment on function live_stream.expire_viewers is
   'Closes viewers that have been silent for live_stream.viewer_timeout, at the time they were last heard of.';

@@ -32,6 +32,7 @@ impl SqlState {
     pub const SERIALIZATION_FAILURE: Self = Self::new(b"40001");
     pub const INSUFFICIENT_PRIVILEGE: Self = Self::new(b"42501");
     pub const DUPLICATE_TABLE: Self = Self::new(b"42P07");
+    pub const DATATYPE_MISMATCH: Self = Self::new(b"42804");
     pub const WRONG_OBJECT_TYPE: Self = Self::new(b"42809");
     pub const NOT_IN_PREREQUISITE_STATE: Self = Self::new(b"55000");
     pub const INTERNAL: Self = Self::new(b"XX000");

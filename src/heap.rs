@@ -82,6 +82,12 @@ impl Table {
         unsafe { (*self.relation).rd_att }
     }
 
+    /// The type of the table's rows.
+    pub fn row_type(&self) -> pg_sys::Oid {
+        // SAFETY: the relation is open.
+        unsafe { (*(*self.relation).rd_rel).reltype }
+    }
+
     /// The number of pages: 0 for a table that holds nothing at all.
     pub fn pages(&self) -> u32 {
         // SAFETY: the relation is open.

@@ -184,6 +184,12 @@ impl Row<'_> {
         unsafe { (*self.tuple).t_self }
     }
 
+    /// The whole row as a value of the table's row type, in the current memory context.
+    pub fn composite(&self) -> pg_sys::Datum {
+        // SAFETY: copies a row that was read from a table of this shape.
+        unsafe { pg_sys::heap_copy_tuple_as_datum(self.tuple, self.desc) }
+    }
+
     /// The transaction that wrote this version of the row.
     pub fn version(&self) -> pg_sys::TransactionId {
         // SAFETY: only rows that were read from a table are asked.

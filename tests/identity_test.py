@@ -575,8 +575,8 @@ def test_every_function_called_by_somebody_without_rights(db, world, who):
 def test_what_clients_may_call_of_the_engine(db):
     """A function that joins this list has been thought about."""
     both = {
-        "act_as_viewer", "banning_influencer_ids", "calendar", "calendar_feed", "guest_session_ids", "heartbeat",
-        "influencer_ids", "is_service", "join_session", "moderated_influencer_ids", "next_occurrence", "occurrences",
+        "act_as_viewer", "acting_viewer", "banning_influencer_ids", "calendar", "calendar_feed", "guest_session_ids",
+        "heartbeat", "influencer_ids", "is_service", "join_session", "moderated_influencer_ids", "next_occurrence", "occurrences",
         "open_session", "request_session_code", "require_schedule", "session_product", "share_session", "track_product",
         "uid", "viewer_id",
     }  # fmt: skip

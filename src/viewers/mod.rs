@@ -1,9 +1,15 @@
 //! Viewers: who watches a session, from when to when.
 
+mod acting;
 mod guard;
 mod lone;
 mod presence;
 mod settle;
 
-pub use lone::watch_transactions;
 pub use presence::{close_all, close_user, define_settings, own_viewer, viewer_of};
+
+/// Called once per backend.
+pub fn watch_transactions() {
+    acting::watch_transactions();
+    lone::watch_transactions();
+}

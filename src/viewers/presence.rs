@@ -1,5 +1,6 @@
 //! Joining, being heard of, leaving, and being closed when not heard of any more.
 
+use super::acting::act_for;
 use super::guard::{kind, reserve};
 use super::lone;
 use crate::error::{Error, OrRaise, Result, SqlState};
@@ -216,8 +217,7 @@ fn join_session(
                     .ok_or_else(|| no_such_session(session))?
             }
         };
-        identity::set_viewer_id(&id)?;
-        Ok(id)
+        act_for(id)
     };
     join().or_raise()
 }
@@ -330,8 +330,7 @@ fn act_as_viewer(viewer_id: Option<Uuid>) -> Uuid {
     let act = || {
         let own = own_viewer(viewer_id)?;
         sessions::enter(own.session)?;
-        identity::set_viewer_id(&own.id)?;
-        Ok(own.id)
+        act_for(own.id)
     };
     act().or_raise()
 }
@@ -349,8 +348,7 @@ fn heartbeat(viewer_id: Option<Uuid>) -> Uuid {
         if own.watching {
             lone::writing(|| touch(own.id))?;
         }
-        identity::set_viewer_id(&own.id)?;
-        Ok(own.id)
+        act_for(own.id)
     };
     beat().or_raise()
 }
@@ -364,8 +362,7 @@ fn share_session(viewer_id: Option<Uuid>) -> Uuid {
         let own = own_viewer(viewer_id)?;
         sessions::enter(own.session)?;
         metrics::settling(|| plan::execute(&SHARE, &[own.id.into()]))?;
-        identity::set_viewer_id(&own.id)?;
-        Ok(own.id)
+        act_for(own.id)
     };
     share().or_raise()
 }

@@ -1,0 +1,100 @@
+//! The viewer row that a request acts for, for the rest of its transaction.
+
+use crate::error::{Error, OrRaise, Result, SqlState};
+use crate::heap::Table;
+use crate::identity;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use pgrx::{AnyElement, Uuid};
+use std::cell::Cell;
+
+thread_local! {
+    /// Unlike the setting `live_stream.viewer_id`, nobody else can write it.
+    static ACTING: Cell<Option<Uuid>> = const { Cell::new(None) };
+}
+
+/// Forgets with each transaction for whom it acted. Called once per backend.
+pub fn watch_transactions() {
+    // SAFETY: both callbacks live as long as the library, which is never unloaded.
+    unsafe {
+        pg_sys::RegisterXactCallback(Some(transaction_ends), std::ptr::null_mut());
+        pg_sys::RegisterSubXactCallback(Some(subtransaction_ends), std::ptr::null_mut());
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn transaction_ends(
+    event: pg_sys::XactEvent::Type,
+    _arg: *mut std::ffi::c_void,
+) {
+    use pg_sys::XactEvent::*;
+    if matches!(
+        event,
+        XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE
+    ) {
+        ACTING.set(None);
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn subtransaction_ends(
+    event: pg_sys::SubXactEvent::Type,
+    _sub: pg_sys::SubTransactionId,
+    _parent: pg_sys::SubTransactionId,
+    _arg: *mut std::ffi::c_void,
+) {
+    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
+        ACTING.set(None);
+    }
+}
+
+/// Lets the rest of the transaction act for a viewer row that the caller may act for.
+pub fn act_for(viewer: Uuid) -> Result<Uuid> {
+    identity::set_viewer_id(&viewer)?;
+    ACTING.set(Some(viewer));
+    Ok(viewer)
+}
+
+/// The viewer row that this transaction acts for since an API function has checked that the
+/// caller may; null without one. Read without planning a query, policies and all, each time.
+/// The argument names the type that is returned: `null::public.live_stream_viewers`.
+///
+/// Errors: 42804 for another type.
+#[pg_extern(volatile)]
+fn acting_viewer(
+    of_type: Option<AnyElement>,
+    call: pg_sys::FunctionCallInfo,
+) -> Option<AnyElement> {
+    let _ = of_type;
+    let row = || {
+        // SAFETY: PostgreSQL passes a call with its expression; none answers no type.
+        let wanted = unsafe { pg_sys::get_fn_expr_argtype((*call).flinfo, 0) };
+        let viewers = Table::read(c"public", c"live_stream_viewers")?;
+        if wanted != viewers.row_type() {
+            return Err(Error::new(
+                SqlState::DATATYPE_MISMATCH,
+                "acting_viewer() returns rows of public.live_stream_viewers",
+            )
+            .hint("Call it with null::public.live_stream_viewers."));
+        }
+        let mut found = None;
+        if let Some(viewer) = ACTING.get() {
+            viewers.find(
+                c"public",
+                c"live_stream_viewers_pkey",
+                &[("id", viewer)],
+                |row| {
+                    found = Some(row.composite());
+                    Ok(false)
+                },
+            )?;
+        }
+        Ok(found)
+    };
+    let row: Option<pg_sys::Datum> = row().or_raise();
+    // SAFETY: the datum is of the type that the argument has, as was checked.
+    row.and_then(|row| unsafe {
+        let wanted = pg_sys::get_fn_expr_argtype((*call).flinfo, 0);
+        AnyElement::from_polymorphic_datum(row, false, wanted)
+    })
+}
