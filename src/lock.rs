@@ -128,7 +128,7 @@ fn worker_lock_class() -> i32 {
 
 /// All users share so many locks, so that a statement on very many does not need more
 /// than the server has room for.
-const PERSON_SLOTS: u64 = 1_024;
+const PERSON_SLOTS: u64 = 2_048;
 
 /// The slot of a user's lock.
 pub fn person_slot(user: Uuid) -> u64 {

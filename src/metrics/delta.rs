@@ -33,6 +33,30 @@ impl Delta {
         *self == Self::default()
     }
 
+    /// Whether it is of viewers who come and go alone.
+    pub fn is_of_viewers(&self) -> bool {
+        *self
+            == Self {
+                viewers: self.viewers,
+                peak: self.peak,
+                unique_viewers: self.unique_viewers,
+                watch_seconds: self.watch_seconds,
+                first: self.first,
+                last: self.last,
+                ..Self::default()
+            }
+    }
+
+    /// Whether it is of messages and reactions alone.
+    pub fn is_of_chat(&self) -> bool {
+        *self
+            == Self {
+                messages: self.messages,
+                reactions: self.reactions,
+                ..Self::default()
+            }
+    }
+
     /// A viewer comes (1) or goes (-1), at a time.
     pub fn viewer(&mut self, change: i64, at: i64) {
         self.viewers += change;

@@ -49,10 +49,10 @@ thread_local! {
         c"select live_stream.count_peak_viewers($1)",
         &[pg_sys::UUIDOID],
     ) };
-    static COUNT_PEAK: Plan = const { Plan::writing(
-        c"update public.live_stream_sessions set peak_viewers = live_stream.count_peak_viewers($1)
-           where id = $1 and peak_viewers <> live_stream.count_peak_viewers($1)",
-        &[pg_sys::UUIDOID],
+    static SET_PEAK: Plan = const { Plan::writing(
+        c"update public.live_stream_sessions set peak_viewers = $2
+           where id = $1 and peak_viewers <> $2",
+        &[pg_sys::UUIDOID, pg_sys::INT4OID],
     ) };
 }
 
@@ -116,11 +116,15 @@ pub fn add(session: Uuid, delta: &Delta, peak: i64) -> Result<i64> {
 
 /// Counts the peak from the rows. The session's row must be locked.
 pub fn count_peak(session: Uuid) -> Result<()> {
-    settling(|| plan::execute(&COUNT_PEAK, &[session.into()]).map(drop))
+    let peak = i32::try_from(counted_peak(session)?).unwrap_or(i32::MAX);
+    settling(|| plan::execute(&SET_PEAK, &[session.into(), peak.into()]).map(drop))
 }
 
 /// Folds all that is pending of a session whose row this transaction has locked.
 pub fn whole(session: Uuid) -> Result<()> {
+    if log::read(Some(session))?.entries.is_empty() && !hot::is_doubtful(session)? {
+        return Ok(());
+    }
     let Some(state) = lock(session, true)? else {
         return Ok(());
     };
