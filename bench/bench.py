@@ -29,10 +29,11 @@ MORE_OPS = ("anonymous-join", "viewer-message", "browser-join", "browser-heartbe
 MEASURED_WELL = {(op, connections) for op, connections, *_ in TARGETS}
 RUNS, SECONDS, HOT_SECONDS = 3, 2, 4
 LAG_SECONDS = 5
+STARTED = time.monotonic()
 BEGIN, END = "<!-- make bench writes from here -->", "<!-- to here -->"
 
 
-def everything(server: Server, started: float) -> None:
+def everything(server: Server) -> None:
     runs: dict[Cell, Runs] = {}
     lags = {}
     for slow in (False, True):
@@ -47,7 +48,7 @@ def everything(server: Server, started: float) -> None:
     os.environ["PROFILE"] = "release"
     shows = list(schedules.rows())
     now = datetime.now(timezone.utc)
-    report = Report(machine(server), f"{now:%Y-%m-%d}", time.monotonic() - started, runs, lags, bulk, checked, shows)
+    report = Report(machine(server), f"{now:%Y-%m-%d}", time.monotonic() - STARTED, runs, lags, bulk, checked, shows)
     (ROOT / "BENCHMARK.md").write_text(report.page())
     quote(ROOT / "README.md", report.excerpt())
     print(report.page())
@@ -98,7 +99,8 @@ def run_cell(server: Server, cell: Cell, variants: tuple[str, ...], seconds: int
 
 
 def tell(cell: Cell, variant: str, measured: Measured) -> None:
-    print(f"{cell}: {variant} {measured.rate:,.0f}/s, {measured.cpu * 1e6:,.0f} µs CPU", file=sys.stderr, flush=True)
+    passed = time.monotonic() - STARTED
+    print(f"{passed:4.0f} s: {cell}: {variant} {measured.rate:,.0f}/s, {measured.cpu * 1e6:,.0f} µs CPU", file=sys.stderr, flush=True)
 
 
 def part(server: Server, options: argparse.Namespace) -> None:
@@ -155,7 +157,6 @@ def options() -> argparse.Namespace:
 
 
 def main() -> None:
-    started = time.monotonic()
     chosen = options()
     server = Server()
     keep = chosen.keep
@@ -168,7 +169,7 @@ def main() -> None:
         elif chosen.only or chosen.lag or chosen.bulk:
             part(server, chosen)
         else:
-            everything(server, started)
+            everything(server)
     except Inexact as error:
         keep = True
         raise SystemExit(f"FAILED, a number is wrong: {error}\nLook: scripts/server bench psql ours") from None

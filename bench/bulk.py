@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 
 from lag import SESSION
-from load import HOT, SQL, check, wait_for_rest
+from load import HOT, check, wait_for_rest
 from server import OWNER, Server
 
 Connection = psycopg.Connection[dict[str, Any]]
@@ -51,7 +51,7 @@ def measure_bulk(server: Server, times: int = 1) -> dict[str, dict[str, list[flo
 
 
 def empty(server: Server, variant: str) -> None:
-    server.psql(variant, SQL / "fill.sql", viewers=0, messages=0, first=HOT, last=HOT)
+    server.fill(variant, viewers=0, messages=0, first=HOT, last=HOT)
 
 
 def timed(server: Server, variant: str, run: Callable[[Connection], object]) -> float:

@@ -6,7 +6,7 @@ import json
 import time
 from statistics import median
 
-from load import FIRST_OF_MANY, HOT, SQL
+from load import FIRST_OF_MANY, HOT
 from report import table
 from server import OWNER, Server
 
@@ -16,7 +16,7 @@ INFLUENCER = f"00000000-0000-4000-8000-{HOT}"
 
 
 def policies(server: Server) -> None:
-    server.psql("ours", SQL / "fill.sql", viewers=ROWS, messages=ROWS, first=HOT, last=FIRST_OF_MANY + 999)
+    server.fill("ours", viewers=ROWS, messages=ROWS, first=HOT, last=FIRST_OF_MANY + 999)
     with server.connect("ours") as connection:
         connection.execute("vacuum analyze")
         (host,) = connection.execute("select user_id from public.influencers where id = %s", [INFLUENCER]).fetchall()

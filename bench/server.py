@@ -60,6 +60,10 @@ class Server:
         command = [self.bindir / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", *sets, "-f", script, "-U", user, database]
         subprocess.run(command, env=self.env | {"PGOPTIONS": "-c client_min_messages=warning"}, check=True)
 
+    def fill(self, database: str, **numbers: int) -> None:
+        """The same start for every measurement: see fill.sql."""
+        self.psql(database, SQL / "fill.sql", small=self.small, **numbers)
+
     def make_databases(self) -> None:
         with self.connect("postgres") as connection:
             connection.execute(f"create role {OWNER} login")
@@ -68,6 +72,13 @@ class Server:
             with self.connect("start", OWNER) as start:
                 start.execute("create extension live_stream")
             self.psql("start", SQL / "setup.sql", OWNER)
+            with self.connect("start") as start:
+                start.execute("vacuum (full) public.live_stream_sessions")
+                size = start.execute(
+                    "select pg_total_relation_size('public.live_stream_sessions')"
+                    " + pg_total_relation_size('public.live_stream_products') as bytes"
+                ).fetchone()["bytes"]
+            self.small = size * 3 // 2
             # A worker of ours may still be connected to the template.
             connection.execute("alter database start allow_connections false")
             connection.execute("select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = 'start'")

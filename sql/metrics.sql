@@ -206,7 +206,7 @@ $$;
 comment on function live_stream.count_metrics is
   'The numbers of a session, counted from its rows, and the archive''s of those that are gone.';
 
-create or replace function live_stream.verify_metrics()
+create or replace function live_stream.verify_metrics(of_session uuid default null)
   returns table (session_id uuid, counter text, kept numeric, counted numeric, pending bigint)
   language sql stable set search_path = pg_catalog, pg_temp as $$
   select s.id, n.counter, n.kept, n.counted,
@@ -240,10 +240,10 @@ create or replace function live_stream.verify_metrics()
      ('buffering_events', s.buffering_events, c.buffering_events),
      ('total_buffering_time_seconds', s.total_buffering_time_seconds,
       c.total_buffering_time_seconds)) as n (counter, kept, counted)
-   where n.kept <> n.counted
+   where n.kept <> n.counted and ($1 is null or s.id = $1)
 $$;
 comment on function live_stream.verify_metrics is
-  'Counts every number of every session from the rows, and returns those that differ: none, at rest. pending is the number of changes of the session that are not folded yet.';
+  'Counts every number from the rows, of one session or of all, and returns those that differ: none, at rest. pending is the number of changes of the session that are not folded yet.';
 
 revoke all on function live_stream.count_peak_viewers, live_stream.count_metrics,
   live_stream.verify_metrics from public;

@@ -453,7 +453,8 @@ unsafe fn begins_with(tuple: pg_sys::HeapTuple, id: &Uuid) -> bool {
     first == id.as_bytes()
 }
 
-fn block_of(place: &pg_sys::ItemPointerData) -> pg_sys::BlockNumber {
+/// The page of a place.
+pub fn block_of(place: &pg_sys::ItemPointerData) -> pg_sys::BlockNumber {
     // SAFETY: a plain read; places come from scans.
     unsafe { pgrx::itemptr::item_pointer_get_block_number(place) }
 }

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import time
@@ -43,6 +44,16 @@ def join(connection: psycopg.Connection, session: Row, user: str | None = None, 
     query = """insert into public.live_stream_viewers (session_id, user_id)
                select %s, %s from generate_series(1, %s) returning id"""
     return [row["id"] for row in connection.execute(query, [session["id"], user, rows]).fetchall()]
+
+
+def join_as_somebody(connection: psycopg.Connection, session: Row) -> None:
+    """As a browser does: through the function, signed in."""
+    claims = json.dumps({"role": "authenticated", "sub": str(uuid.uuid4())})
+    with connection.transaction():
+        connection.execute(
+            "select set_config('role', 'authenticated', true), set_config('request.jwt.claims', %s, true)", [claims]
+        )
+        connection.execute("select public.live_stream_join(session_id => %s)", [session["id"]])
 
 
 def leave(connection: psycopg.Connection, viewers: list[Any]) -> None:
@@ -885,6 +896,39 @@ def test_a_busy_session_is_updated_once_for_many_changes(plain_db):
     rest(db)
     updates, folds = db.value("select count(*) from public.updates"), status(db)["folds"] - folds
     assert 0 < updates <= folds + 2 and updates < 100
+    assert differences(db) == []
+
+
+def test_browsers_that_join_a_hot_session_wait_for_nobody(plain_db):
+    """Though its places are limited: each takes the one that it was admitted to."""
+    db, session = plain_db, people(plain_db).session(max_viewers=50_000)
+    db.set(flush_interval="1s")
+    crowd(db, lambda c, n: [join_as_somebody(c, session) for _ in range(20)], 8)
+    with db.connect() as first, db.connect() as second, first.transaction():
+        join_as_somebody(first, session)
+        second.execute("set lock_timeout = '5s'")
+        join_as_somebody(second, session)
+    rest(db)
+    assert kept(db, session) == 8 * 20 + 2 and differences(db) == []
+
+
+def test_the_room_of_old_versions_is_found_again(plain_db):
+    """Somebody else's long query keeps old versions of the row, which moves from page to page."""
+    db, session = plain_db, people(plain_db).session(max_viewers=None)
+
+    def vacuums() -> int:
+        return db.value("select vacuum_count from pg_stat_user_tables where relname = 'live_stream_sessions'")
+
+    db.set(flush_interval="10ms")
+    with db.connect() as reader, reader.transaction():
+        reader.execute("set transaction isolation level repeatable read")
+        reader.execute("select count(*) from public.live_stream_sessions")
+
+        def come(connection: psycopg.Connection, n: int) -> None:
+            until(lambda: join(connection, session) and vacuums() > 0, 60)
+
+        crowd(db, come, 2)
+    rest(db)
     assert differences(db) == []
 
 

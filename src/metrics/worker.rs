@@ -21,6 +21,7 @@ use pgrx::pg_sys;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PgTryBuilder};
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::CStr;
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
@@ -67,6 +68,11 @@ const PRUNE_AFTER: Duration = Duration::from_millis(5);
 const PRUNE_TRIES: usize = 4;
 /// Folded changes after which the log is vacuumed.
 const VACUUM_AFTER: usize = 5_000;
+/// Moves of hot rows to other pages after which the sessions are vacuumed, and how seldom. Old
+/// versions are pruned away, so autovacuum sees few and never comes; but the room in the pages
+/// that a row has left is only found again after a vacuum.
+const VACUUM_AFTER_MOVES: usize = 16;
+const VACUUM_PAUSE: Duration = Duration::from_secs(60);
 
 thread_local! {
     static SEEN: Cell<Option<Instant>> = const { Cell::new(None) };
@@ -209,6 +215,8 @@ struct Session {
     updated: i64,
     has_turn: bool,
     tries: u32,
+    /// The page of the row when it was seen last.
+    block: Option<pg_sys::BlockNumber>,
     /// Left alone until then, after a failure that is not the worker's, such as an app's trigger.
     not_before: Instant,
 }
@@ -222,6 +230,7 @@ impl Session {
             updated: i64::MIN,
             has_turn: Lock::Turn(session).try_keep(Mode::Alone),
             tries: 0,
+            block: None,
             not_before: Instant::now(),
         }
     }
@@ -419,6 +428,8 @@ fn is_installed() -> bool {
 struct Worker {
     sessions: HashMap<[u8; 16], Session>,
     folded_since_vacuum: usize,
+    moved_since_vacuum: usize,
+    sessions_vacuumed: Option<Instant>,
 }
 
 impl Worker {
@@ -505,14 +516,34 @@ impl Worker {
                 break;
             }
             std::thread::sleep(PRUNE_AFTER);
-            transaction(|| prune(&folded))?.ok();
+            let blocks = transaction(|| prune(&folded))?.unwrap_or_default();
+            self.note_blocks(&blocks);
         }
         self.cool_down()?;
         if self.folded_since_vacuum >= VACUUM_AFTER {
             self.folded_since_vacuum = 0;
-            vacuum(false);
+            vacuum(VACUUM_LOG);
+        }
+        if self.moved_since_vacuum >= VACUUM_AFTER_MOVES
+            && self
+                .sessions_vacuumed
+                .is_none_or(|at| at.elapsed() >= VACUUM_PAUSE)
+        {
+            self.moved_since_vacuum = 0;
+            self.sessions_vacuumed = Some(Instant::now());
+            vacuum(VACUUM_SESSIONS);
         }
         Some(found)
+    }
+
+    /// Where the rows of hot sessions are now.
+    fn note_blocks(&mut self, blocks: &[(Uuid, pg_sys::BlockNumber)]) {
+        for (session, block) in blocks {
+            if let Some(known) = self.sessions.get_mut(session.as_bytes()) {
+                let before = known.block.replace(*block);
+                self.moved_since_vacuum += usize::from(before.is_some_and(|it| it != *block));
+            }
+        }
     }
 
     /// Leaves the sessions that nobody changes any more to their writers.
@@ -570,7 +601,12 @@ impl Worker {
             self.take_over(left);
             return Some(false);
         }
-        vacuum(true);
+        // VACUUM would try again for seconds to give room back while somebody reads the log.
+        vacuum(if nobody_uses_the_log() {
+            TRUNCATE_LOG
+        } else {
+            VACUUM_LOG
+        });
         Lock::Worker.let_go(Mode::Alone);
         std::thread::sleep(TRUST * 2);
         if transaction(appenders)? == Ok(false) {
@@ -606,14 +642,17 @@ fn place(sessions: &heap::Table, session: Uuid) -> Result<Option<pg_sys::ItemPoi
 }
 
 /// Frees the pages of sessions from their old versions, where nobody uses them just now.
-fn prune(folded: &[Uuid]) -> Result<()> {
+/// Returns where they are.
+fn prune(folded: &[Uuid]) -> Result<Vec<(Uuid, pg_sys::BlockNumber)>> {
     let sessions = sessions()?;
+    let mut blocks = Vec::with_capacity(folded.len());
     for session in folded {
         if let Some(place) = place(&sessions, *session)? {
             sessions.prune(place);
+            blocks.push((*session, heap::block_of(&place)));
         }
     }
-    Ok(())
+    Ok(blocks)
 }
 
 /// Folds entries into a session's row.
@@ -663,14 +702,12 @@ fn nobody_uses_the_log() -> bool {
     free == Some(Ok(true))
 }
 
-/// Frees the room of what was folded. With `truncate`, gives it back to the system.
-fn vacuum(truncate: bool) {
-    // VACUUM would try again for seconds while somebody reads the log.
-    let sql = if truncate && nobody_uses_the_log() {
-        c"vacuum (skip_locked) live_stream.metric_changes, live_stream.metric_sessions, live_stream.metric_worker"
-    } else {
-        c"vacuum (skip_locked, truncate off) live_stream.metric_changes, live_stream.metric_sessions, live_stream.metric_worker"
-    };
+const TRUNCATE_LOG: &CStr = c"vacuum (skip_locked) live_stream.metric_changes, live_stream.metric_sessions, live_stream.metric_worker";
+const VACUUM_LOG: &CStr = c"vacuum (skip_locked, truncate off) live_stream.metric_changes, live_stream.metric_sessions, live_stream.metric_worker";
+const VACUUM_SESSIONS: &CStr = c"vacuum (skip_locked, truncate off) public.live_stream_sessions";
+
+/// Runs a VACUUM, which frees the room of what was folded.
+fn vacuum(sql: &CStr) {
     PgTryBuilder::new(AssertUnwindSafe(|| {
         // SAFETY: between transactions, as a client's VACUUM; the statement is parsed into the
         // context that VACUUM itself keeps its state in, which is deleted afterwards.
@@ -705,7 +742,7 @@ fn vacuum(truncate: bool) {
         }
     }))
     .catch_others(|caught| {
-        pgrx::warning!("live_stream could not vacuum its log: {caught:?}");
+        pgrx::warning!("live_stream could not vacuum its tables: {caught:?}");
         // SAFETY: ends whatever VACUUM had begun.
         unsafe { pg_sys::AbortCurrentTransaction() };
     })
