@@ -184,6 +184,7 @@ class Report:
             for op, connections in (("join", 32), ("join", 1), ("message", 1), ("heartbeat", 32), ("heartbeat", 1))
             for slow in (False, True)
         ]
+        cells += [Cell(op, connections) for op in ("browser-join", "browser-heartbeat") for connections in (32, 1)]
         lag = self.lags[False]
         hot = self.runs[Cell("join", 32)]
         missed = [f"{what}: {measured}, asked {asked}" for what, asked, measured, met in self.targets() if not met]
@@ -251,9 +252,10 @@ Of the CPU time of the backends at 32 connections on one session, by perf's samp
 | rows handed to that trigger, and more locks to give back at the end | 2 % |
 | the rest: parsing the message, planning, starting and ending the executor, the socket | 34 % |
 
-The background worker takes another 1 %. So a join costs some 18 % more than bare, and where the machine has nothing left
-to give, that is what is missing: 1 / 1.18 = 0.85. Each part of it answers a question that the bare INSERT does not ask:
-is the session still open, is there a place, is the person new, and what did this change.
+The background worker takes another 1 %. So by the samples a join costs some 18 % more CPU time than bare; by the times of
+the processes, in the table above, more where 32 connections share two cores, as they wait for each other's pages and locks
+as well. Where the machine has nothing left to give, that is what is missing. Each part of it answers a question that
+the bare INSERT does not ask: is the session still open, is there a place, is the person new, and what did this change.
 
 ## Behind the truth
 
@@ -277,7 +279,8 @@ other ([schedules.py](bench/schedules.py)).
 EXCERPT = """\
 Transactions a second on {machine}, default settings, durable commits, loaded by pgbench on the same cores.
 *Bare* is the same statement without our triggers, *PL/pgSQL* a row trigger that updates the session twice, *+1 ms* a
-commit that takes a millisecond longer, as on a cloud's disk.
+commit that takes a millisecond longer, as on a cloud's disk. *Browser* rows are whole requests as PostgREST sends them,
+through the functions, against a plain INSERT or UPDATE without row-level security.
 
 {rates}
 
