@@ -23,7 +23,7 @@ from server import ROOT, VARIANTS, Server
 from soak import soak
 
 OPS = ("join", "leave", "message", "reaction", "click", "heartbeat")
-MORE_OPS = ("anonymous-join", "viewer-message", "browser-join", "browser-heartbeat")
+MORE_OPS = ("anonymous-join", "viewer-message", "browser-join", "browser-message", "browser-heartbeat")
 
 # What the targets are about is measured three times, and longer where PL/pgSQL slows down as it goes.
 MEASURED_WELL = {(op, connections) for op, connections, *_ in TARGETS}

@@ -230,10 +230,7 @@ create or replace function public.live_stream_send_message(
     viewer_id uuid default null)
   returns public.live_stream_chat
   language sql volatile set search_path = '' as $$
-  insert into public.live_stream_chat
-    (session_id, message, message_type, username, avatar_url, parent_message_id, viewer_id, user_id)
-  values ($1, $2, $3, $4, $5, $6, $7, live_stream.uid())
-  returning live_stream_chat.*
+  select live_stream.send_message(null::public.live_stream_chat, $1, $2, $3::pg_catalog.text, $4, $5, $6, $7)
 $$;
 comment on function public.live_stream_send_message is
   'Writes in the chat of a session that is live or paused, and returns the message.';
@@ -294,14 +291,15 @@ comment on function public.live_stream_flag_message is
 
 comment on function live_stream.react is 'Adds or takes back a reaction; behind live_stream_react.';
 comment on function live_stream.flag_message is 'Flags a message; behind live_stream_flag_message.';
+comment on function live_stream.send_message is 'Writes in the chat; behind live_stream_send_message.';
 comment on function live_stream.require_own_message is
   'Nothing if the caller may change the message; an error that says why not otherwise.';
 
 revoke all on function live_stream.message from public;
 grant execute on function live_stream.message, live_stream.react, live_stream.flag_message,
-  live_stream.require_own_message to authenticated;
+  live_stream.require_own_message, live_stream.send_message to authenticated;
 grant execute on function live_stream.message, live_stream.react, live_stream.flag_message,
-  live_stream.require_own_message to service_role;
+  live_stream.require_own_message, live_stream.send_message to service_role;
 
 revoke all on function public.live_stream_send_message, public.live_stream_edit_message,
   public.live_stream_delete_message, public.live_stream_react, public.live_stream_unreact,

@@ -16,6 +16,7 @@ mod orders;
 mod plan;
 mod privacy;
 mod products;
+mod returned;
 mod row;
 mod schedule;
 mod sessions;

@@ -124,7 +124,7 @@ def test_what_is_granted_by_default_later_is_taken_back(server):
                 for privilege in ("insert", "update", "delete", "truncate", "trigger", "references"):
                     query = "select has_table_privilege(%s, %s, %s)"
                     assert not db.value(query, [role, table, privilege]), (role, table, privilege)
-        for function in ("count_metrics(uuid)", "count_peak_viewers(uuid)", "verify_metrics()"):
+        for function in ("count_metrics(uuid)", "count_peak_viewers(uuid)", "verify_metrics(uuid)"):
             for role in ("anon", "authenticated"):
                 query = "select has_function_privilege(%s, %s, 'execute')"
                 assert not db.value(query, [role, f"live_stream.{function}"]), (role, function)

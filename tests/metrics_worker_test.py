@@ -763,6 +763,9 @@ def test_recount_repairs_what_was_falsified(plain_db):
         )
     wrong = {row["counter"] for row in db.sql("select * from live_stream.verify_metrics()")}
     assert wrong >= {"current_viewers", "peak_viewers", "total_messages", "total_unique_viewers", "total_revenue"}
+    of_one = {row["counter"] for row in db.sql("select * from live_stream.verify_metrics(%s)", [session["id"]])}
+    other = world.session(max_viewers=None, by=world.new_influencer())
+    assert of_one == wrong and db.sql("select * from live_stream.verify_metrics(%s)", [other["id"]]) == []
     # Also with changes pending, which it counts once.
     with another(db, session), db.connect() as connection:
         join(connection, session)

@@ -769,3 +769,53 @@ def test_joining_with_an_overlong_text_names_it_and_shows_no_row(world, field, l
         world.anon.rpc("live_stream_join", session_id=session["id"], **{field: "x" * (limit + 1)})
     assert world.anon.rpc("live_stream_join", session_id=session["id"], **{field: "x" * limit})
     assert world.read(session)["current_viewers"] == 1
+
+
+# The row that a function returns.
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "live_stream.acting_viewer(null::integer)",
+        "live_stream.acting_viewer(null::public.live_stream_chat)",
+        "live_stream.acting_viewer(null)",
+        "live_stream.send_message(null::integer, (select id from public.live_stream_sessions), 'x', 'chat', null, null, null, null)",
+    ],
+)
+def test_a_row_is_returned_as_what_it_is(db, call):
+    people(db).session()
+    with pytest.raises(psycopg.errors.DatatypeMismatch):
+        db.owner(f"select {call}")
+    assert db.value("select count(*) from public.live_stream_chat") == 0
+
+
+def test_the_acting_viewer_is_the_one_that_a_function_has_checked(db):
+    """Neither a setting that anybody can write, nor the transaction before, nor what was rolled back."""
+    world = people(db)
+    session = world.session()
+    others = world.new_user().api.rpc("live_stream_join", session_id=session["id"])
+    acting = "select (live_stream.acting_viewer(null::public.live_stream_viewers)).id"
+    with db.connect() as connection:
+
+        def who():
+            return connection.execute(acting).fetchone()["id"]
+
+        with connection.transaction():
+            claims = json.dumps({"role": "authenticated", "sub": world.new_user().user_id})
+            connection.execute(
+                "select set_config('role', 'authenticated', true), set_config('request.jwt.claims', %s, true),"
+                " set_config('live_stream.viewer_id', %s, true)",
+                [claims, str(others["id"])],
+            )
+            assert who() is None
+            connection.execute("savepoint s")
+            joined = connection.execute(
+                "select live_stream.join_session(%s, null, null, null, null, null, null, null, null) as id", [session["id"]]
+            ).fetchone()["id"]
+            assert who() == joined
+            connection.execute("rollback to s")
+            assert who() is None
+            joined = connection.execute("select id from public.live_stream_join(%s)", [session["id"]]).fetchone()["id"]
+            assert who() == joined != others["id"]
+        assert who() is None

@@ -2,4 +2,5 @@
 
 mod guard;
 mod reactions;
+mod send;
 mod settle;

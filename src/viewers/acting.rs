@@ -1,8 +1,8 @@
 //! The viewer row that a request acts for, for the rest of its transaction.
 
-use crate::error::{Error, OrRaise, Result, SqlState};
-use crate::heap::Table;
+use crate::error::{OrRaise, Result};
 use crate::identity;
+use crate::returned;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::{AnyElement, Uuid};
@@ -62,39 +62,14 @@ pub fn act_for(viewer: Uuid) -> Result<Uuid> {
 /// Errors: 42804 for another type.
 #[pg_extern(volatile)]
 fn acting_viewer(
-    of_type: Option<AnyElement>,
+    _of_type: Option<AnyElement>,
     call: pg_sys::FunctionCallInfo,
 ) -> Option<AnyElement> {
-    let _ = of_type;
-    let row = || {
-        // SAFETY: PostgreSQL passes a call with its expression; none answers no type.
-        let wanted = unsafe { pg_sys::get_fn_expr_argtype((*call).flinfo, 0) };
-        let viewers = Table::read(c"public", c"live_stream_viewers")?;
-        if wanted != viewers.row_type() {
-            return Err(Error::new(
-                SqlState::DATATYPE_MISMATCH,
-                "acting_viewer() returns rows of public.live_stream_viewers",
-            )
-            .hint("Call it with null::public.live_stream_viewers."));
-        }
-        let mut found = None;
-        if let Some(viewer) = ACTING.get() {
-            viewers.find(
-                c"public",
-                c"live_stream_viewers_pkey",
-                &[("id", viewer)],
-                |row| {
-                    found = Some(row.composite());
-                    Ok(false)
-                },
-            )?;
-        }
-        Ok(found)
-    };
-    let row: Option<pg_sys::Datum> = row().or_raise();
-    // SAFETY: the datum is of the type that the argument has, as was checked.
-    row.and_then(|row| unsafe {
-        let wanted = pg_sys::get_fn_expr_argtype((*call).flinfo, 0);
-        AnyElement::from_polymorphic_datum(row, false, wanted)
-    })
+    returned::row(
+        call,
+        c"live_stream_viewers",
+        c"live_stream_viewers_pkey",
+        ACTING.get(),
+    )
+    .or_raise()
 }
