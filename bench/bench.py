@@ -100,7 +100,8 @@ def run_cell(server: Server, cell: Cell, variants: tuple[str, ...], seconds: int
 
 def tell(cell: Cell, variant: str, measured: Measured) -> None:
     passed = time.monotonic() - STARTED
-    print(f"{passed:4.0f} s: {cell}: {variant} {measured.rate:,.0f}/s, {measured.cpu * 1e6:,.0f} µs CPU", file=sys.stderr, flush=True)
+    figures = f"{measured.rate:,.0f}/s, {measured.cpu * 1e6:,.0f} µs CPU"
+    print(f"{passed:4.0f} s: {cell}: {variant} {figures}", file=sys.stderr, flush=True)
 
 
 def part(server: Server, options: argparse.Namespace) -> None:

@@ -184,7 +184,7 @@ class Report:
             for op, connections in (("join", 32), ("join", 1), ("message", 1), ("heartbeat", 32), ("heartbeat", 1))
             for slow in (False, True)
         ]
-        cells += [Cell(op, connections) for op in ("browser-join", "browser-heartbeat") for connections in (32, 1)]
+        cells += [Cell(op, connections) for op in ("browser-join", "browser-message", "browser-heartbeat") for connections in (32, 1)]
         lag = self.lags[False]
         hot = self.runs[Cell("join", 32)]
         missed = [f"{what}: {measured}, asked {asked}" for what, asked, measured, met in self.targets() if not met]

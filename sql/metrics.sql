@@ -142,77 +142,89 @@ revoke all on table live_stream.metrics_status from authenticated;
 revoke all on table live_stream.metrics_status from service_role;
 grant select on table live_stream.metrics_status to service_role;
 
-create or replace function live_stream.count_peak_viewers(session_id uuid)
-  returns integer
-  language sql stable set search_path = pg_catalog, pg_temp as $$
-  with stretches as (
-    select v.counted_since as since, v.counted_until as until, v.counted_before as before
-      from public.live_stream_viewers v
-     where v.session_id = $1 and v.counted_since is not null
-  ), events as (
-    select since as at, 1 as change from stretches
-    union all
-    select until, -1 from stretches where until is not null
-    union all
-    select b.at, case when b.nth % 2 = 1 then 1 else -1 end
-      from stretches, unnest(before) with ordinality as b (at, nth)
-  ), levels as (
-    select sum(sum(change)) over (order by at) as level from events group by at
-  )
-  select greatest(
-    (select coalesce(max(level), 0) from levels)::integer,
-    (select a.peak_viewers from public.live_stream_archive a where a.session_id = $1))
-$$;
-comment on function live_stream.count_peak_viewers is
-  'The most viewers that a session had at the same time, counted from its viewer rows; what it was when some of them went into the archive, at least.';
+create or replace view live_stream.counted_peaks with (security_invoker = true) as
+  select s.id as session_id,
+         greatest(coalesce(l.peak, 0)::integer, a.peak_viewers) as peak_viewers
+    from public.live_stream_sessions s
+    left join (select levels.session_id, max(levels.level) as peak
+                 from (select e.session_id,
+                              sum(sum(e.change)) over (partition by e.session_id order by e.at) as level
+                         from (select v.session_id, v.counted_since as at, 1 as change
+                                 from public.live_stream_viewers v
+                                where v.counted_since is not null
+                               union all
+                               select v.session_id, v.counted_until, -1
+                                 from public.live_stream_viewers v
+                                where v.counted_since is not null and v.counted_until is not null
+                               union all
+                               select v.session_id, b.at, case when b.nth % 2 = 1 then 1 else -1 end
+                                 from public.live_stream_viewers v
+                                cross join lateral unnest(v.counted_before) with ordinality as b (at, nth)
+                                where v.counted_since is not null and v.counted_before is not null) as e
+                        group by e.session_id, e.at) as levels
+                group by levels.session_id) as l on l.session_id = s.id
+    left join public.live_stream_archive a on a.session_id = s.id;
+comment on view live_stream.counted_peaks is
+  'The most viewers that each session had at the same time, counted from its viewer rows; what it was when some of them went into the archive, at least.';
 
-create or replace function live_stream.count_metrics(session_id uuid)
-  returns table (
-    current_viewers bigint, peak_viewers bigint, total_unique_viewers bigint,
-    total_watch_time_seconds bigint, total_messages bigint, total_reactions bigint,
-    total_shares bigint, total_products_showcased bigint, total_clicks bigint,
-    total_orders bigint, total_revenue numeric, connection_issues_count bigint,
-    buffering_events bigint, total_buffering_time_seconds bigint)
-  language sql stable set search_path = pg_catalog, pg_temp as $$
-  select v.current_viewers, live_stream.count_peak_viewers($1),
-         v.unique_viewers + coalesce(a.total_unique_viewers, 0),
-         v.watch_seconds + coalesce(a.total_watch_time_seconds, 0),
-         m.messages + coalesce(a.total_messages, 0),
-         m.reactions + r.reactions + coalesce(a.total_reactions, 0),
-         v.shares + p.shares + coalesce(a.total_shares, 0), p.products, p.clicks,
-         p.orders, p.revenue, v.disconnections + coalesce(a.connection_issues_count, 0),
-         v.buffering_events + coalesce(a.buffering_events, 0),
-         v.buffering_seconds + coalesce(a.total_buffering_time_seconds, 0)
-    from (select count(*) filter (where is_still_watching) as current_viewers,
-                 count(distinct user_id) + count(*) filter (where user_id is null) as unique_viewers,
-                 coalesce(sum(watch_duration_seconds), 0) as watch_seconds,
-                 coalesce(sum(shares_sent), 0) as shares,
-                 coalesce(sum(disconnections_count), 0) as disconnections,
-                 coalesce(sum(buffering_events), 0) as buffering_events,
-                 coalesce(sum(buffering_time_seconds), 0) as buffering_seconds
-            from public.live_stream_viewers where live_stream_viewers.session_id = $1) as v,
-         (select count(*) filter (where message_type = 'chat') as messages,
-                 count(*) filter (where message_type = 'reaction') as reactions
-            from public.live_stream_chat where live_stream_chat.session_id = $1) as m,
-         (select count(*) as reactions
-            from public.live_stream_chat_reactions
-           where live_stream_chat_reactions.session_id = $1) as r,
-         (select count(*) as products, coalesce(sum(clicks), 0) as clicks,
-                 coalesce(sum(orders), 0) as orders, coalesce(sum(revenue), 0) as revenue,
-                 coalesce(sum(shares), 0) as shares
-            from public.live_stream_products where live_stream_products.session_id = $1) as p
-    left join public.live_stream_archive as a on a.session_id = $1
-$$;
-comment on function live_stream.count_metrics is
-  'The numbers of a session, counted from its rows, and the archive''s of those that are gone.';
+create or replace view live_stream.counted_metrics with (security_invoker = true) as
+  select s.id as session_id,
+         coalesce(v.current_viewers, 0) as current_viewers,
+         k.peak_viewers,
+         coalesce(v.unique_viewers, 0) + coalesce(a.total_unique_viewers, 0) as total_unique_viewers,
+         coalesce(v.watch_seconds, 0) + coalesce(a.total_watch_time_seconds, 0) as total_watch_time_seconds,
+         coalesce(m.messages, 0) + coalesce(a.total_messages, 0) as total_messages,
+         coalesce(m.reactions, 0) + coalesce(r.reactions, 0) + coalesce(a.total_reactions, 0) as total_reactions,
+         coalesce(v.shares, 0) + coalesce(p.shares, 0) + coalesce(a.total_shares, 0) as total_shares,
+         coalesce(p.products, 0) as total_products_showcased,
+         coalesce(p.clicks, 0) as total_clicks,
+         coalesce(p.orders, 0) as total_orders,
+         coalesce(p.revenue, 0) as total_revenue,
+         coalesce(v.disconnections, 0) + coalesce(a.connection_issues_count, 0) as connection_issues_count,
+         coalesce(v.buffering_events, 0) + coalesce(a.buffering_events, 0) as buffering_events,
+         coalesce(v.buffering_seconds, 0) + coalesce(a.total_buffering_time_seconds, 0)
+           as total_buffering_time_seconds
+    from public.live_stream_sessions s
+    join live_stream.counted_peaks k on k.session_id = s.id
+    left join (select w.session_id,
+                      count(*) filter (where w.is_still_watching) as current_viewers,
+                      count(distinct w.user_id) + count(*) filter (where w.user_id is null) as unique_viewers,
+                      sum(w.watch_duration_seconds) as watch_seconds,
+                      sum(w.shares_sent) as shares,
+                      sum(w.disconnections_count) as disconnections,
+                      sum(w.buffering_events) as buffering_events,
+                      sum(w.buffering_time_seconds) as buffering_seconds
+                 from public.live_stream_viewers w group by w.session_id) as v on v.session_id = s.id
+    left join (select c.session_id,
+                      count(*) filter (where c.message_type = 'chat') as messages,
+                      count(*) filter (where c.message_type = 'reaction') as reactions
+                 from public.live_stream_chat c group by c.session_id) as m on m.session_id = s.id
+    left join (select c.session_id, count(*) as reactions
+                 from public.live_stream_chat_reactions c group by c.session_id) as r on r.session_id = s.id
+    left join (select c.session_id, count(*) as products, sum(c.clicks) as clicks, sum(c.orders) as orders,
+                      sum(c.revenue) as revenue, sum(c.shares) as shares
+                 from public.live_stream_products c group by c.session_id) as p on p.session_id = s.id
+    left join public.live_stream_archive a on a.session_id = s.id;
+comment on view live_stream.counted_metrics is
+  'The numbers of each session, counted from its rows, and the archive''s of those that are gone. Of one session, where session_id is given, by index.';
 
-create or replace function live_stream.verify_metrics(of_session uuid default null)
+revoke all on table live_stream.counted_peaks from public;
+revoke all on table live_stream.counted_peaks from anon;
+revoke all on table live_stream.counted_peaks from authenticated;
+revoke all on table live_stream.counted_peaks from service_role;
+revoke all on table live_stream.counted_metrics from public;
+revoke all on table live_stream.counted_metrics from anon;
+revoke all on table live_stream.counted_metrics from authenticated;
+revoke all on table live_stream.counted_metrics from service_role;
+grant select on table live_stream.counted_peaks, live_stream.counted_metrics to service_role;
+
+create or replace function live_stream.verify_metrics()
   returns table (session_id uuid, counter text, kept numeric, counted numeric, pending bigint)
   language sql stable set search_path = pg_catalog, pg_temp as $$
   select s.id, n.counter, n.kept, n.counted,
          (select count(*) from live_stream.metric_changes c where c.session_id = s.id)
     from public.live_stream_sessions s
-   cross join lateral live_stream.count_metrics(s.id) as c
+    join live_stream.counted_metrics c on c.session_id = s.id
    cross join lateral (values
      ('current_viewers', s.current_viewers::numeric, c.current_viewers::numeric),
      ('peak_viewers', s.peak_viewers, c.peak_viewers),
@@ -240,15 +252,13 @@ create or replace function live_stream.verify_metrics(of_session uuid default nu
      ('buffering_events', s.buffering_events, c.buffering_events),
      ('total_buffering_time_seconds', s.total_buffering_time_seconds,
       c.total_buffering_time_seconds)) as n (counter, kept, counted)
-   where n.kept <> n.counted and ($1 is null or s.id = $1)
+   where n.kept <> n.counted
 $$;
 comment on function live_stream.verify_metrics is
-  'Counts every number from the rows, of one session or of all, and returns those that differ: none, at rest. pending is the number of changes of the session that are not folded yet.';
+  'Counts every number of every session from the rows, and returns those that differ: none, at rest. pending is the number of changes of the session that are not folded yet.';
 
-revoke all on function live_stream.count_peak_viewers, live_stream.count_metrics,
-  live_stream.verify_metrics from public;
-grant execute on function live_stream.count_peak_viewers, live_stream.count_metrics,
-  live_stream.verify_metrics, live_stream.recount, live_stream.flush_metrics,
+revoke all on function live_stream.verify_metrics from public;
+grant execute on function live_stream.verify_metrics, live_stream.recount, live_stream.flush_metrics,
   live_stream.worker_lock_class to service_role;
 comment on function live_stream.recount is
   'Counts the numbers of a session from its rows, and writes them into the session.';

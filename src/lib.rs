@@ -20,6 +20,7 @@ mod returned;
 mod row;
 mod schedule;
 mod sessions;
+mod transaction;
 mod viewers;
 
 ::pgrx::pg_module_magic!(name, version);

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import uuid
 
+import psycopg
 import pytest
 
 from people import now
@@ -122,6 +124,28 @@ def test_without_an_account_nobody_writes(world):
         nobody.insert("live_stream_chat", body)
     with refused("42501", "signed-in", hint=True):
         nobody.rpc("live_stream_send_message", body)
+
+
+def test_a_statement_kept_for_one_role_lets_no_other_in(world):
+    """A pooled connection has prepared it for the owner, whom the policies do not hold; they alone are asked here."""
+    db, session = world.db, world.session()
+    say = "select (public.live_stream_send_message(%s, 'hello')).user_id"
+    other = {"role": "authenticated", "sub": world.viewer.user_id}
+    with db.connect() as connection:
+        for _ in range(8):
+            connection.execute(say, [session["id"]])
+        db.owner("alter table public.live_stream_chat disable trigger live_stream_chat_guard")
+        for claims in ({"role": "authenticated"}, other, {"role": "authenticated"}):
+            with connection.transaction():
+                connection.execute(
+                    "select set_config('role', 'authenticated', true), set_config('request.jwt.claims', %s, true)",
+                    [json.dumps(claims)],
+                )
+                if "sub" in claims:
+                    assert str(connection.execute(say, [session["id"]]).fetchone()["user_id"]) == claims["sub"]
+                else:
+                    with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
+                        connection.execute(say, [session["id"]])
 
 
 @pytest.mark.parametrize("kind", ["system", "product_highlight"])

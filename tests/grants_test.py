@@ -42,6 +42,8 @@ TABLES = {
     "live_stream.metric_sessions": (set(), set(), {S}),
     "live_stream.metric_worker": (set(), set(), {S}),
     "live_stream.metrics_status": (set(), set(), {S}),
+    "live_stream.counted_metrics": (set(), set(), {S}),
+    "live_stream.counted_peaks": (set(), set(), {S}),
     "live_stream.person_rates": (set(), set(), {S, D}),
 }
 # Columns that authenticated may write where it may not write the whole row.
@@ -124,7 +126,11 @@ def test_what_is_granted_by_default_later_is_taken_back(server):
                 for privilege in ("insert", "update", "delete", "truncate", "trigger", "references"):
                     query = "select has_table_privilege(%s, %s, %s)"
                     assert not db.value(query, [role, table, privilege]), (role, table, privilege)
-        for function in ("count_metrics(uuid)", "count_peak_viewers(uuid)", "verify_metrics(uuid)"):
+        for view in ("counted_metrics", "counted_peaks"):
+            for role in ("anon", "authenticated"):
+                query = "select has_table_privilege(%s, %s, 'select')"
+                assert not db.value(query, [role, f"live_stream.{view}"]), (role, view)
+        for function in ("verify_metrics()", "recount(uuid)", "flush_metrics(uuid)"):
             for role in ("anon", "authenticated"):
                 query = "select has_function_privilege(%s, %s, 'execute')"
                 assert not db.value(query, [role, f"live_stream.{function}"]), (role, function)

@@ -122,7 +122,7 @@ select 'message', m.id, 'reactions', m.reactions, truth.reactions
 BEHIND = """
 select s.id
   from public.live_stream_sessions s
- cross join lateral live_stream.count_metrics(s.id) as c
+ join live_stream.counted_metrics c on c.session_id = s.id
  cross join lateral (
    select coalesce(sum(viewers), 0) as viewers, coalesce(sum(unique_viewers), 0) as unique_viewers,
           coalesce(sum(watch_seconds), 0) as watch_seconds, coalesce(sum(messages), 0) as messages,

@@ -710,6 +710,7 @@ def test_columns_of_the_apps_own(world, db):
 
 def test_a_busy_session_under_many_threads(world):
     """Joins, rejoins, leaves, shares, reports and a slow end, with no deadlock and no row left open."""
+    world.db.without_limits()
     session = world.session(max_viewers=None)
     people = [world.new_user() for _ in range(10)]
     errors, stop = [], threading.Event()

@@ -25,8 +25,8 @@ thread_local! {
                  connection_issues_count = c.connection_issues_count,
                  buffering_events = c.buffering_events,
                  total_buffering_time_seconds = c.total_buffering_time_seconds
-            from live_stream.count_metrics($1) as c
-           where s.id = $1",
+            from live_stream.counted_metrics c
+           where s.id = $1 and c.session_id = $1",
         &[pg_sys::UUIDOID],
     ) };
 }

@@ -46,7 +46,7 @@ thread_local! {
         ],
     ) };
     static COUNTED_PEAK: Plan = const { Plan::writing(
-        c"select live_stream.count_peak_viewers($1)",
+        c"select peak_viewers from live_stream.counted_peaks where session_id = $1",
         &[pg_sys::UUIDOID],
     ) };
     static SET_PEAK: Plan = const { Plan::writing(

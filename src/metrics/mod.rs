@@ -28,7 +28,6 @@ use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
-use std::thread::LocalKey;
 
 /// The columns of a session that nobody but this module writes.
 const COLUMNS: &[&str] = &[
@@ -216,17 +215,17 @@ fn update(session: Uuid, delta: &Delta) -> Result<()> {
     sessions::updated(session);
     let viewers = settling(|| {
         let all = arguments(session, delta, delta.peak);
-        let (plan, args): (&'static LocalKey<Plan>, &[DatumWithOid<'_>]) = match () {
-            () if delta.is_of_viewers() => (&APPLY_VIEWERS, &all[..5]),
-            () if delta.is_of_chat() => (
-                &APPLY_CHAT,
-                &[
-                    session.into(),
-                    delta.messages.into(),
-                    delta.reactions.into(),
-                ],
-            ),
-            () => (&APPLY, &all),
+        let chat = [
+            session.into(),
+            delta.messages.into(),
+            delta.reactions.into(),
+        ];
+        let (plan, args) = if delta.is_of_viewers() {
+            (&APPLY_VIEWERS, &all[..5])
+        } else if delta.is_of_chat() {
+            (&APPLY_CHAT, &chat[..])
+        } else {
+            (&APPLY, &all[..])
         };
         let apply = || {
             plan::run(plan, args, |rows| {

@@ -19,6 +19,7 @@ use crate::lock::{Lock, Mode};
 use crate::metrics::{fold, hot, log, worker};
 use crate::plan::{self, Plan};
 use crate::row::Row;
+use crate::transaction;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use std::cell::{Cell, RefCell};
@@ -118,27 +119,15 @@ thread_local! {
 
 /// Forgets with each transaction what it held. Called once per backend.
 pub fn watch_transactions() {
-    // SAFETY: both callbacks live as long as the library, which is never unloaded.
-    unsafe {
-        pg_sys::RegisterXactCallback(Some(transaction_ends), std::ptr::null_mut());
-        pg_sys::RegisterSubXactCallback(Some(subtransaction_ends), std::ptr::null_mut());
-    }
-}
-
-#[pgrx::pg_guard]
-unsafe extern "C-unwind" fn transaction_ends(
-    event: pg_sys::XactEvent::Type,
-    _arg: *mut std::ffi::c_void,
-) {
-    use pg_sys::XactEvent::*;
-    if matches!(
-        event,
-        XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE
-    ) {
+    transaction::at_end(|| {
         TAKEN.with_borrow_mut(HashMap::clear);
         LAST.set(None);
         ADMITTED.set(false);
         RESERVED.set(None);
+    });
+    // SAFETY: the callback lives as long as the library, which is never unloaded.
+    unsafe {
+        pg_sys::RegisterSubXactCallback(Some(subtransaction_ends), std::ptr::null_mut());
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::error::{OrRaise, Result};
 use crate::identity;
 use crate::returned;
+use crate::transaction;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::{AnyElement, Uuid};
@@ -15,37 +16,9 @@ thread_local! {
 
 /// Forgets with each transaction for whom it acted. Called once per backend.
 pub fn watch_transactions() {
-    // SAFETY: both callbacks live as long as the library, which is never unloaded.
-    unsafe {
-        pg_sys::RegisterXactCallback(Some(transaction_ends), std::ptr::null_mut());
-        pg_sys::RegisterSubXactCallback(Some(subtransaction_ends), std::ptr::null_mut());
-    }
-}
-
-#[pgrx::pg_guard]
-unsafe extern "C-unwind" fn transaction_ends(
-    event: pg_sys::XactEvent::Type,
-    _arg: *mut std::ffi::c_void,
-) {
-    use pg_sys::XactEvent::*;
-    if matches!(
-        event,
-        XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE
-    ) {
-        ACTING.set(None);
-    }
-}
-
-#[pgrx::pg_guard]
-unsafe extern "C-unwind" fn subtransaction_ends(
-    event: pg_sys::SubXactEvent::Type,
-    _sub: pg_sys::SubTransactionId,
-    _parent: pg_sys::SubTransactionId,
-    _arg: *mut std::ffi::c_void,
-) {
-    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
-        ACTING.set(None);
-    }
+    let forget = || ACTING.set(None);
+    transaction::at_end(forget);
+    transaction::at_partial_rollback(forget);
 }
 
 /// Lets the rest of the transaction act for a viewer row that the caller may act for.

@@ -1,0 +1,47 @@
+//! What a backend remembers of a transaction, and must forget with it.
+
+use pgrx::pg_sys;
+use std::ffi::c_void;
+
+/// Has `forget` called whenever a transaction ends, in whatever way. Called once per backend for
+/// each.
+pub fn at_end(forget: fn()) {
+    // SAFETY: the callback lives as long as the library, which is never unloaded; its argument is
+    // a function of the library's.
+    unsafe { pg_sys::RegisterXactCallback(Some(ends), forget as *mut c_void) };
+}
+
+/// Has `forget` called whenever something is rolled back to a savepoint.
+pub fn at_partial_rollback(forget: fn()) {
+    // SAFETY: as above.
+    unsafe { pg_sys::RegisterSubXactCallback(Some(is_undone), forget as *mut c_void) };
+}
+
+fn call(forget: *mut c_void) {
+    // SAFETY: registered above, where it was a function of this type.
+    let forget: fn() = unsafe { std::mem::transmute(forget) };
+    forget();
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn ends(event: pg_sys::XactEvent::Type, forget: *mut c_void) {
+    use pg_sys::XactEvent::*;
+    if matches!(
+        event,
+        XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE
+    ) {
+        call(forget);
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn is_undone(
+    event: pg_sys::SubXactEvent::Type,
+    _sub: pg_sys::SubTransactionId,
+    _parent: pg_sys::SubTransactionId,
+    forget: *mut c_void,
+) {
+    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
+        call(forget);
+    }
+}
