@@ -819,4 +819,10 @@ def test_the_acting_viewer_is_the_one_that_a_function_has_checked(db):
             assert who() is None
             joined = connection.execute("select id from public.live_stream_join(%s)", [session["id"]]).fetchone()["id"]
             assert who() == joined != others["id"]
+        with connection.transaction():
+            connection.execute("savepoint s")
+            connection.execute("select live_stream.act_as_viewer(%s)", [joined])
+            assert who() == joined
+            connection.execute("rollback to s")
+            assert who() is None
         assert who() is None
