@@ -148,16 +148,18 @@ create or replace view live_stream.counted_peaks with (security_invoker = true) 
     from public.live_stream_sessions s
     left join (select levels.session_id, max(levels.level) as peak
                  from (select e.session_id,
-                              sum(sum(e.change)) over (partition by e.session_id order by e.at) as level
-                         from (select v.session_id, v.counted_since as at, 1 as change
+                              sum(sum(e.comes) - sum(e.goes)) over (partition by e.session_id order by e.at)
+                                as level
+                         from (select v.session_id, v.counted_since as at, 1 as comes, 0 as goes
                                  from public.live_stream_viewers v
                                 where v.counted_since is not null
                                union all
-                               select v.session_id, v.counted_until, -1
+                               select v.session_id, v.counted_until as at, 0 as comes, 1 as goes
                                  from public.live_stream_viewers v
                                 where v.counted_since is not null and v.counted_until is not null
                                union all
-                               select v.session_id, b.at, case when b.nth % 2 = 1 then 1 else -1 end
+                               select v.session_id, b.at, case when b.nth % 2 = 1 then 1 else 0 end as comes,
+                                      case when b.nth % 2 = 1 then 0 else 1 end as goes
                                  from public.live_stream_viewers v
                                 cross join lateral unnest(v.counted_before) with ordinality as b (at, nth)
                                 where v.counted_since is not null and v.counted_before is not null) as e
