@@ -618,6 +618,31 @@ def test_the_worker_leaves_and_the_log_is_empty(plain_db):
     assert differences(db) == []
 
 
+def test_a_reader_does_not_keep_the_log_from_being_emptied(plain_db):
+    db, session = plain_db, people(plain_db).session(max_viewers=None)
+    vacuums = "select vacuum_count from pg_stat_all_tables where relid = 'live_stream.metric_changes'::regclass"
+    with db.connect() as reader:
+        reader.execute("begin isolation level repeatable read")
+        reader.execute("select from live_stream.metric_changes")
+        with another(db, session):
+            crowd(db, lambda c, n: [join(c, session) for _ in range(5)], 4)
+        until(lambda: db.value(vacuums) > 0)
+        assert status(db)["log_bytes"] > 0
+    until(lambda: status(db)["worker_pid"] is None)
+    assert status(db)["log_bytes"] == 0
+
+
+def test_a_reader_that_stays_does_not_keep_the_worker(plain_db):
+    db, session = plain_db, people(plain_db).session(max_viewers=None)
+    with db.connect() as reader:
+        reader.execute("begin isolation level repeatable read")
+        reader.execute("select from live_stream.metric_changes")
+        with another(db, session):
+            crowd(db, lambda c, n: [join(c, session) for _ in range(5)], 4)
+        until(lambda: status(db)["worker_pid"] is None)
+    assert differences(db) == []
+
+
 def test_the_worker_stays_while_an_appender_has_not_committed(plain_db):
     db, session = plain_db, people(plain_db).session(max_viewers=None)
     with db.connect() as connection:

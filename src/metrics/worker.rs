@@ -68,6 +68,8 @@ const PRUNE_AFTER: Duration = Duration::from_millis(5);
 const PRUNE_TRIES: usize = 4;
 /// Folded changes after which the log is vacuumed.
 const VACUUM_AFTER: usize = 5_000;
+/// How often a worker that may end tries to empty the log, which somebody may be reading just then.
+const EMPTY_TRIES: u32 = 3;
 /// Moves of hot rows to other pages after which the sessions are vacuumed, and how seldom. Old
 /// versions are pruned away, so autovacuum sees few and never comes; but the room in the pages
 /// that a row has left is only found again after a vacuum.
@@ -430,6 +432,8 @@ struct Worker {
     folded_since_vacuum: usize,
     moved_since_vacuum: usize,
     sessions_vacuumed: Option<Instant>,
+    /// Attempts to empty the log since there was something to do.
+    emptied: u32,
 }
 
 impl Worker {
@@ -471,6 +475,9 @@ impl Worker {
                 .push(entry);
         }
         let found = !by_session.is_empty();
+        if found {
+            self.emptied = 0;
+        }
         let (mut folds, mut changes) = (0, 0);
         let mut folded = Vec::new();
         for (id, entries) in by_session {
@@ -607,6 +614,11 @@ impl Worker {
         } else {
             VACUUM_LOG
         });
+        // A reader or a transaction that began before keeps the pages; a long one is not waited for.
+        self.emptied += 1;
+        if self.emptied < EMPTY_TRIES && transaction(log::is_empty)? != Ok(true) {
+            return Some(false);
+        }
         Lock::Worker.let_go(Mode::Alone);
         std::thread::sleep(TRUST * 2);
         if transaction(appenders)? == Ok(false) {
