@@ -172,6 +172,9 @@ create or replace trigger live_stream_viewers_guard
 create or replace trigger live_stream_viewers_lock_order
   before update on public.live_stream_viewers
   for each statement execute function live_stream.viewers_lock_order();
+create or replace trigger live_stream_viewers_begin_delete
+  before delete on public.live_stream_viewers
+  for each statement execute function live_stream.viewers_begin_delete();
 create or replace trigger live_stream_viewers_settle_insert
   after insert on public.live_stream_viewers
   referencing new table as new_rows

@@ -88,6 +88,36 @@ impl Table {
         unsafe { (*(*self.relation).rd_rel).reltype }
     }
 
+    /// That the caller may read every column of the table, as `select *` asks for.
+    ///
+    /// Errors: 42501.
+    pub fn check_readable(&self) -> Result<()> {
+        // SAFETY: the relation is open; look-ups in the system cache.
+        let readable = unsafe {
+            let (id, caller) = ((*self.relation).rd_id, pg_sys::GetUserId());
+            let select = pg_sys::ACL_SELECT as pg_sys::AclMode;
+            let is_ok = |outcome| outcome == pg_sys::AclResult::ACLCHECK_OK;
+            is_ok(pg_sys::pg_class_aclcheck(id, caller, select))
+                || is_ok(pg_sys::pg_attribute_aclcheck_all(
+                    id,
+                    caller,
+                    select,
+                    pg_sys::AclMaskHow::ACLMASK_ALL,
+                ))
+        };
+        if readable {
+            return Ok(());
+        }
+        // SAFETY: the name of an open relation.
+        let name = unsafe { CStr::from_ptr((*(*self.relation).rd_rel).relname.data.as_ptr()) };
+        Err(Error::new(
+            SqlState::INSUFFICIENT_PRIVILEGE,
+            format!("permission denied for table {}", name.to_string_lossy()),
+        )
+        .detail("The function returns the whole row, and the caller may not read all columns.")
+        .hint("Let the role select every column; keep what is private in a table of its own."))
+    }
+
     /// The number of pages: 0 for a table that holds nothing at all.
     pub fn pages(&self) -> u32 {
         // SAFETY: the relation is open.
@@ -105,7 +135,7 @@ impl Table {
         ids: &[(&str, Uuid)],
         mut each: impl FnMut(&Row<'_>) -> Result<bool>,
     ) -> Result<()> {
-        self.scan(relation_id(schema, index), ids, |tuple| {
+        self.scan(relation_id(schema, index), ids, &Latest::take(), |tuple| {
             // SAFETY: the scan hands out rows of this table, one at a time.
             let row = unsafe { Row::of_tuple(self.desc(), tuple) };
             each(&row)
@@ -131,9 +161,25 @@ impl Table {
         enough: i64,
     ) -> Result<i64> {
         let mut found = 0;
-        self.scan(index, ids, |_| {
+        self.scan(index, ids, &Latest::take(), |_| {
             found += 1;
             Ok(found < enough)
+        })?;
+        Ok(found)
+    }
+
+    /// Whether there are such rows without what this transaction has done.
+    pub fn others_see(
+        &self,
+        schema: &'static CStr,
+        index: &'static CStr,
+        ids: &[(&str, Uuid)],
+    ) -> Result<bool> {
+        let mut found = false;
+        let snapshot = Latest::of_others();
+        self.scan(relation_id(schema, index), ids, &snapshot, |_| {
+            found = true;
+            Ok(false)
         })?;
         Ok(found)
     }
@@ -142,6 +188,7 @@ impl Table {
         &self,
         index: Option<pg_sys::Oid>,
         ids: &[(&str, Uuid)],
+        snapshot: &Latest,
         mut each: impl FnMut(pg_sys::HeapTuple) -> Result<bool>,
     ) -> Result<()> {
         let mut keys: Vec<pg_sys::ScanKeyData> = Vec::with_capacity(ids.len());
@@ -160,7 +207,7 @@ impl Table {
                 keys.push(key.assume_init());
             }
         }
-        let snapshot = Latest::take();
+        let index = index.filter(|&index| self.can_use(index));
         // SAFETY: table and keys outlive the scan; without the index the table is read through.
         unsafe {
             let scan = pg_sys::systable_beginscan(
@@ -188,6 +235,21 @@ impl Table {
             }
             pg_sys::systable_endscan(scan);
             outcome
+        }
+    }
+
+    /// Whether an index is whole: not while it is built concurrently, nor after that has failed.
+    fn can_use(&self, index: pg_sys::Oid) -> bool {
+        // SAFETY: an index of this table, which is locked: it does not go. It is in the cache of
+        // relations, and asked for again as the scan begins.
+        unsafe {
+            let index = pg_sys::RelationIdGetRelation(index);
+            if index.is_null() {
+                return false;
+            }
+            let usable = (*(*index).rd_index).indisvalid && (*(*index).rd_index).indisready;
+            pg_sys::RelationClose(index);
+            usable
         }
     }
 
@@ -426,6 +488,16 @@ impl Latest {
             pg_sys::CommandCounterIncrement();
             Self(pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot()))
         }
+    }
+}
+
+impl Latest {
+    /// As [`take`](Self::take), but without what this transaction has done.
+    fn of_others() -> Self {
+        let snapshot = Self::take();
+        // SAFETY: registered, so a copy of our own: no command of this transaction is before it.
+        unsafe { (*snapshot.0).curcid = pg_sys::FirstCommandId };
+        snapshot
     }
 }
 

@@ -71,6 +71,7 @@ impl Lock {
 
     fn acquire(self, mode: Mode, session_level: bool, dont_wait: bool) -> bool {
         let tag = self.tag();
+        let _owner = OwnedByTransaction::begin();
         // SAFETY: a lock of ours; an error on the way (cancel, deadlock) leaves it not held.
         let outcome = unsafe { pg_sys::LockAcquire(&tag, mode as i32, session_level, dont_wait) };
         outcome != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
@@ -99,6 +100,7 @@ impl Lock {
     /// Gives back a lock that this transaction has taken.
     pub fn give_back(self, mode: Mode) {
         let tag = self.tag();
+        let _owner = OwnedByTransaction::begin();
         // SAFETY: a lock of ours; one that is not held gives a warning.
         unsafe { pg_sys::LockRelease(&tag, mode as i32, false) };
     }
@@ -117,6 +119,29 @@ impl Lock {
             self.give_back(Mode::Shared);
         }
         !free
+    }
+}
+
+/// While it lives, locks are taken for the transaction, or the innermost subtransaction, and given
+/// back to it: not for the statement, whose locks go to the transaction as it ends, and could no
+/// longer be given back.
+struct OwnedByTransaction(pg_sys::ResourceOwner);
+
+impl OwnedByTransaction {
+    fn begin() -> Self {
+        // SAFETY: both are owners of this backend's, or null outside of transactions.
+        unsafe {
+            let before = pg_sys::CurrentResourceOwner;
+            pg_sys::CurrentResourceOwner = pg_sys::CurTransactionResourceOwner;
+            Self(before)
+        }
+    }
+}
+
+impl Drop for OwnedByTransaction {
+    fn drop(&mut self) {
+        // SAFETY: what it was; an error that ends the transaction sets it anew.
+        unsafe { pg_sys::CurrentResourceOwner = self.0 };
     }
 }
 

@@ -34,6 +34,7 @@ pub fn row(
     }
     let mut found = None;
     if let Some(id) = id {
+        rows.check_readable()?;
         rows.find(c"public", primary_key, &[("id", id)], |row| {
             found = Some(row.composite());
             Ok(false)

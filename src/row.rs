@@ -186,8 +186,18 @@ impl Row<'_> {
 
     /// The whole row as a value of the table's row type, in the current memory context.
     pub fn composite(&self) -> pg_sys::Datum {
-        // SAFETY: copies a row that was read from a table of this shape.
-        unsafe { pg_sys::heap_copy_tuple_as_datum(self.tuple, self.desc) }
+        // SAFETY: copies a row that was read from a table of this shape. One from before a column
+        // was added has its default only in the table's description.
+        unsafe {
+            let header = (*self.tuple).t_data;
+            let columns = i32::from((*header).t_infomask2 & pg_sys::HEAP_NATTS_MASK as u16);
+            let tuple = if columns < (*self.desc).natts {
+                pg_sys::heap_expand_tuple(self.tuple, self.desc)
+            } else {
+                self.tuple
+            };
+            pg_sys::heap_copy_tuple_as_datum(tuple, self.desc)
+        }
     }
 
     /// The transaction that wrote this version of the row.

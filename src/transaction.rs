@@ -11,16 +11,10 @@ pub fn at_end(forget: fn()) {
     unsafe { pg_sys::RegisterXactCallback(Some(ends), forget as *mut c_void) };
 }
 
-/// Has `forget` called whenever something is rolled back to a savepoint.
-pub fn at_partial_rollback(forget: fn()) {
+/// Has `undo` called with each subtransaction that is rolled back, as to a savepoint.
+pub fn at_partial_rollback(undo: fn(pg_sys::SubTransactionId)) {
     // SAFETY: as above.
-    unsafe { pg_sys::RegisterSubXactCallback(Some(is_undone), forget as *mut c_void) };
-}
-
-fn call(forget: *mut c_void) {
-    // SAFETY: registered above, where it was a function of this type.
-    let forget: fn() = unsafe { std::mem::transmute(forget) };
-    forget();
+    unsafe { pg_sys::RegisterSubXactCallback(Some(is_undone), undo as *mut c_void) };
 }
 
 #[pgrx::pg_guard]
@@ -30,18 +24,22 @@ unsafe extern "C-unwind" fn ends(event: pg_sys::XactEvent::Type, forget: *mut c_
         event,
         XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE
     ) {
-        call(forget);
+        // SAFETY: registered by `at_end`, where it was a function of this type.
+        let forget: fn() = unsafe { std::mem::transmute(forget) };
+        forget();
     }
 }
 
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn is_undone(
     event: pg_sys::SubXactEvent::Type,
-    _sub: pg_sys::SubTransactionId,
+    sub: pg_sys::SubTransactionId,
     _parent: pg_sys::SubTransactionId,
-    forget: *mut c_void,
+    undo: *mut c_void,
 ) {
     if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
-        call(forget);
+        // SAFETY: registered by `at_partial_rollback`, where it was a function of this type.
+        let undo: fn(pg_sys::SubTransactionId) = unsafe { std::mem::transmute(undo) };
+        undo(sub);
     }
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import uuid
@@ -11,9 +12,10 @@ from datetime import datetime, timedelta, timezone
 import psycopg
 import pytest
 
+from database import OWNER, Database
 from people import at_once, people
-from postgrest import RequestError
-from recount import rest
+from postgrest import RequestError, Row
+from recount import differences, rest
 from refusals import refused
 
 NUMBERS = (
@@ -826,3 +828,194 @@ def test_the_acting_viewer_is_the_one_that_a_function_has_checked(db):
             connection.execute("rollback to s")
             assert who() is None
         assert who() is None
+
+
+# A person is counted once, however its rows come and go.
+
+
+def uniques(db: Database, session: Row) -> int:
+    return db.value("select total_unique_viewers from public.live_stream_sessions where id = %s", [session["id"]])
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        """with gone as (delete from public.live_stream_viewers where user_id = %(user)s returning session_id, user_id)
+           insert into public.live_stream_viewers (session_id, user_id) select session_id, user_id from gone""",
+        """merge into public.live_stream_viewers as v
+           using (values (%(user)s::uuid, true), (%(user)s::uuid, false)) as s (user_id, goes)
+              on v.user_id = s.user_id and s.goes
+            when matched then delete
+            when not matched then insert (session_id, user_id) values (%(session)s, s.user_id)""",
+        """insert into public.live_stream_viewers (id, session_id, user_id)
+           select id, session_id, %(other)s::uuid from public.live_stream_viewers where user_id = %(user)s
+           union all select gen_random_uuid(), %(session)s, %(user)s
+               on conflict (id) do update set user_id = excluded.user_id""",
+    ],
+    ids=["with", "merge", "on conflict"],
+)
+def test_a_statement_that_takes_rows_away_and_adds_some(plain_db, statement):
+    db = plain_db
+    session = people(db).session(max_viewers=None)
+    ids = {"session": session["id"], "user": str(uuid.uuid4()), "other": str(uuid.uuid4())}
+    db.sql("insert into public.live_stream_viewers (session_id, user_id) values (%(session)s, %(user)s)", ids)
+    db.sql(statement, ids)
+    truth = db.value("select count(distinct user_id) from public.live_stream_viewers")
+    assert uniques(db, session) == truth == (2 if "conflict" in statement else 1)
+    assert differences(db) == []
+
+
+@pytest.mark.parametrize(
+    "and_the_others",
+    [
+        "delete from public.live_stream_viewers where session_id = new.session_id and user_id = new.user_id"
+        " and id <> new.id",
+        "update public.live_stream_viewers set is_still_watching = false where session_id = new.session_id"
+        " and user_id = new.user_id and id <> new.id and is_still_watching",
+        "insert into public.live_stream_viewers (session_id, user_id) select new.session_id, new.user_id"
+        " where pg_trigger_depth() = 1",
+    ],
+    ids=["delete", "close", "insert"],
+)
+def test_an_app_that_sees_to_the_other_rows_of_who_joins(plain_db, and_the_others):
+    db = plain_db
+    world = people(db)
+    session = world.session(max_viewers=None)
+    db.owner(
+        f"""create function public.one_device() returns trigger language plpgsql security definer as $$
+              begin
+                {and_the_others};
+                return null;
+              end $$;
+            create trigger one_device after insert on public.live_stream_viewers
+              for each row execute function public.one_device()"""
+    )
+    user = str(uuid.uuid4())
+    for _ in range(3):
+        db.sql("insert into public.live_stream_viewers (session_id, user_id) values (%s, %s)", [session["id"], user])
+        assert uniques(db, session) == 1 and differences(db) == []
+    world.join(session, world.viewer)
+    assert uniques(db, session) == 2 and differences(db) == []
+
+
+def test_a_person_whose_rows_come_and_go_in_one_transaction(plain_db):
+    db, session = plain_db, people(plain_db).session(max_viewers=None)
+    one, other = str(uuid.uuid4()), str(uuid.uuid4())
+    come = "insert into public.live_stream_viewers (session_id, user_id) values (%s, %s)"
+    go = "delete from public.live_stream_viewers where session_id = %s and user_id = %s"
+    with db.connect() as connection:
+        with connection.transaction():
+            connection.execute(come, [session["id"], one])
+            with contextlib.suppress(psycopg.Rollback), connection.transaction() as undone:
+                connection.execute(go, [session["id"], one])
+                connection.execute(come, [session["id"], other])
+                with connection.transaction():
+                    connection.execute(come, [session["id"], one])
+                raise psycopg.Rollback(undone)
+            connection.execute(come, [session["id"], other])
+            with connection.transaction():
+                connection.execute(go, [session["id"], one])
+            connection.execute(come, [session["id"], one])
+        assert uniques(db, session) == 2 and differences(db) == []
+        with connection.transaction():
+            connection.execute(go, [session["id"], one])
+            connection.execute("truncate public.live_stream_viewers cascade")
+            connection.execute(come, [session["id"], one])
+    assert uniques(db, session) == 1 and differences(db) == []
+
+
+# What the app has added to the table.
+
+
+def test_a_column_that_was_added_later_has_its_default_in_what_functions_return(plain_db):
+    db, world = plain_db, people(plain_db)
+    session = world.session()
+    viewer = world.join(session, world.viewer)
+    db.owner("alter table public.live_stream_viewers add column tier integer not null default 7")
+    db.reload_schema()
+    for name in ("heartbeat", "share", "leave"):
+        assert world.viewer.api.rpc(f"live_stream_{name}", {"viewer_id": viewer["id"]})["tier"] == 7
+
+
+def test_a_column_that_the_caller_may_not_read_is_not_returned(plain_db):
+    """As by a SELECT of the whole row, which the functions stand for."""
+    db, world = plain_db, people(plain_db)
+    session = world.session()
+    viewer = world.join(session, world.viewer)
+    db.owner(
+        """alter table public.live_stream_viewers add column fraud_note text default 'private';
+           alter table public.live_stream_chat add column fraud_note text default 'private'"""
+    )
+    for table in ("live_stream_viewers", "live_stream_chat"):
+        columns = db.value(
+            """select string_agg(quote_ident(attname), ', ') from pg_attribute
+                where attrelid = %s::regclass and attnum > 0 and attname <> 'fraud_note'""",
+            [f"public.{table}"],
+        )
+        db.owner(f"revoke select on public.{table} from authenticated")
+        db.owner(f"grant select ({columns}) on public.{table} to authenticated")
+    db.reload_schema()
+    for name in ("heartbeat", "leave"):
+        with refused("42501"):
+            world.viewer.api.rpc(f"live_stream_{name}", {"viewer_id": viewer["id"]})
+    with refused("42501"):
+        world.viewer.api.rpc("live_stream_send_message", {"session_id": session["id"], "message": "hello"})
+    db.owner("grant select on public.live_stream_viewers to authenticated")
+    assert world.viewer.api.rpc("live_stream_heartbeat", {"viewer_id": viewer["id"]})["fraud_note"] == "private"
+
+
+@pytest.mark.parametrize("how", ["trigger", "query", "sequence", "alone"])
+def test_only_a_heartbeat_that_is_alone_is_committed_without_waiting_for_the_disk(fresh_server, how):
+    """Whatever else the transaction has written is as safe as ever."""
+    fresh_server.run("postgres", "alter system set wal_writer_delay = '10s'")
+    fresh_server.run("postgres", "alter system set fsync = on")
+    fresh_server.run("postgres", "alter system set synchronous_commit = on")
+    fresh_server.crash()
+    fresh_server.make_templates()
+    with fresh_server.database("plain") as db:
+        world = people(db)
+        viewer = world.join(world.session(), world.viewer)["id"]
+        db.owner(
+            """create table public.purchases (id integer, viewer_id uuid);
+               create sequence public.invoice;
+               create function public.seen() returns trigger language plpgsql as $$
+                 begin perform public.live_stream_heartbeat(new.viewer_id); return new; end $$;
+               create trigger seen before insert on public.purchases for each row when (new.viewer_id is not null)
+                 execute function public.seen()"""
+        )
+        statements = {
+            "trigger": ["insert into public.purchases values (1, %s)"],
+            "query": ["insert into public.purchases select 1, null from public.live_stream_heartbeat(%s)"],
+            "sequence": ["select public.live_stream_heartbeat(%s)", "select nextval('public.invoice')"],
+            "alone": ["select public.live_stream_heartbeat(%s)"],
+        }
+        with db.connect() as connection:
+            connection.execute("select public.live_stream_heartbeat(%s)", [viewer])
+            connection.execute("insert into public.purchases values (0, null)")
+            with connection.transaction():
+                for statement in statements[how]:
+                    connection.execute(statement, [viewer] if "%s" in statement else None)
+            lag = "select pg_current_wal_insert_lsn() > pg_current_wal_flush_lsn() as behind"
+            assert connection.execute(lag).fetchone()["behind"] is (how == "alone")
+
+
+def test_an_index_that_is_not_whole_is_not_used(plain_db):
+    """As while it is built concurrently, and after that has failed."""
+    db, session = plain_db, people(plain_db).session(max_viewers=None)
+    index = "live_stream_viewers_session_id_user_id_idx"
+    user = str(uuid.uuid4())
+    come = "insert into public.live_stream_viewers (session_id, user_id) values (%s, %s)"
+    db.sql(come, [session["id"], user])
+    db.owner(f"drop index public.{index}")
+    with db.connect() as other, db.connect(options="-c lock_timeout=300ms", user=OWNER) as owner:
+        other.execute("begin")
+        other.execute(come, [session["id"], str(uuid.uuid4())])
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            owner.execute(
+                f"create index concurrently {index} on public.live_stream_viewers (session_id, user_id)"
+            )
+        other.execute("commit")
+    assert db.value("select indisvalid from pg_index where indexrelid = %s::regclass", [f"public.{index}"]) is False
+    db.sql(come, [session["id"], user])
+    db.sql(come, [session["id"], str(uuid.uuid4())])
+    assert uniques(db, session) == 3 and differences(db) == []

@@ -185,7 +185,7 @@ fn chat_reactions_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
 #[pg_trigger]
 fn chat_reactions_truncated<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     row::truncate(trigger, || {
-        metrics::flush(None)?;
+        metrics::flush_for_truncate()?;
         metrics::settling(|| {
             plan::execute(&SESSIONS_WITHOUT_REACTIONS, &[])?;
             plan::execute(&VIEWERS_WITHOUT_REACTIONS, &[])?;

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 #[pg_trigger]
 fn chat_truncated<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     row::truncate(trigger, || {
-        metrics::flush(None)?;
+        metrics::flush_for_truncate()?;
         metrics::settling(|| {
             plan::execute(&SESSIONS_WITHOUT_CHAT, &[])?;
             plan::execute(&VIEWERS_WITHOUT_CHAT, &[]).map(drop)

@@ -36,7 +36,7 @@ thread_local! {
 /// ends.
 ///
 /// Errors: 42501 unless the caller is service_role or has the rights of the tables' owner;
-/// PT404 for no such session.
+/// PT404 for no such session; 40001 when the transaction's snapshot is older than what it counts.
 #[pg_extern(volatile)]
 fn recount(session_id: Option<Uuid>) {
     let recount = || {
@@ -66,8 +66,24 @@ fn flush_metrics(session_id: default!(Option<Uuid>, "NULL")) -> i64 {
     flush().or_raise()
 }
 
-/// As `flush_metrics`, for a trigger that is about to write numbers itself.
-pub fn flush(session: Option<Uuid>) -> Result<i64> {
+thread_local! {
+    static LOCK_COUNTED: Plan = const { Plan::writing(
+        c"lock table public.live_stream_viewers, public.live_stream_chat,
+            public.live_stream_chat_reactions, public.live_stream_products
+            in share row exclusive mode",
+        &[],
+    ) };
+}
+
+/// Folds everything, for a trigger that counts sessions anew after a TRUNCATE: until the
+/// transaction ends, nobody else changes a row that is counted.
+pub fn flush_for_truncate() -> Result<()> {
+    settling(|| plan::execute(&LOCK_COUNTED, &[]).map(drop))?;
+    flush(None).map(drop)
+}
+
+/// As `flush_metrics`.
+fn flush(session: Option<Uuid>) -> Result<i64> {
     let pending = log::read(session)?.entries;
     let mut sessions: Vec<_> = pending.iter().map(|(id, _)| *id.as_bytes()).collect();
     sessions.sort_unstable();
@@ -86,6 +102,7 @@ pub fn settle(session: Uuid) -> Result<bool> {
     }
     Lock::Flow(session).wait(Mode::Alone);
     sessions::hold_for_end(session);
+    super::check_snapshot(session, log::read(Some(session))?.entries.len())?;
     fold::whole(session)?;
     Ok(true)
 }

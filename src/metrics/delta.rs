@@ -25,8 +25,11 @@ pub struct Delta {
     pub last: Option<i64>,
 }
 
-/// A change of more than this is applied to the session's row, where it is checked.
+/// A change of more than this is applied to the session's row, where it is checked: a two
+/// thousandth of what the column holds.
 const LARGE: u64 = 1 << 20;
+/// The same for revenue, in hundredths.
+const LARGE_REVENUE: u64 = 1 << 29;
 
 impl Delta {
     pub fn is_nothing(&self) -> bool {
@@ -67,22 +70,22 @@ impl Delta {
 
     /// Whether a number might no longer fit its column.
     pub fn is_large(&self) -> bool {
-        [
-            self.viewers,
-            self.peak,
-            self.unique_viewers,
-            self.messages,
-            self.reactions,
-            self.shares,
-            self.products,
-            self.clicks,
-            self.orders,
-            self.revenue,
-            self.disconnections,
-            self.buffering_events,
-        ]
-        .iter()
-        .any(|number| number.unsigned_abs() > LARGE)
+        self.revenue.unsigned_abs() > LARGE_REVENUE
+            || [
+                self.viewers,
+                self.peak,
+                self.unique_viewers,
+                self.messages,
+                self.reactions,
+                self.shares,
+                self.products,
+                self.clicks,
+                self.orders,
+                self.disconnections,
+                self.buffering_events,
+            ]
+            .iter()
+            .any(|number| number.unsigned_abs() > LARGE)
     }
 }
 

@@ -14,7 +14,7 @@ pub mod log;
 mod timeline;
 pub mod worker;
 
-pub use count::{flush, settle};
+pub use count::{flush_for_truncate, settle};
 pub use delta::Delta;
 
 use crate::error::{Error, Result, SqlState};
@@ -138,7 +138,8 @@ pub fn is_settling() -> bool {
         .is_some_and(|depth| trigger_depth() == depth + 1)
 }
 
-fn trigger_depth() -> i32 {
+/// How deep in triggers the backend is: 1 in the trigger of a client's statement.
+pub fn trigger_depth() -> i32 {
     // SAFETY: the function takes no arguments and returns a number.
     unsafe { pgrx::direct_function_call(pg_sys::pg_trigger_depth, &[]) }.unwrap_or(0)
 }
@@ -190,6 +191,10 @@ pub fn apply(session: Uuid, delta: Delta) -> Result<()> {
     match sessions::way(session)? {
         None => Ok(()),
         Some(Way::Log) if !delta.is_large() => append(session, &delta, false),
+        Some(Way::Log) => {
+            sessions::take_row(session)?;
+            update(session, &delta)
+        }
         Some(_) => update(session, &delta),
     }
 }
@@ -326,16 +331,7 @@ pub fn take_pending(id: Uuid, session: &Row<'_>) -> Result<(Delta, bool)> {
     Lock::Flow(id).wait(Mode::Alone);
     sessions::hold_for_end(id);
     let pending = log::read(Some(id))?;
-    // SAFETY: a plain read of this transaction's isolation level.
-    let fixed_snapshot = unsafe { pg_sys::XactIsoLevel } >= pg_sys::XACT_REPEATABLE_READ as i32;
-    let seen = || settling(|| plan::execute(&PENDING, &[id.into()]));
-    if fixed_snapshot && seen()? != pending.entries.len() {
-        return Err(Error::new(
-            SqlState::SERIALIZATION_FAILURE,
-            "could not serialize access due to concurrent changes of the session's numbers",
-        )
-        .hint("Run the transaction again."));
-    }
+    check_snapshot(id, pending.entries.len())?;
     let entries = log::take(pending.entries.into_iter().map(|(_, entry)| entry))?;
     let mut doubtful = entries.iter().any(|entry| entry.doubtful) || hot::is_doubtful(id)?;
     let (mut delta, events) = fold::sum(&entries);
@@ -346,6 +342,22 @@ pub fn take_pending(id: Uuid, session: &Row<'_>) -> Result<(Delta, bool)> {
     doubtful |= timeline.doubtful;
     delta.peak = timeline.now().1 - level;
     Ok((delta, doubtful))
+}
+
+/// That the transaction sees all the changes that are `pending` of a session, if its snapshot is
+/// one for all its statements: what it counts from the rows would be of another moment.
+fn check_snapshot(session: Uuid, pending: usize) -> Result<()> {
+    // SAFETY: a plain read of this transaction's isolation level.
+    let fixed_snapshot = unsafe { pg_sys::XactIsoLevel } >= pg_sys::XACT_REPEATABLE_READ as i32;
+    let seen = || settling(|| plan::execute(&PENDING, &[session.into()]));
+    if fixed_snapshot && seen()? != pending {
+        return Err(Error::new(
+            SqlState::SERIALIZATION_FAILURE,
+            "could not serialize access due to concurrent changes of the session's numbers",
+        )
+        .hint("Run the transaction again."));
+    }
+    Ok(())
 }
 
 /// Adds what was taken and collected to the session's row; counts the peak anew if asked to.

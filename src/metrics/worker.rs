@@ -55,6 +55,11 @@ const TRUST: Duration = Duration::from_millis(50);
 const GIVE_UP: Duration = Duration::from_secs(1);
 /// How long a worker may take to start.
 const START: Duration = Duration::from_secs(2);
+/// Turns that the worker holds at the same time, at most. The other sessions it folds when nobody
+/// has their rows just then.
+const MAX_TURNS: usize = 500;
+/// How often a worker waits for the lock that makes it the only one.
+const BECOME_TRIES: u32 = 10;
 /// How often the worker sees to schedules while it is there.
 const TICK: Duration = Duration::from_secs(10);
 /// How long the worker stays when there is nothing to do.
@@ -129,7 +134,11 @@ pub fn is_available() -> Result<bool> {
 fn start() -> Result<bool> {
     let owner = identity::owner()?;
     if !Lock::Start.try_now(Mode::Alone) {
-        return Ok(wait_for_worker(|| !Lock::Start.is_taken()));
+        // Ten thousand may wait here: in the lock's line they leave the processors to the worker.
+        Lock::Start.wait(Mode::Shared);
+        let running = Lock::Worker.is_taken();
+        Lock::Start.give_back(Mode::Shared);
+        return Ok(running);
     }
     // A prepared transaction or a long one must not keep others from starting it later.
     let worker = can_log_in(owner).then(|| register(owner)).flatten();
@@ -207,6 +216,21 @@ pub fn look() {
     }
 }
 
+/// Ends the worker as PostgreSQL ends its own backends: also in the midst of something that takes
+/// its time, such as an app's trigger. What is pending is folded by the worker after this one.
+fn end_when_told() {
+    unsafe extern "C-unwind" {
+        fn die(signal: std::ffi::c_int);
+    }
+    // SAFETY: a signal handler of PostgreSQL's own.
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        pg_sys::pqsignal(pg_sys::SIGTERM as i32, Some(die));
+        #[cfg(feature = "pg18")]
+        pg_sys::pqsignal_be(pg_sys::SIGTERM as i32, Some(die));
+    }
+}
+
 const LOG: (&std::ffi::CStr, &std::ffi::CStr) = (c"live_stream", c"metric_changes");
 
 /// What the worker knows of a session while it is hot.
@@ -223,14 +247,21 @@ struct Session {
     not_before: Instant,
 }
 
+/// The server has room for so many locks of all backends; the worker takes a small part of it.
+fn max_turns() -> usize {
+    // SAFETY: plain reads of settings that need a restart.
+    let room = unsafe { i64::from(pg_sys::max_locks_per_xact) * i64::from(pg_sys::MaxBackends) };
+    usize::try_from(room / 16).map_or(1, |room| room.clamp(1, MAX_TURNS))
+}
+
 impl Session {
     /// Hot for a reason that the worker knows nothing of yet.
-    fn new(session: Uuid) -> Self {
+    fn new() -> Self {
         Self {
             timeline: Timeline::new(i64::MAX, 0, 0),
             quiet: 0,
             updated: i64::MIN,
-            has_turn: Lock::Turn(session).try_keep(Mode::Alone),
+            has_turn: false,
             tries: 0,
             block: None,
             not_before: Instant::now(),
@@ -244,7 +275,7 @@ impl Session {
             return;
         }
         let turn = Lock::Turn(session);
-        self.has_turn = turn.try_keep(Mode::Alone);
+        transaction_quietly(|| self.has_turn = turn.try_keep(Mode::Alone));
         self.tries = self.tries.saturating_add(1);
         if !self.has_turn && self.tries.is_power_of_two() {
             self.has_turn = transaction_quietly(|| turn.keep(Mode::Alone));
@@ -270,6 +301,7 @@ enum Outcome {
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn live_stream_metrics_worker(database: pg_sys::Datum) {
     BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
+    end_when_told();
     let owner: u32 = BackgroundWorker::get_extra().parse().unwrap_or(0);
     BackgroundWorker::connect_worker_to_spi_by_oid(
         Some(pg_sys::Oid::from(database.value() as u32)),
@@ -281,7 +313,7 @@ pub extern "C-unwind" fn live_stream_metrics_worker(database: pg_sys::Datum) {
         // What a crash takes away is folded again.
         (c"synchronous_commit", c"off"),
         (c"jit", c"off"),
-        // For the turn of a session.
+        // For the turn of a session, and the worker's own lock.
         (c"lock_timeout", c"20ms"),
     ] {
         // SAFETY: settings that every role may change, for this process.
@@ -344,14 +376,10 @@ pub extern "C-unwind" fn live_stream_metrics_worker(database: pg_sys::Datum) {
     }
 }
 
+/// Takes the worker's lock, unless another has it. It is waited for in line: each who looks whether
+/// there is a worker holds it for a moment, and where many look, one always does.
 fn become_the_worker() -> bool {
-    for _ in 0..10 {
-        if Lock::Worker.try_keep(Mode::Alone) {
-            return true;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    false
+    (0..BECOME_TRIES).any(|_| transaction_quietly(|| Lock::Worker.keep(Mode::Alone)))
 }
 
 /// Runs `f` in a transaction; none when the extension is gone, or `f` failed, which is logged.
@@ -370,6 +398,14 @@ fn transaction<R>(f: impl FnOnce() -> Result<R>) -> Option<Result<R, ()>> {
             pgrx::warning!("the background worker of live_stream failed: {error}");
             true
         });
+        if outcome.is_ok() {
+            // Here, as an app's deferred trigger may refuse it.
+            // SAFETY: ends the transaction that was started above.
+            unsafe {
+                pg_sys::PopActiveSnapshot();
+                pg_sys::CommitTransactionCommand();
+            }
+        }
         Some(outcome)
     }))
     .catch_others(|caught| {
@@ -377,20 +413,14 @@ fn transaction<R>(f: impl FnOnce() -> Result<R>) -> Option<Result<R, ()>> {
         Some(Err(true))
     })
     .execute();
-    // SAFETY: ends the transaction that was started above.
-    unsafe {
-        match outcome {
-            Some(Ok(value)) => {
-                pg_sys::PopActiveSnapshot();
-                pg_sys::CommitTransactionCommand();
-                Some(Ok(value))
-            }
-            Some(Err(failed)) => {
-                pg_sys::AbortCurrentTransaction();
-                failed.then_some(Err(()))
-            }
-            None => None,
+    match outcome {
+        Some(Ok(value)) => Some(Ok(value)),
+        Some(Err(failed)) => {
+            // SAFETY: ends the transaction that was started above.
+            unsafe { pg_sys::AbortCurrentTransaction() };
+            failed.then_some(Err(()))
         }
+        None => None,
     }
 }
 
@@ -451,7 +481,7 @@ impl Worker {
     /// Sessions that were left hot, with whether their peak is in doubt.
     fn take_over(&mut self, left: Vec<(Uuid, bool)>) {
         for (session, doubtful) in left {
-            let mut known = Session::new(session);
+            let mut known = Session::new();
             known.timeline.doubtful = doubtful;
             self.sessions.insert(*session.as_bytes(), known);
         }
@@ -480,17 +510,21 @@ impl Worker {
         }
         let (mut folds, mut changes) = (0, 0);
         let mut folded = Vec::new();
+        let has_turn = |known: &&Session| known.has_turn;
+        let max_turns = max_turns();
+        let mut turns = self.sessions.values().filter(has_turn).count();
         for (id, entries) in by_session {
             let session = Uuid::from_bytes(id);
-            let known = self
-                .sessions
-                .entry(id)
-                .or_insert_with(|| Session::new(session));
+            let known = self.sessions.entry(id).or_insert_with(|| Session::new());
             known.quiet = 0;
+            pgrx::check_for_interrupts!();
             if known.not_before > Instant::now() {
                 continue;
             }
-            known.take_turn(session);
+            if !known.has_turn && turns < max_turns {
+                known.take_turn(session);
+                turns += usize::from(known.has_turn);
+            }
             let count = entries.len();
             match transaction(|| fold_session(session, entries, known, complete_before))? {
                 Ok(Outcome::Folded) => {
@@ -624,10 +658,7 @@ impl Worker {
         if transaction(appenders)? == Ok(false) {
             return Some(true);
         }
-        if Lock::Worker.try_keep(Mode::Alone) {
-            return Some(false);
-        }
-        Some(true)
+        Some(!become_the_worker())
     }
 }
 

@@ -31,7 +31,7 @@ thread_local! {
 #[pg_trigger]
 fn products_truncated<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     row::truncate(trigger, || {
-        metrics::flush(None)?;
+        metrics::flush_for_truncate()?;
         metrics::settling(|| plan::execute(&WITHOUT_PRODUCTS, &[]).map(drop))
     })
 }

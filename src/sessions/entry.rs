@@ -67,8 +67,6 @@ const MANY_PLACES: i32 = 1_000;
 struct Taken {
     way: Way,
     subtransaction: pg_sys::SubTransactionId,
-    /// What the lock of an appender belongs to: it can be given back from there only.
-    owner: pg_sys::ResourceOwner,
     has_appended: bool,
     /// Others may have come between a viewer of this statement and the next one.
     was_overtaken: bool,
@@ -243,8 +241,6 @@ fn hold(session: Uuid, way: Way) {
             Taken {
                 way,
                 subtransaction,
-                // SAFETY: as above.
-                owner: unsafe { pg_sys::CurrentResourceOwner },
                 has_appended: false,
                 was_overtaken: false,
             },
@@ -377,15 +373,26 @@ pub fn appended(session: Uuid) {
     });
 }
 
-/// True for an appender that can become another: it has not appended yet.
+/// True for an appender that can become another: it has not appended yet, and its lock belongs to
+/// the innermost subtransaction.
 fn can_leave_log(session: Uuid) -> bool {
-    // SAFETY: a plain read of this backend's state.
-    let owner = unsafe { pg_sys::CurrentResourceOwner };
+    // SAFETY: a read of this backend's transaction state.
+    let here = unsafe { pg_sys::GetCurrentSubTransactionId() };
     TAKEN.with_borrow(|taken| {
-        taken
-            .get(session.as_bytes())
-            .is_some_and(|held| held.way == Way::Log && !held.has_appended && held.owner == owner)
+        taken.get(session.as_bytes()).is_some_and(|held| {
+            held.way == Way::Log && !held.has_appended && held.subtransaction == here
+        })
     })
+}
+
+/// Takes the row of a session for a change that must be checked against it. Who has not appended
+/// yet stops being an appender first: whoever ends the session has the row and waits for those.
+pub fn take_row(session: Uuid) -> Result<()> {
+    if can_leave_log(session) {
+        leave_log(session);
+        lock_row(session)?;
+    }
+    Ok(())
 }
 
 /// Takes the row, and waits for those who are appending.

@@ -6,7 +6,7 @@ mod entry;
 pub mod lifecycle;
 
 pub use entry::{
-    Entered, Way, admit, appended, enter, hold_for_end, hold_off_end, reserve, updated,
+    Entered, Way, admit, appended, enter, hold_for_end, hold_off_end, reserve, take_row, updated,
     was_overtaken, watch_transactions, way,
 };
 
@@ -205,8 +205,18 @@ fn change_status(old: &Row<'_>, new: &mut Row<'_>, id: Uuid, service: bool) -> R
         let (mut settled, doubtful) = metrics::take_pending(id, old)?;
         settled += viewers::close_all(id, ended)?;
         metrics::add(id, new, settled, doubtful)?;
+    } else if !from.is_finished() && lowers_limit(old, new)? {
+        // Who came while there was more room is not all in the row yet, and must be counted.
+        let (settled, doubtful) = metrics::take_pending(id, old)?;
+        metrics::add(id, new, settled, doubtful)?;
     }
     check_actual_times(new)
+}
+
+fn lowers_limit(old: &Row<'_>, new: &Row<'_>) -> Result<bool> {
+    let limit = |row: &Row<'_>| row.get::<i32>("max_viewers");
+    let (before, after) = (limit(old)?, limit(new)?);
+    Ok(after.is_some_and(|after| before.is_none_or(|before| after < before)))
 }
 
 fn check_fields(new: &mut Row<'_>) -> Result<()> {

@@ -16,9 +16,8 @@ thread_local! {
 
 /// Forgets with each transaction for whom it acted. Called once per backend.
 pub fn watch_transactions() {
-    let forget = || ACTING.set(None);
-    transaction::at_end(forget);
-    transaction::at_partial_rollback(forget);
+    transaction::at_end(|| ACTING.set(None));
+    transaction::at_partial_rollback(|_| ACTING.set(None));
 }
 
 /// Lets the rest of the transaction act for a viewer row that the caller may act for.

@@ -9,6 +9,7 @@ use crate::plan::{self, Plan};
 use crate::privacy;
 use crate::row::{self, Outcome, Row};
 use crate::sessions::{self, Entered, finite, no_such_session, required, transaction_time};
+use crate::viewers::people;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::{Inet, Uuid};
@@ -39,6 +40,7 @@ fn viewers_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         if metrics::is_settling() {
             return Ok(());
         }
+        people::begin();
         match old {
             None => guard_insert(new),
             Some(old) => guard_update(old, new),
@@ -63,6 +65,14 @@ thread_local! {
 fn viewers_lock_order<'a>(_trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     use crate::error::OrRaise;
     enter_sessions_of_caller().or_raise();
+    Ok(None)
+}
+
+/// BEFORE DELETE of a statement.
+#[pg_trigger]
+fn viewers_begin_delete<'a>(_trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
+    people::begin();
+    people::leave();
     Ok(None)
 }
 
@@ -211,6 +221,9 @@ fn claim(new: &mut Row<'_>, user: Option<Uuid>) -> Result<()> {
 fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
     new.keep(old, &["id", "created_at"])?;
     new.keep(old, COUNTERS)?;
+    if !new.same::<Uuid>(old, "user_id")? || !new.same::<Uuid>(old, "session_id")? {
+        people::leave();
+    }
     new.set("updated_at", Some(transaction_time()))?;
     let service = identity::is_service()?;
     if !service {

@@ -3,6 +3,7 @@
 mod acting;
 mod guard;
 mod lone;
+mod people;
 mod presence;
 mod settle;
 
@@ -12,4 +13,5 @@ pub use presence::{close_all, close_user, define_settings, own_viewer, viewer_of
 pub fn watch_transactions() {
     acting::watch_transactions();
     lone::watch_transactions();
+    people::watch_transactions();
 }

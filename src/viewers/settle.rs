@@ -10,6 +10,7 @@ use crate::moderation;
 use crate::plan::{self, Plan};
 use crate::row::{self, Changes, Column, Outcome, Row};
 use crate::sessions;
+use crate::viewers::people;
 use pgrx::Uuid;
 use pgrx::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -113,6 +114,7 @@ fn viewers_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         if metrics::is_archiving() {
             return Ok(());
         }
+        people::settle();
         let columns = Columns::find(&changes)?;
         let mut sessions: BTreeMap<Id, Change> = BTreeMap::new();
         let id = |row: &Row<'_>| row.at::<Uuid>(columns.session_id).map(|id| *id.as_bytes());
@@ -150,7 +152,8 @@ fn viewers_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
                 moderation::admit_again(session, &change.newcomers)?;
             }
             metrics::apply(session, change.delta)?;
-            if change.peak_in_doubt {
+            let comes_or_goes = change.delta.viewers != 0 || change.delta.peak != 0;
+            if change.peak_in_doubt || comes_or_goes && people::are_out_of_order() {
                 metrics::doubt_peak(session)?;
             }
         }
@@ -162,7 +165,8 @@ fn viewers_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
 #[pg_trigger]
 fn viewers_truncated<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     row::truncate(trigger, || {
-        metrics::flush(None)?;
+        people::forget();
+        metrics::flush_for_truncate()?;
         metrics::settling(|| plan::execute(&WITHOUT_VIEWERS, &[]).map(drop))
     })
 }
@@ -188,7 +192,7 @@ thread_local! {
     ) };
 }
 
-/// How many people a session gained: those who have rows now and had none before. Until the
+/// How many people a session gained: those who have rows now and had none. Until the
 /// transaction ends, no other one counts the same people.
 fn new_people(session: Uuid, people: &BTreeMap<Id, i64>) -> Result<i64> {
     let slots: BTreeSet<u64> = people
@@ -201,20 +205,17 @@ fn new_people(session: Uuid, people: &BTreeMap<Id, i64>) -> Result<i64> {
     let viewers = Table::read(c"public", c"live_stream_viewers")?;
     let mut gained = 0;
     for (user, &change) in people {
+        let user = Uuid::from_bytes(*user);
+        let index = c"live_stream_viewers_session_id_user_id_idx";
+        let ids = [("session_id", session), ("user_id", user)];
         let enough = change.max(0) + 1;
-        let now = viewers.count(
-            c"public",
-            c"live_stream_viewers_session_id_user_id_idx",
-            &[
-                ("session_id", session),
-                ("user_id", Uuid::from_bytes(*user)),
-            ],
-            enough,
-        )?;
+        let now = viewers.count(c"public", index, &ids, enough)?;
         if change > 0 && now > 1 && !identity::is_service()? {
-            limits::check_joined(session, Uuid::from_bytes(*user))?;
+            limits::check_joined(session, user)?;
         }
-        gained += i64::from(now > 0) - i64::from(now - change > 0);
+        gained += people::gained(session, user, now, change, || {
+            viewers.others_see(c"public", index, &ids)
+        })?;
     }
     Ok(gained)
 }
