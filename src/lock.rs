@@ -10,7 +10,7 @@
 //! | person | who counts that user, or one of the same slot, or closes it out | count a person once; let nobody join meanwhile |
 //! | writer | who writes in the chat as that user | count its messages one after the other |
 //! | worker | the worker of the database | be the only one |
-//! | start | who starts the worker | start one |
+//! | start | who starts the worker, alone; who waits for that, shared | start one |
 //! | part | who decides on the part of that user, or one of the same slot, alone | have nobody moderator and banned |
 //! | on air | who takes an influencer's session live | name the other one that is |
 //! | schedules | who makes the sessions of schedules | make each once |

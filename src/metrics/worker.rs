@@ -515,7 +515,7 @@ impl Worker {
         let mut turns = self.sessions.values().filter(has_turn).count();
         for (id, entries) in by_session {
             let session = Uuid::from_bytes(id);
-            let known = self.sessions.entry(id).or_insert_with(|| Session::new());
+            let known = self.sessions.entry(id).or_insert_with(Session::new);
             known.quiet = 0;
             pgrx::check_for_interrupts!();
             if known.not_before > Instant::now() {
