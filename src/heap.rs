@@ -489,9 +489,7 @@ impl Latest {
             Self(pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot()))
         }
     }
-}
 
-impl Latest {
     /// As [`take`](Self::take), but without what this transaction has done.
     fn of_others() -> Self {
         let snapshot = Self::take();

@@ -3,6 +3,12 @@
 use pgrx::pg_sys;
 use std::ffi::c_void;
 
+/// Whether all statements of the transaction see the same moment, as in REPEATABLE READ.
+pub fn has_fixed_snapshot() -> bool {
+    // SAFETY: a plain read of this transaction's isolation level.
+    unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
+}
+
 /// Has `forget` called whenever a transaction ends, in whatever way. Called once per backend for
 /// each.
 pub fn at_end(forget: fn()) {

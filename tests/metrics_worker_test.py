@@ -1088,6 +1088,28 @@ def test_counting_again_with_an_old_snapshot_asks_to_be_run_again(plain_db):
     assert kept(db, session) == 3 and differences(db) == []
 
 
+def test_a_peak_in_doubt_is_not_counted_by_an_old_snapshot(plain_db):
+    """Who folds it leaves that to the next one."""
+    db = plain_db
+    session = people(db).session(max_viewers=20)
+    db.set(flush_interval=2000)
+    with db.connect() as old, db.connect() as connection:
+        viewers = join(connection, session, rows=4)
+        busy = people(db).session(max_viewers=None, by=people(db).new_influencer("Bo"))
+        with another(db, busy):
+            join(connection, busy)
+        until(lambda: pending(db) == 0)
+        old.execute("begin isolation level repeatable read")
+        old.execute("select from public.live_stream_viewers")
+        with another(db, session):
+            connection.execute("delete from public.live_stream_viewers where id = any (%s)", [viewers[:2]])
+            raise psycopg.Rollback
+        join(old, session)
+        old.execute("commit")
+    rest(db)
+    assert differences(db) == []
+
+
 def test_truncate_waits_for_what_others_count_into_the_same_number(plain_db):
     """Reactions are counted from two tables. One is emptied while somebody adds to the other."""
     db = plain_db

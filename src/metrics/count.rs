@@ -102,7 +102,7 @@ pub fn settle(session: Uuid) -> Result<bool> {
     }
     Lock::Flow(session).wait(Mode::Alone);
     sessions::hold_for_end(session);
-    super::check_snapshot(session, log::read(Some(session))?.entries.len())?;
+    super::check_snapshot(session, || Ok(log::read(Some(session))?.entries.len()))?;
     fold::whole(session)?;
     Ok(true)
 }

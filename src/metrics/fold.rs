@@ -6,6 +6,7 @@ use super::timeline::{Event, Timeline};
 use super::{arguments, hot, settling};
 use crate::error::{Error, Result, SqlState};
 use crate::plan::{self, Plan};
+use crate::transaction;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -114,8 +115,12 @@ pub fn add(session: Uuid, delta: &Delta, peak: i64) -> Result<i64> {
     })
 }
 
-/// Counts the peak from the rows. The session's row must be locked.
+/// Counts the peak from the rows. The session's row must be locked. A transaction that sees the
+/// rows of an older moment leaves it to the next one that folds.
 pub fn count_peak(session: Uuid) -> Result<()> {
+    if transaction::has_fixed_snapshot() {
+        return log::append(session, &Delta::default(), true);
+    }
     let peak = i32::try_from(counted_peak(session)?).unwrap_or(i32::MAX);
     settling(|| plan::execute(&SET_PEAK, &[session.into(), peak.into()]).map(drop))
 }

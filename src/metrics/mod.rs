@@ -23,6 +23,7 @@ use crate::lock::{Lock, Mode};
 use crate::plan::{self, Plan};
 use crate::row::Row;
 use crate::sessions::{self, Way};
+use crate::transaction;
 use pgrx::Uuid;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
@@ -331,7 +332,7 @@ pub fn take_pending(id: Uuid, session: &Row<'_>) -> Result<(Delta, bool)> {
     Lock::Flow(id).wait(Mode::Alone);
     sessions::hold_for_end(id);
     let pending = log::read(Some(id))?;
-    check_snapshot(id, pending.entries.len())?;
+    check_snapshot(id, || Ok(pending.entries.len()))?;
     let entries = log::take(pending.entries.into_iter().map(|(_, entry)| entry))?;
     let mut doubtful = entries.iter().any(|entry| entry.doubtful) || hot::is_doubtful(id)?;
     let (mut delta, events) = fold::sum(&entries);
@@ -344,13 +345,11 @@ pub fn take_pending(id: Uuid, session: &Row<'_>) -> Result<(Delta, bool)> {
     Ok((delta, doubtful))
 }
 
-/// That the transaction sees all the changes that are `pending` of a session, if its snapshot is
-/// one for all its statements: what it counts from the rows would be of another moment.
-fn check_snapshot(session: Uuid, pending: usize) -> Result<()> {
-    // SAFETY: a plain read of this transaction's isolation level.
-    let fixed_snapshot = unsafe { pg_sys::XactIsoLevel } >= pg_sys::XACT_REPEATABLE_READ as i32;
+/// That the transaction sees all the changes that are `pending` of a session: what it counts from
+/// the rows would be of another moment.
+fn check_snapshot(session: Uuid, pending: impl FnOnce() -> Result<usize>) -> Result<()> {
     let seen = || settling(|| plan::execute(&PENDING, &[session.into()]));
-    if fixed_snapshot && seen()? != pending {
+    if transaction::has_fixed_snapshot() && seen()? != pending()? {
         return Err(Error::new(
             SqlState::SERIALIZATION_FAILURE,
             "could not serialize access due to concurrent changes of the session's numbers",

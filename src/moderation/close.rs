@@ -6,6 +6,7 @@ use crate::identity::as_owner;
 use crate::lock::{Lock, Mode, person_slot};
 use crate::plan::{self, Plan};
 use crate::sessions;
+use crate::transaction;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use std::collections::BTreeSet;
@@ -99,8 +100,7 @@ pub fn close_unwelcome(people: &[(Uuid, Uuid)]) -> Result<()> {
 
 /// In a transaction with one snapshot, joins since then are not seen by queries, nor closed.
 fn check_all_seen(users: &[Uuid]) -> Result<()> {
-    // SAFETY: a plain read of this transaction's isolation level.
-    if unsafe { pg_sys::XactIsoLevel } < pg_sys::XACT_REPEATABLE_READ as i32 {
+    if !transaction::has_fixed_snapshot() {
         return Ok(());
     }
     let viewers = Table::read(c"public", c"live_stream_viewers")?;

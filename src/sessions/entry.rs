@@ -450,9 +450,7 @@ pub fn was_overtaken(session: Uuid) -> bool {
 /// Chooses the way and reads the session; none where it does not exist.
 fn choose(session: Uuid) -> Result<Option<Entered>> {
     let many = TAKEN.with_borrow(HashMap::len) >= MANY_SESSIONS;
-    // SAFETY: a plain read of this transaction's isolation level.
-    let fixed_snapshot = unsafe { pg_sys::XactIsoLevel } >= pg_sys::XACT_REPEATABLE_READ as i32;
-    if !many && !fixed_snapshot && !is_busy(session) && !is_bursting(session) {
+    if !many && !transaction::has_fixed_snapshot() && !is_busy(session) && !is_bursting(session) {
         let turn = Lock::Turn(session);
         if turn.try_now(Mode::Alone) {
             if try_lock_row(session)? {
@@ -503,10 +501,8 @@ fn choose_log(session: Uuid) -> Result<Way> {
 
 /// Locks a session's row without the executor; moved where that does not get at it.
 fn lock_known_row(session: Uuid, wait: bool) -> Result<Locked> {
-    // SAFETY: a plain read of this transaction's isolation level.
-    let fixed_snapshot = unsafe { pg_sys::XactIsoLevel } >= pg_sys::XACT_REPEATABLE_READ as i32;
     let known = || VERSION.get().filter(|last| last.session == session);
-    if fixed_snapshot || known().is_none() && read(session)?.is_none() {
+    if transaction::has_fixed_snapshot() || known().is_none() && read(session)?.is_none() {
         return Ok(Locked::Moved);
     }
     known().map_or(Ok(Locked::Moved), |last| {
