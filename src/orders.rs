@@ -157,15 +157,15 @@ fn orders_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         changes.for_each(|old, new| {
             for (row, sign) in [(old, -1), (new, 1)] {
                 let Some(row) = row else { continue };
-                if let Some(product) = row.at::<Uuid>(session_product_id) {
+                if let Some(product) = row.at(session_product_id) {
                     let sales = products.entry(*product.as_bytes()).or_default();
                     sales.orders += sign;
-                    sales.quantity += i64::from(row.at::<i32>(quantity).unwrap_or(0)) * sign;
-                    if let Some(amount) = row.at::<AnyNumeric>(amount) {
+                    sales.quantity += i64::from(row.at(quantity).unwrap_or(0)) * sign;
+                    if let Some(amount) = row.at(amount) {
                         sales.revenue += metrics::hundredths(amount)? * sign;
                     }
                 }
-                if let Some(viewer) = row.at::<Uuid>(viewer_id) {
+                if let Some(viewer) = row.at(viewer_id) {
                     *viewers.entry(*viewer.as_bytes()).or_default() += sign;
                 }
             }

@@ -1,7 +1,6 @@
 //! The moderation log: who did what to whom, written with the act itself.
 
 use crate::error::Result;
-use crate::heap::Table;
 use crate::identity::{self, as_owner};
 use crate::plan::{self, Plan};
 use pgrx::Uuid;
@@ -83,23 +82,36 @@ pub fn note(mut acts: Vec<Act>) -> Result<()> {
 }
 
 /// Those of the people who have no account any more: what is deleted with an account is seen
-/// here, and the log could not refer to it. Read as foreign keys read, past row-level security.
+/// here, and the log could not refer to it. Asked as foreign keys ask, with the rights of whoever
+/// owns the accounts.
 fn gone(mut people: BTreeSet<[u8; 16]>) -> Result<BTreeSet<[u8; 16]>> {
-    let accounts: Option<Vec<pg_sys::Oid>> = plan::ask(
-        "select array[confrelid, conindid] from pg_constraint
+    let accounts: Option<pg_sys::Oid> = plan::ask(
+        "select confrelid from pg_constraint
           where conrelid = 'public.live_stream_moderation_log'::regclass
             and conname = 'live_stream_moderation_log_user_id_fkey'",
         &[],
     )?;
-    let Some([table, index]) = accounts.as_deref() else {
+    let Some(accounts) = accounts else {
         return Ok(BTreeSet::new());
     };
-    let accounts = Table::read_id(*table);
-    for person in people.clone() {
-        let id = [("id", Uuid::from_bytes(person))];
-        if accounts.count_by(Some(*index), &id, 1)? > 0 {
-            people.remove(&person);
-        }
+    let owner: Option<pg_sys::Oid> = plan::ask(
+        "select relowner from pg_class where oid = $1",
+        &[accounts.into()],
+    )?;
+    let query: Option<String> = plan::ask(
+        "select format('select array_agg(id) from %s where id = any ($1)', $1::regclass)",
+        &[accounts.into()],
+    )?;
+    let Some((owner, query)) = owner.zip(query) else {
+        return Ok(people);
+    };
+    let ids: Vec<Uuid> = people.iter().copied().map(Uuid::from_bytes).collect();
+    let found: Option<Vec<Uuid>> =
+        identity::as_role(owner, pg_sys::SECURITY_RESTRICTED_OPERATION, || {
+            plan::ask(&query, &[ids.into()])
+        })?;
+    for person in found.unwrap_or_default() {
+        people.remove(person.as_bytes());
     }
     Ok(people)
 }
