@@ -78,6 +78,7 @@ impl Table {
     fn locked(schema: &'static CStr, name: &'static CStr, lock: u32) -> Result<Self> {
         let lock = lock as pg_sys::LOCKMODE;
         loop {
+            pgrx::check_for_interrupts!();
             let id = relation_id(schema, name).ok_or_else(|| shape::missing(schema, name))?;
             // SAFETY: opens whatever has the OID, or answers with null where it is gone by now.
             let relation = unsafe { pg_sys::try_relation_open(id, lock) };
@@ -436,13 +437,25 @@ impl Table {
         if !self.has_block(block) {
             return;
         }
-        let _full = AsIfFull::begin(self.relation);
+        let _full = AsIfFull::begin(self);
         // SAFETY: the block exists; PostgreSQL unpins the page itself if this fails.
         unsafe {
             let buffer = pg_sys::ReadBuffer(self.relation, block);
             pg_sys::heap_page_prune_opt(self.relation, buffer);
             pg_sys::ReleaseBuffer(buffer);
         }
+    }
+
+    /// Sets the fillfactor in this process's cache, and returns the one before; none where the table
+    /// has no options.
+    fn swap_fillfactor(&self, fillfactor: i32) -> Option<i32> {
+        // SAFETY: the relation is open, and the options of an ordinary table are of this kind. They
+        // are looked up anew each time, as PostgreSQL replaces them when the table is altered.
+        let options = unsafe {
+            let options: *mut pg_sys::StdRdOptions = (*self.relation).rd_options.cast();
+            options.as_mut()?
+        };
+        Some(std::mem::replace(&mut options.fillfactor, fillfactor))
     }
 
     /// Calls `each` with every row from a page on, or with those whose column has an id, until it
@@ -486,9 +499,8 @@ impl Table {
                 if tuple.is_null() {
                     break;
                 }
-                let is_other = only.is_some_and(|(column, id)| {
-                    column.number() == 1 && !begins_with(tuple, &id)
-                });
+                let is_other = only
+                    .is_some_and(|(column, id)| column.number() == 1 && !begins_with(tuple, &id));
                 if is_other {
                     continue;
                 }
@@ -565,38 +577,24 @@ impl Table {
 }
 
 /// While it lives, this process takes every page of a table for fuller than its fillfactor.
-struct AsIfFull {
-    relation: pg_sys::Relation,
+struct AsIfFull<'a> {
+    table: &'a Table,
     fillfactor: Option<i32>,
 }
 
-impl AsIfFull {
-    /// `relation` is open and stays so: it is private to [`Table::prune`].
-    fn begin(relation: pg_sys::Relation) -> Self {
-        let fillfactor = options(relation).map(|options| std::mem::replace(options, 1));
-        Self {
-            relation,
-            fillfactor,
-        }
+impl<'a> AsIfFull<'a> {
+    fn begin(table: &'a Table) -> Self {
+        let fillfactor = table.swap_fillfactor(1);
+        Self { table, fillfactor }
     }
 }
 
-impl Drop for AsIfFull {
+impl Drop for AsIfFull<'_> {
     /// Also while an error unwinds: the cache of relations outlives the transaction.
     fn drop(&mut self) {
-        if let (Some(before), Some(now)) = (self.fillfactor, options(self.relation)) {
-            *now = before;
+        if let Some(before) = self.fillfactor {
+            self.table.swap_fillfactor(before);
         }
-    }
-}
-
-/// The fillfactor among the options of an open table; none where it has no options.
-fn options<'a>(relation: pg_sys::Relation) -> Option<&'a mut i32> {
-    // SAFETY: options of an ordinary table are of this kind. They are looked up anew each time, as
-    // PostgreSQL replaces them when the table is altered.
-    unsafe {
-        let options: *mut pg_sys::StdRdOptions = (*relation).rd_options.cast();
-        options.as_mut().map(|options| &mut options.fillfactor)
     }
 }
 

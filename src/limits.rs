@@ -170,7 +170,9 @@ pub fn check_message(user: Uuid, session: Uuid, slow_mode: i32) -> Result<()> {
     // Without the index they come in any order.
     sent.sort_unstable_by_key(|(at, _)| std::cmp::Reverse(*at));
     let slowed = sent.iter().find(|(at, here)| *here && *at > now - slow);
-    let over = usize::try_from(limit - 1).ok().and_then(|nth| sent.get(nth));
+    let over = usize::try_from(limit - 1)
+        .ok()
+        .and_then(|nth| sent.get(nth));
     let wait = match (slowed, over) {
         (Some((at, _)), _) if slow > 0 => Some((true, at + slow - now)),
         (_, Some((at, _))) if *at > now - interval => Some((false, at + interval - now)),

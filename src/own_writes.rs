@@ -19,16 +19,14 @@ impl OwnWrites {
 
     /// True in a trigger that such a write has fired.
     pub fn have_fired(&self) -> bool {
-        self.0.get().is_some_and(|depth| trigger_depth() == depth + 1)
+        self.0
+            .get()
+            .is_some_and(|depth| trigger_depth() == depth + 1)
     }
 }
 
 /// Runs `f`, whose writes are of this kind if `are_own`, else of none.
-pub fn with<R>(
-    kind: &'static LocalKey<OwnWrites>,
-    are_own: bool,
-    f: impl FnOnce() -> R,
-) -> R {
+pub fn with<R>(kind: &'static LocalKey<OwnWrites>, are_own: bool, f: impl FnOnce() -> R) -> R {
     struct Restore(&'static LocalKey<OwnWrites>, Option<i32>);
     impl Drop for Restore {
         fn drop(&mut self) {

@@ -62,7 +62,11 @@ impl Plan {
             return Ok(());
         }
         let text = || self.sql.to_str().map(tables::relied_on).unwrap_or_default();
-        let needs_key = self.sql.to_bytes().windows(12).any(|it| it == b" on conflict");
+        let needs_key = self
+            .sql
+            .to_bytes()
+            .windows(12)
+            .any(|it| it == b" on conflict");
         for (table, columns) in self.relies_on.get_or_init(text) {
             let found = if table.is_ours() {
                 Table::read(&table.schema_name, &table.table_name)?

@@ -88,7 +88,11 @@ impl<T> Scoped<T> {
     /// For [`at_partial_rollback`].
     pub fn undo(&mut self, subtransaction: pg_sys::SubTransactionId) {
         // Those that began later were within it.
-        while self.levels.pop_if(|(of, _)| *of >= subtransaction).is_some() {}
+        while self
+            .levels
+            .pop_if(|(of, _)| *of >= subtransaction)
+            .is_some()
+        {}
     }
 
     /// For [`at_partial_commit`].

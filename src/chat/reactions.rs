@@ -241,9 +241,7 @@ fn chat_reactions_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
                 if let Some(viewer) = row.at(viewer_id) {
                     *viewers.entry(*viewer.as_bytes()).or_default() += sign;
                 }
-                if let Some((message, name)) =
-                    row.at(message_id).zip(row.at(reaction))
-                {
+                if let Some((message, name)) = row.at(message_id).zip(row.at(reaction)) {
                     *messages.entry((*message.as_bytes(), name)).or_default() += sign;
                 }
             }

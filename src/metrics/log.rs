@@ -175,8 +175,11 @@ pub fn append(session: Uuid, delta: &Delta, doubtful: bool) -> Result<()> {
 
 fn time(micros: i64) -> Result<TimestampWithTimeZone> {
     clock::timestamp(micros).ok_or_else(|| {
-        Error::new(SqlState::OUT_OF_RANGE, "the time of a change is out of range")
-            .hint("Look at the clock of the server.")
+        Error::new(
+            SqlState::OUT_OF_RANGE,
+            "the time of a change is out of range",
+        )
+        .hint("Look at the clock of the server.")
     })
 }
 

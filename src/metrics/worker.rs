@@ -859,7 +859,8 @@ impl VacuumContext {
                 8 * 1024,
                 8 * 1024 * 1024,
             );
-            let portal_context = std::mem::replace(&mut *(&raw mut pg_sys::PortalContext), context);
+            let portal_context = pg_sys::PortalContext;
+            pg_sys::PortalContext = context;
             Self {
                 context,
                 portal_context,

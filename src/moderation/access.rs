@@ -87,7 +87,11 @@ pub fn ban_of(influencer: Uuid, user: Uuid) -> Result<Option<Ban>> {
     Ok(found)
 }
 
-fn has_row(table: &'static CStr, index: &'static CStr, ids: [(&'static str, Uuid); 2]) -> Result<bool> {
+fn has_row(
+    table: &'static CStr,
+    index: &'static CStr,
+    ids: [(&'static str, Uuid); 2],
+) -> Result<bool> {
     let table = Table::read(c"public", table)?;
     let mut found = false;
     if table.pages() > 0 {

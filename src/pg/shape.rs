@@ -126,7 +126,8 @@ pub unsafe fn check_table(relation: pg_sys::Relation, table: Option<&Table>) -> 
 /// # Safety
 /// As of [`check_table`].
 unsafe fn check_own(relation: pg_sys::Relation, table: &Table) -> Result<()> {
-    const HINT: &str = "Put it back as CREATE EXTENSION live_stream made it: see sql/ of live_stream.";
+    const HINT: &str =
+        "Put it back as CREATE EXTENSION live_stream made it: see sql/ of live_stream.";
     // SAFETY: as in `check_table`.
     unsafe {
         let class = &*(*relation).rd_rel;
@@ -316,7 +317,10 @@ pub unsafe fn runs_no_code(relation: pg_sys::Relation, table: &Table) -> bool {
             && std::slice::from_raw_parts((*triggers).triggers, (*triggers).numtriggers as usize)
                 .iter()
                 .any(|trigger| !trigger.tgisinternal);
-        let constraints = (*relation).rd_att.as_ref().and_then(|it| it.constr.as_ref());
+        let constraints = (*relation)
+            .rd_att
+            .as_ref()
+            .and_then(|it| it.constr.as_ref());
         let columns: Vec<_> = desc.attributes().filter(|it| !it.attisdropped).collect();
         !has_triggers
             && (*relation).rd_rules.is_null()
@@ -701,11 +705,8 @@ pub unsafe fn is_newest_first(
 fn uuid_family() -> pg_sys::Oid {
     // SAFETY: an entry of the type cache, which stays.
     unsafe {
-        (*pg_sys::lookup_type_cache(
-            pg_sys::UUIDOID,
-            pg_sys::TYPECACHE_BTREE_OPFAMILY as i32,
-        ))
-        .btree_opf
+        (*pg_sys::lookup_type_cache(pg_sys::UUIDOID, pg_sys::TYPECACHE_BTREE_OPFAMILY as i32))
+            .btree_opf
     }
 }
 

@@ -53,8 +53,7 @@ fn products_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
                 removed.extend(old.at(id));
             }
             for (row, sign) in [(old, -1), (new, 1)] {
-                let Some((row, session)) =
-                    row.and_then(|row| Some((row, row.at(session_id)?)))
+                let Some((row, session)) = row.and_then(|row| Some((row, row.at(session_id)?)))
                 else {
                     continue;
                 };

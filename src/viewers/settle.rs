@@ -70,8 +70,7 @@ impl Change {
         if columns.watches(row) {
             self.viewer(row, columns, sign);
         }
-        self.peak_in_doubt |= sign < 0
-            && row.at(columns.counted_since).is_some();
+        self.peak_in_doubt |= sign < 0 && row.at(columns.counted_since).is_some();
     }
 
     fn numbers(&mut self, row: &Row<'_>, columns: &Columns, sign: i64) {
