@@ -19,9 +19,14 @@ impl OwnWrites {
 
     /// True in a trigger that such a write has fired.
     pub fn have_fired(&self) -> bool {
-        self.0
-            .get()
-            .is_some_and(|depth| trigger_depth() == depth + 1)
+        let depth = self.0.get();
+        depth.is_some_and(|depth| trigger_depth() == depth + 1)
+    }
+
+    /// True in code that makes such writes, and in a trigger that one has fired.
+    pub fn are_being_made(&self) -> bool {
+        let depth = self.0.get();
+        depth.is_some_and(|depth| (depth..=depth + 1).contains(&trigger_depth()))
     }
 }
 

@@ -4,7 +4,9 @@ use super::fields::MAX_DURATION_MINUTES;
 use super::series::{Exception, ExceptionKind, Series, moment_of, wall_at};
 use super::stored::Stored;
 use super::time_of_day::TimeOfDay;
-use super::{DAY_MICROS, expand, is_settling, missing, no_such_schedule, sessions, settling};
+use super::{
+    DAY_MICROS, expand, is_settling, missing, no_such_schedule, sessions, settles, settling,
+};
 use crate::error::{Error, Result, SqlState};
 use crate::identity;
 use crate::plan::{self, Plan};
@@ -29,7 +31,7 @@ thread_local! {
 
 /// Those that fit the schedule's rule, if the caller may see them.
 pub fn of_schedule(id: Uuid) -> Result<Vec<Exception>> {
-    let of_schedule = if is_settling() {
+    let of_schedule = if settles() {
         &OF_SCHEDULE_NOW
     } else {
         &OF_SCHEDULE_THEN

@@ -118,6 +118,11 @@ fn is_settling() -> bool {
     SETTLING.with(OwnWrites::have_fired)
 }
 
+/// True while such changes are made: what is read must have those before.
+fn settles() -> bool {
+    SETTLING.with(OwnWrites::are_being_made)
+}
+
 fn missing(column: &str) -> Error {
     Error::new(
         SqlState::NOT_NULL_VIOLATION,
