@@ -454,11 +454,11 @@ impl<'a> Changes<'a> {
     /// Errors: 55000.
     pub fn enum_column(&self, name: &str) -> Result<EnumColumn> {
         let index = column(self.desc, name)?;
-        let kind = self.desc.attribute(index).map(|it| it.atttypid);
-        Ok(EnumColumn {
-            index,
-            kind: kind.unwrap_or(pg_sys::InvalidOid),
-        })
+        let found = self.desc.attribute(index).map(|it| it.atttypid);
+        match found.filter(|kind| shape::is_some_enum(*kind)) {
+            Some(kind) => Ok(EnumColumn { index, kind }),
+            None => Err(self.desc.changed(name, Change::Values)),
+        }
     }
 
     /// Calls `each` with the old and the new version of every row touched, in order: both of

@@ -9,6 +9,12 @@ pub fn has_fixed_snapshot() -> bool {
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
 }
 
+/// Whether the server follows another one and takes no writes.
+pub fn is_on_standby() -> bool {
+    // SAFETY: a read of the server's state.
+    unsafe { pg_sys::RecoveryInProgress() }
+}
+
 /// The id of the transaction, without wrap-around: it takes one where it had none.
 pub fn full_id() -> i64 {
     // SAFETY: a read of this backend's transaction state.

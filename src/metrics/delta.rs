@@ -90,21 +90,26 @@ impl Delta {
 }
 
 impl std::ops::AddAssign for Delta {
+    /// Stops at the ends of what a number can be: an owner may write anything into the log.
     fn add_assign(&mut self, later: Self) {
-        self.peak = self.peak.max(self.viewers + later.peak);
-        self.viewers += later.viewers;
-        self.unique_viewers += later.unique_viewers;
-        self.watch_seconds += later.watch_seconds;
-        self.messages += later.messages;
-        self.reactions += later.reactions;
-        self.shares += later.shares;
-        self.products += later.products;
-        self.clicks += later.clicks;
-        self.orders += later.orders;
-        self.revenue += later.revenue;
-        self.disconnections += later.disconnections;
-        self.buffering_events += later.buffering_events;
-        self.buffering_seconds += later.buffering_seconds;
+        self.peak = self.peak.max(self.viewers.saturating_add(later.peak));
+        for (sum, change) in [
+            (&mut self.viewers, later.viewers),
+            (&mut self.unique_viewers, later.unique_viewers),
+            (&mut self.watch_seconds, later.watch_seconds),
+            (&mut self.messages, later.messages),
+            (&mut self.reactions, later.reactions),
+            (&mut self.shares, later.shares),
+            (&mut self.products, later.products),
+            (&mut self.clicks, later.clicks),
+            (&mut self.orders, later.orders),
+            (&mut self.revenue, later.revenue),
+            (&mut self.disconnections, later.disconnections),
+            (&mut self.buffering_events, later.buffering_events),
+            (&mut self.buffering_seconds, later.buffering_seconds),
+        ] {
+            *sum = sum.saturating_add(change);
+        }
         self.first = [self.first, later.first].into_iter().flatten().min();
         self.last = self.last.max(later.last);
     }
@@ -121,6 +126,22 @@ mod tests {
             delta.viewer(change, 1);
         }
         assert_eq!((delta.viewers, delta.peak), (0, 3));
+    }
+
+    #[test]
+    fn a_sum_stops_at_the_ends() {
+        let most = Delta {
+            viewers: i64::MAX,
+            peak: i64::MAX,
+            revenue: i64::MIN,
+            ..Delta::default()
+        };
+        let mut sum = most;
+        sum += most;
+        assert_eq!(
+            (sum.viewers, sum.peak, sum.revenue),
+            (i64::MAX, i64::MAX, i64::MIN)
+        );
     }
 
     #[test]

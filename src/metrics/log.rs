@@ -263,7 +263,7 @@ fn entry(row: &Row<'_>, place: pg_sys::ItemPointerData, columns: &Columns) -> En
         doubtful: row.at(columns.doubtful).unwrap_or(false),
         delta: Delta {
             viewers,
-            peak: viewers.max(0) + number(columns.peak),
+            peak: viewers.max(0).saturating_add(number(columns.peak)),
             unique_viewers: number(columns.unique_viewers),
             watch_seconds: number(columns.watch_seconds),
             messages: number(columns.messages),

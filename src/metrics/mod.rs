@@ -308,7 +308,7 @@ pub fn take_pending(id: Uuid, session: &Row<'_>) -> Result<(Delta, bool)> {
     let mut folded = fold::Folded::into(timeline::Timeline::new(updated.into(), level, level));
     folded.take_all(id)?;
     let mut delta = folded.delta;
-    delta.peak = folded.peak() - level;
+    delta.peak = folded.peak().saturating_sub(level);
     Ok((delta, folded.timeline.doubtful || hot::is_doubtful(id)?))
 }
 
@@ -350,7 +350,7 @@ pub fn add(id: Uuid, session: &mut Row<'_>, delta: Delta, doubtful: bool) -> Res
     let peak = if doubtful {
         fold::counted_peak(id)?
     } else {
-        i64::from(peak).max(i64::from(current) + delta.peak)
+        i64::from(peak).max(i64::from(current).saturating_add(delta.peak))
     };
     session.set("peak_viewers", Some(fit(id, peak)?))?;
     for (column, change) in [
@@ -366,7 +366,8 @@ pub fn add(id: Uuid, session: &mut Row<'_>, delta: Delta, doubtful: bool) -> Res
         ("buffering_events", delta.buffering_events),
     ] {
         let before: i32 = session.get(column)?.unwrap_or(0);
-        session.set(column, Some(fit(id, i64::from(before) + change)?))?;
+        let now = i64::from(before).saturating_add(change);
+        session.set(column, Some(fit(id, now)?))?;
     }
     for (column, change) in [
         ("total_watch_time_seconds", delta.watch_seconds),

@@ -86,9 +86,11 @@ impl Timeline {
 fn walk(mut level: i64, mut peak: i64, events: &[Event]) -> (i64, i64) {
     for moment in events.chunk_by(|a, b| a.at == b.at) {
         for event in moment.iter().filter(|event| event.since < event.at) {
-            peak = peak.max(level + event.peak);
+            peak = peak.max(level.saturating_add(event.peak));
         }
-        level += moment.iter().map(|event| event.viewers).sum::<i64>();
+        level = moment
+            .iter()
+            .fold(level, |level, event| level.saturating_add(event.viewers));
         peak = peak.max(level);
     }
     (level, peak)

@@ -11,6 +11,7 @@ use super::{fold, hot};
 use crate::error::Result;
 use crate::lock::{FLOW_CLASS, Lock, Mode};
 use crate::plan::{self, Plan};
+use crate::transaction::is_on_standby;
 use crate::{catalog, heap, identity, schedule};
 use pgrx::Uuid;
 use pgrx::bgworkers::{
@@ -106,11 +107,14 @@ thread_local! {
     ) };
     /// Whether this database follows another one, with the generation of the catalog.
     static FOLLOWS: Cell<Option<(u64, bool)>> = const { Cell::new(None) };
+    // One that was disabled may still be in the midst of what it applies.
     static SUBSCRIBED: Plan = const { Plan::writing(
-        c"select from pg_catalog.pg_subscription_rel r
+        c"select s.subenabled
+            from pg_catalog.pg_subscription_rel r
             join pg_catalog.pg_subscription s on s.oid = r.srsubid
-           where s.subenabled
-             and r.srrelid = pg_catalog.to_regclass('live_stream.metric_changes')",
+           where r.srrelid = pg_catalog.to_regclass('live_stream.metric_changes')
+             and (s.subenabled or exists (select from pg_catalog.pg_stat_get_subscription(s.oid) w
+                                           where w.pid is not null))",
         &[],
     ) };
 }
@@ -123,7 +127,7 @@ fn server() -> i64 {
 
 /// Whether another server counts for this one: its log comes by a subscription. What that server
 /// folds comes with the row that it has folded into, so nobody folds it here, until the
-/// subscription is dropped or disabled: then this server has taken over.
+/// subscription is dropped, or disabled and at its end: then this server has taken over.
 fn follows() -> Result<bool> {
     let generation = catalog::generation();
     if let Some((seen, follows)) = FOLLOWS.get()
@@ -131,8 +135,16 @@ fn follows() -> Result<bool> {
     {
         return Ok(follows);
     }
-    let follows = identity::as_owner(|| plan::execute(&SUBSCRIBED, &[]))? > 0;
-    FOLLOWS.set(Some((generation, follows)));
+    let (follows, is_lasting) = identity::as_owner(|| {
+        plan::run(&SUBSCRIBED, &[], |rows| {
+            let mut all = 0..rows.len();
+            let is_enabled = all.any(|row| rows.get(row, 0) == Some(true));
+            Ok((rows.len() > 0, rows.len() == 0 || is_enabled))
+        })
+    })?;
+    if is_lasting {
+        FOLLOWS.set(Some((generation, follows)));
+    }
     Ok(follows)
 }
 
@@ -244,9 +256,10 @@ pub fn look() {
         return;
     }
     LOOKED.set(Some(Instant::now()));
-    // SAFETY: plain reads of the state of backend and server.
-    let cannot = unsafe { pg_sys::RecoveryInProgress() || pg_sys::ParallelWorkerNumber >= 0 };
-    if !cannot
+    // SAFETY: a plain read of this backend's state.
+    let is_parallel = unsafe { pg_sys::ParallelWorkerNumber >= 0 };
+    if !is_parallel
+        && !is_on_standby()
         && (log::is_empty().is_ok_and(|empty| !empty) || hot::is_empty().is_ok_and(|empty| !empty))
     {
         // Without one, the next that changes something tries again.

@@ -398,6 +398,12 @@ fn enum_type(schema: &str, name: &str) -> Option<pg_sys::Oid> {
     (kind != pg_sys::InvalidOid).then_some(kind)
 }
 
+/// Whether a type is an enum at all.
+pub fn is_some_enum(kind: pg_sys::Oid) -> bool {
+    // SAFETY: a look-up in the system cache, also of a type that is not there.
+    unsafe { pg_sys::get_typtype(kind) as u8 == pg_sys::TYPTYPE_ENUM }
+}
+
 /// The value of an enum that has this label; none if there is none, or the type is no enum.
 pub fn enum_value(kind: pg_sys::Oid, label: &str) -> Option<pg_sys::Oid> {
     let label = CString::new(label).ok()?;
@@ -534,7 +540,7 @@ impl<'a> Descriptor<'a> {
                 format!("The live_stream extension needs it as {kind}."),
                 format!("Give the column the type {kind} again."),
             ),
-            Change::Values => ("has other values", kept, as_made),
+            Change::Values => ("is no enum, or one of other values", kept, as_made),
             Change::Computed => (
                 "is computed by PostgreSQL",
                 kept,

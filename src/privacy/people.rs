@@ -6,6 +6,7 @@ use crate::error::{OrRaise, Result};
 use crate::identity::{self, as_owner};
 use crate::install::relation_exists;
 use crate::plan;
+use crate::transaction;
 use pgrx::prelude::*;
 
 /// What an erasure does with the rows that name the person.
@@ -250,7 +251,7 @@ fn personal_data() -> TableIterator<
     }))
 }
 
-/// Everything that is held on a user, as JSON: `user_id`, `exported_at`, and `tables`, in which
+/// Everything that is held on a user, as JSON; works on a standby, whose `person_rates` are empty: `user_id`, `exported_at`, and `tables`, in which
 /// the rows stand by table, as they are stored. Of rows that are about somebody else, only what
 /// the user did. Of somebody who streams also the sessions, schedules and their numbers; stream
 /// keys are named and not shown. Of an app's own `influencers` table, what live_stream reads.
@@ -310,10 +311,13 @@ fn export_query() -> Result<String> {
         let row = secrets.map_or_else(|| "to_jsonb(t)".to_owned(), |(_, names)| hidden(names));
         add(table, &row, which);
     }
-    parts.push((
-        RATES,
-        format!("select to_jsonb(t) as r from live_stream.{RATES} t where t.user_id = $1"),
-    ));
+    // Unlogged, so a standby does not have it.
+    let rates = if transaction::is_on_standby() {
+        "select null::jsonb as r where false".to_owned()
+    } else {
+        format!("select to_jsonb(t) as r from live_stream.{RATES} t where t.user_id = $1")
+    };
+    parts.push((RATES, rates));
     parts.push(("influencers", influencer_query()?));
     let mut tables: Vec<&str> = parts.iter().map(|(table, _)| *table).collect();
     tables.sort_unstable();
