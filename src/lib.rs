@@ -7,6 +7,7 @@ mod heap;
 mod identity;
 mod influencers;
 mod install;
+mod keep;
 mod limits;
 mod lock;
 mod metrics;

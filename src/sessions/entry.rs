@@ -228,7 +228,7 @@ fn entered(row: &Row<'_>) -> Result<Option<Entered>> {
     }))
 }
 
-fn held(session: Uuid) -> Option<Way> {
+pub fn held(session: Uuid) -> Option<Way> {
     TAKEN.with_borrow(|taken| taken.get(session.as_bytes()).map(|held| held.way))
 }
 
