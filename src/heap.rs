@@ -66,11 +66,6 @@ impl Table {
         Ok(Self::open_id(id, lock))
     }
 
-    /// A table of somebody else's, by its OID.
-    pub fn read_id(id: pg_sys::Oid) -> Self {
-        Self::open_id(id, pg_sys::AccessShareLock as pg_sys::LOCKMODE)
-    }
-
     fn open_id(id: pg_sys::Oid, lock: pg_sys::LOCKMODE) -> Self {
         // SAFETY: opens by OID; a table that is gone meanwhile is an error.
         let relation = unsafe { pg_sys::table_open(id, lock) };

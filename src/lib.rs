@@ -38,6 +38,7 @@ pub extern "C-unwind" fn _PG_init() {
     limits::define_settings();
     metrics::worker::define_settings();
     privacy::define_settings();
+    moderation::watch_transactions();
     sessions::watch_transactions();
     viewers::define_settings();
     viewers::watch_transactions();

@@ -12,6 +12,7 @@
 //! | worker | the worker of the database | be the only one |
 //! | start | who starts the worker, alone; who waits for that, shared | start one |
 //! | part | who decides on the part of that user, or one of the same slot, alone | have nobody moderator and banned |
+//! | parts | who writes bans or moderators of an influencer | have several of one statement not meet those of another |
 //! | on air | who takes an influencer's session live | name the other one that is |
 //! | schedules | who makes the sessions of schedules | make each once |
 //! | install | install() | be the only one |
@@ -28,6 +29,7 @@ pub enum Lock {
     Worker,
     Start,
     Part(u64),
+    Parts(Uuid),
     OnAir(Uuid),
     Schedules,
     Install,
@@ -57,6 +59,7 @@ impl Lock {
             Self::OnAir(influencer) => (CLASS + 8, fold(influencer)),
             Self::Schedules => (CLASS + 9, 0),
             Self::Install => (CLASS + 10, 0),
+            Self::Parts(influencer) => (CLASS + 11, fold(influencer)),
         };
         pg_sys::LOCKTAG {
             // SAFETY: a plain read of this backend's state.
