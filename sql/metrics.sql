@@ -1,6 +1,8 @@
 create table live_stream.metric_changes (
   session_id uuid not null,
   at timestamptz not null,
+  transaction bigint not null,
+  nth integer not null,
   since timestamptz,
   doubtful boolean,
   viewers bigint,
@@ -16,13 +18,17 @@ create table live_stream.metric_changes (
   revenue bigint,
   disconnections bigint,
   buffering_events bigint,
-  buffering_seconds bigint
+  buffering_seconds bigint,
+  constraint metric_changes_pkey primary key (at, transaction, nth)
 );
 
 comment on table live_stream.metric_changes is
   'Changes of the numbers of busy sessions that wait to be folded into their rows. Kept by live_stream alone.';
 comment on column live_stream.metric_changes.session_id is 'Session whose numbers change.';
 comment on column live_stream.metric_changes.at is 'When the change happened; of a statement, its last row.';
+comment on column live_stream.metric_changes.transaction is 'Transaction that made the change.';
+comment on column live_stream.metric_changes.nth is
+  'Which of its changes, from 0. With the two before, the key by which a replica knows the row.';
 comment on column live_stream.metric_changes.since is 'When it began, for a statement of several rows.';
 comment on column live_stream.metric_changes.doubtful is 'Whether the peak must be counted from the rows.';
 comment on column live_stream.metric_changes.viewers is 'Change of the current viewers.';
@@ -66,20 +72,20 @@ comment on column live_stream.metric_sessions.folds is 'How often, since then.';
 comment on column live_stream.metric_sessions.changes is 'How many changes were folded since then.';
 
 create table live_stream.metric_worker (
-  one_row boolean not null default true,
+  server bigint not null,
   pid integer not null,
   started_at timestamptz not null,
   starts bigint not null default 1,
   folds bigint not null default 0,
   changes bigint not null default 0,
   folded_at timestamptz,
-  constraint metric_worker_pkey primary key (one_row),
-  constraint metric_worker_one_row_check check (one_row)
+  constraint metric_worker_pkey primary key (server)
 ) with (fillfactor = 10);
 
 comment on table live_stream.metric_worker is
-  'The background worker that ran last in this database, and what it did. Kept by live_stream alone.';
-comment on column live_stream.metric_worker.one_row is 'True: there is one row.';
+  'The background worker that ran last in this database, and what it did: a row for each server that has been the one that counts. Kept by live_stream alone.';
+comment on column live_stream.metric_worker.server is
+  'System identifier of the server: a replica has the row of the one it follows, and then its own.';
 comment on column live_stream.metric_worker.pid is 'Process id of the worker.';
 comment on column live_stream.metric_worker.started_at is 'When it started.';
 comment on column live_stream.metric_worker.starts is 'How many workers have started.';
@@ -127,7 +133,9 @@ create or replace view live_stream.metrics_status with (security_invoker = true)
          worker.folded_at as last_fold_at,
          pg_catalog.pg_relation_size('live_stream.metric_changes') as log_bytes
     from (select count(*) as changes, min(at) as since from live_stream.metric_changes) as pending
-    left join live_stream.metric_worker as worker on true
+    left join (select w.started_at, w.starts, w.folds, w.changes, w.folded_at
+                 from live_stream.metric_worker w
+                order by w.started_at desc limit 1) as worker on true
     left join pg_catalog.pg_locks as lock
       on lock.locktype = 'advisory' and lock.objsubid = live_stream.worker_lock_class()
      and lock.mode = 'ExclusiveLock' and lock.granted

@@ -7,37 +7,61 @@
 use pgrx::pg_sys;
 use std::cell::Cell;
 use std::ffi::CStr;
+use std::ptr::null;
 
 thread_local! {
-    static GENERATION: Cell<u64> = const { Cell::new(0) };
+    static GENERATION: Cell<u64> = const { Cell::new(1) };
     static RELATIONS: [Cell<Known>; SLOTS] = const { [const { Cell::new(Known::NOTHING) }; SLOTS] };
 }
 
 /// Tables and indexes that a backend remembers.
-const SLOTS: usize = 64;
+const SLOTS: usize = 256;
 
+/// A relation by its name: the text of both, by where it stands in the program.
 #[derive(Clone, Copy)]
 struct Known {
+    schema: *const std::ffi::c_char,
     name: *const std::ffi::c_char,
     generation: u64,
     id: pg_sys::Oid,
+    /// Whether it was found to be what it should, in this generation.
+    is_checked: bool,
 }
 
 impl Known {
     const NOTHING: Self = Self {
-        name: std::ptr::null(),
+        schema: null(),
+        name: null(),
         generation: 0,
         id: pg_sys::InvalidOid,
+        is_checked: false,
     };
+
+    fn is(&self, schema: &'static CStr, name: &'static CStr) -> bool {
+        (self.schema, self.name) == (schema.as_ptr(), name.as_ptr())
+            && self.generation == generation()
+    }
 }
 
 /// Called once per backend.
 pub fn watch() {
-    use pg_sys::SysCacheIdentifier::{AUTHMEMROLEMEM, AUTHOID, NAMESPACEOID};
+    use pg_sys::SysCacheIdentifier::{
+        AUTHMEMROLEMEM, AUTHOID, ENUMOID, ENUMTYPOIDNAME, NAMESPACEOID, SUBSCRIPTIONOID,
+        SUBSCRIPTIONRELMAP, TYPEOID,
+    };
     // SAFETY: both callbacks live as long as the library, which is never unloaded.
     unsafe {
         pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), pg_sys::Datum::from(0));
-        for cache in [AUTHOID, AUTHMEMROLEMEM, NAMESPACEOID] {
+        for cache in [
+            AUTHMEMROLEMEM,
+            AUTHOID,
+            ENUMOID,
+            ENUMTYPOIDNAME,
+            NAMESPACEOID,
+            SUBSCRIPTIONOID,
+            SUBSCRIPTIONRELMAP,
+            TYPEOID,
+        ] {
             pg_sys::CacheRegisterSyscacheCallback(
                 cache as i32,
                 Some(entry_changed),
@@ -55,20 +79,24 @@ unsafe extern "C-unwind" fn entry_changed(_arg: pg_sys::Datum, _cache: i32, _has
     GENERATION.set(GENERATION.get() + 1);
 }
 
-/// Changes whenever a table, a schema, a role or a membership has: what was looked up in another
-/// generation must be looked up again.
+/// Changes whenever a table, a schema, a type, a role, a membership or a subscription has: what was
+/// looked up in another generation must be looked up again. Never 0.
 pub fn generation() -> u64 {
     GENERATION.get()
 }
 
-/// The OID of a table or index; none if there is none of that name.
+fn slot(name: &'static CStr) -> usize {
+    (name.as_ptr() as usize >> 3) % SLOTS
+}
+
+/// The OID of a table, an index or whatever else has the name; none if nothing has.
 pub fn relation_id(schema: &'static CStr, name: &'static CStr) -> Option<pg_sys::Oid> {
-    let slot = (name.as_ptr() as usize >> 3) % SLOTS;
+    let slot = slot(name);
     let known = RELATIONS.with(|relations| relations[slot].get());
-    let generation = generation();
-    if known.name == name.as_ptr() && known.generation == generation {
+    if known.is(schema, name) {
         return Some(known.id);
     }
+    let generation = generation();
     // SAFETY: look-ups in the system caches.
     let id = unsafe {
         let schema = pg_sys::get_namespace_oid(schema.as_ptr(), true);
@@ -79,10 +107,32 @@ pub fn relation_id(schema: &'static CStr, name: &'static CStr) -> Option<pg_sys:
     }
     RELATIONS.with(|relations| {
         relations[slot].set(Known {
+            schema: schema.as_ptr(),
             name: name.as_ptr(),
             generation,
             id,
+            is_checked: false,
         });
     });
     Some(id)
+}
+
+/// Whether the relation of this name was found to be what it should, and nothing has changed since.
+pub fn is_checked(schema: &'static CStr, name: &'static CStr) -> bool {
+    RELATIONS.with(|relations| {
+        let known = relations[slot(name)].get();
+        known.is(schema, name) && known.is_checked
+    })
+}
+
+/// Notes that the relation of this name, which is open and locked, is what it should be.
+pub fn note_checked(schema: &'static CStr, name: &'static CStr) {
+    RELATIONS.with(|relations| {
+        let slot = &relations[slot(name)];
+        let mut known = slot.get();
+        if known.is(schema, name) {
+            known.is_checked = true;
+            slot.set(known);
+        }
+    });
 }

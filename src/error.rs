@@ -7,6 +7,7 @@
 //!
 //! [`or_raise`]: OrRaise::or_raise
 
+use crate::own_writes::trigger_depth;
 use pgrx::pg_sys;
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 use pgrx::pg_sys::panic::{CaughtError, ErrorReport, ErrorReportable};
@@ -154,15 +155,41 @@ thread_local! {
 }
 
 unsafe extern "C-unwind" {
-    // pgrx leaves these two out of its bindings; both only touch the error being built.
+    // pgrx leaves these out of its bindings; all only touch the error being built.
     fn errcode(sqlerrcode: i32) -> i32;
     fn geterrcode() -> i32;
+    fn errhint(format: *const std::ffi::c_char, ...) -> i32;
 }
 
+/// What a statement of the engine ends with where an object that it names has been changed:
+/// undefined table, column, function and object, a wrong type, an ambiguous name, no such key.
+const OF_CHANGED_OBJECTS: [SqlState; 8] = [
+    SqlState::new(b"42P01"),
+    SqlState::new(b"42703"),
+    SqlState::new(b"42883"),
+    SqlState::new(b"42704"),
+    SqlState::new(b"42804"),
+    SqlState::new(b"42846"),
+    SqlState::new(b"42725"),
+    SqlState::new(b"42P10"),
+];
+
 /// Called by `errfinish` while the error is being built.
-unsafe extern "C-unwind" fn note_sqlstate(_: *mut std::ffi::c_void) {
+unsafe extern "C-unwind" fn note_sqlstate(depth: *mut std::ffi::c_void) {
     // SAFETY: PostgreSQL calls this only with an error on its stack.
-    SEEN.set(unsafe { geterrcode() });
+    let state = unsafe { geterrcode() };
+    SEEN.set(state);
+    // What an app's trigger raises, one trigger deeper, is the app's.
+    if trigger_depth() == depth as usize as i32 && OF_CHANGED_OBJECTS.contains(&SqlState(state)) {
+        // SAFETY: as above; the text has no placeholders.
+        unsafe {
+            errhint(
+                c"If something of live_stream was changed, put it back; or run \
+                  live_stream.install() as the owner of the extension."
+                    .as_ptr(),
+            );
+        }
+    }
 }
 
 /// Called by `errfinish` while the error is being built.
@@ -196,7 +223,7 @@ pub fn keep_sqlstate<R>(f: impl FnOnce() -> R) -> R {
         // SAFETY: a plain read of a backend global.
         previous: unsafe { pg_sys::error_context_stack },
         callback: Some(note_sqlstate),
-        arg: std::ptr::null_mut(),
+        arg: trigger_depth() as usize as *mut std::ffi::c_void,
     };
     // SAFETY: `note` stays on this frame until the stack is put back below, on both ways out.
     unsafe { pg_sys::error_context_stack = &raw mut note };

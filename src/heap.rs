@@ -3,9 +3,11 @@
 //! Reads see what is committed at this moment and what this transaction has done, whatever its
 //! isolation level, as foreign-key checks do.
 
-use crate::catalog::relation_id;
+use crate::catalog::{self, relation_id};
 use crate::error::{Error, Result, SqlState};
-use crate::row::Row;
+use crate::pg::shape::{self, Descriptor};
+use crate::row::{Column, Stored};
+use crate::tables;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -30,6 +32,15 @@ pub enum Locked {
     Moved,
 }
 
+/// How far a table was read.
+#[derive(Clone, Copy)]
+pub struct Read {
+    /// Transactions before this one have no rows to come.
+    pub complete_before: pg_sys::TransactionId,
+    /// The page in which reading was stopped; none where the end was reached.
+    pub stopped_in: Option<pg_sys::BlockNumber>,
+}
+
 /// A table, open until dropped.
 pub struct Table {
     relation: pg_sys::Relation,
@@ -50,31 +61,84 @@ impl Table {
         Self::open(schema, name, pg_sys::RowExclusiveLock)
     }
 
+    /// A table of the app's own, of whatever kind: for a look at its columns.
+    pub fn of_app(schema: &'static CStr, name: &'static CStr) -> Result<Self> {
+        Self::locked(schema, name, pg_sys::AccessShareLock)
+    }
+
     fn open(schema: &'static CStr, name: &'static CStr, lock: u32) -> Result<Self> {
+        let table = Self::locked(schema, name, lock)?;
+        if !catalog::is_checked(schema, name) {
+            table.check(schema, name)?;
+            catalog::note_checked(schema, name);
+        }
+        Ok(table)
+    }
+
+    fn locked(schema: &'static CStr, name: &'static CStr, lock: u32) -> Result<Self> {
         let lock = lock as pg_sys::LOCKMODE;
-        let id = relation_id(schema, name).ok_or_else(|| {
-            Error::new(
-                SqlState::NOT_IN_PREREQUISITE_STATE,
-                format!(
-                    "relation {}.{} does not exist",
-                    schema.to_string_lossy(),
-                    name.to_string_lossy()
-                ),
-            )
-            .hint("Run live_stream.install() as the owner of the extension.")
-        })?;
-        Ok(Self::open_id(id, lock))
+        loop {
+            pgrx::check_for_interrupts!();
+            let id = relation_id(schema, name).ok_or_else(|| shape::missing(schema, name))?;
+            // SAFETY: opens whatever has the OID, or answers with null where it is gone by now.
+            let relation = unsafe { pg_sys::try_relation_open(id, lock) };
+            if relation.is_null() {
+                continue;
+            }
+            let table = Self { relation, lock };
+            // With the lock it keeps its name.
+            if relation_id(schema, name) == Some(id) {
+                return Ok(table);
+            }
+            table.give_back();
+        }
     }
 
-    fn open_id(id: pg_sys::Oid, lock: pg_sys::LOCKMODE) -> Self {
-        // SAFETY: opens by OID; a table that is gone meanwhile is an error.
-        let relation = unsafe { pg_sys::table_open(id, lock) };
-        Self { relation, lock }
+    fn check(&self, schema: &'static CStr, name: &'static CStr) -> Result<()> {
+        let wanted = schema.to_str().ok().zip(name.to_str().ok());
+        let wanted = wanted.and_then(|(schema, name)| tables::table(schema, name));
+        // SAFETY: the relation is open and locked.
+        unsafe { shape::check_table(self.relation, wanted) }
     }
 
-    fn desc(&self) -> pg_sys::TupleDesc {
-        // SAFETY: the relation is open.
-        unsafe { (*self.relation).rd_att }
+    /// Closes it and gives its lock back.
+    fn give_back(self) {
+        // SAFETY: opened once, and not closed again when it is dropped.
+        unsafe { pg_sys::relation_close(self.relation, self.lock) };
+        std::mem::forget(self);
+    }
+
+    /// Checks columns that are relied on.
+    ///
+    /// Errors: 55000.
+    pub fn check_columns(&self, table: &tables::Table, columns: &[&tables::Column]) -> Result<()> {
+        shape::check_columns(self.desc(), table, columns)
+    }
+
+    /// Checks that it has its primary key.
+    ///
+    /// Errors: 55000.
+    pub fn check_key(&self, table: &tables::Table) -> Result<()> {
+        // SAFETY: the relation is open and locked.
+        unsafe { shape::check_key(self.relation, table) }
+    }
+
+    /// Whether no code of the app's runs with a write to it.
+    pub fn runs_no_code(&self, table: &tables::Table) -> bool {
+        // SAFETY: the relation is open and locked.
+        unsafe { shape::runs_no_code(self.relation, table) }
+    }
+
+    /// A column of the type `T`.
+    ///
+    /// Errors: 55000.
+    pub fn column<T: IntoDatum>(&self, name: &'static str) -> Result<Column<T>> {
+        Column::find(self.desc(), name)
+    }
+
+    fn desc(&self) -> Descriptor<'_> {
+        // SAFETY: the relation is open as long as `self` lives.
+        unsafe { Descriptor::of((*self.relation).rd_att) }
     }
 
     /// The type of the table's rows.
@@ -127,14 +191,35 @@ impl Table {
         &self,
         schema: &'static CStr,
         index: &'static CStr,
-        ids: &[(&str, Uuid)],
-        mut each: impl FnMut(&Row<'_>) -> Result<bool>,
+        ids: &[(&'static str, Uuid)],
+        mut each: impl FnMut(&Stored<'_>) -> Result<bool>,
     ) -> Result<()> {
         self.scan(relation_id(schema, index), ids, &Latest::take(), |tuple| {
             // SAFETY: the scan hands out rows of this table, one at a time.
-            let row = unsafe { Row::of_tuple(self.desc(), tuple) };
+            let row = unsafe { Stored::of_tuple(self.desc(), tuple) };
             each(&row)
         })
+    }
+
+    /// As [`find`](Self::find), with whether the rows come with the newest first, by a column that
+    /// the index has after those of the ids.
+    pub fn find_newest(
+        &self,
+        schema: &'static CStr,
+        index: &'static CStr,
+        ids: &[(&'static str, Uuid)],
+        newest: Column<TimestampWithTimeZone>,
+        mut each: impl FnMut(&Stored<'_>, bool) -> Result<bool>,
+    ) -> Result<()> {
+        let keys = self.keys(ids)?;
+        let newest_first = relation_id(schema, index).is_some_and(|index| {
+            // SAFETY: the relation is open and locked.
+            self.can_search(index, &keys)
+                && unsafe {
+                    shape::is_newest_first(self.relation, index, keys.len(), newest.number())
+                }
+        });
+        self.find(schema, index, ids, |row| each(row, newest_first))
     }
 
     /// As [`find`](Self::find), counting the rows; `enough` of them end the scan.
@@ -142,21 +227,11 @@ impl Table {
         &self,
         schema: &'static CStr,
         index: &'static CStr,
-        ids: &[(&str, Uuid)],
-        enough: i64,
-    ) -> Result<i64> {
-        self.count_by(relation_id(schema, index), ids, enough)
-    }
-
-    /// As [`count`](Self::count), by the OID of the index.
-    pub fn count_by(
-        &self,
-        index: Option<pg_sys::Oid>,
-        ids: &[(&str, Uuid)],
+        ids: &[(&'static str, Uuid)],
         enough: i64,
     ) -> Result<i64> {
         let mut found = 0;
-        self.scan(index, ids, &Latest::take(), |_| {
+        self.scan(relation_id(schema, index), ids, &Latest::take(), |_| {
             found += 1;
             Ok(found < enough)
         })?;
@@ -168,7 +243,7 @@ impl Table {
         &self,
         schema: &'static CStr,
         index: &'static CStr,
-        ids: &[(&str, Uuid)],
+        ids: &[(&'static str, Uuid)],
     ) -> Result<bool> {
         let mut found = false;
         let snapshot = Latest::of_others();
@@ -182,15 +257,16 @@ impl Table {
     fn scan(
         &self,
         index: Option<pg_sys::Oid>,
-        ids: &[(&str, Uuid)],
+        ids: &[(&'static str, Uuid)],
         snapshot: &Latest,
         mut each: impl FnMut(pg_sys::HeapTuple) -> Result<bool>,
     ) -> Result<()> {
+        let columns = self.keys(ids)?;
         let mut keys: Vec<pg_sys::ScanKeyData> = Vec::with_capacity(ids.len());
-        for (column, id) in ids {
-            let number = crate::row::column_number(self.desc(), column)?;
+        for (&number, (_, id)) in columns.iter().zip(ids) {
             let mut key = MaybeUninit::<pg_sys::ScanKeyData>::zeroed();
-            // SAFETY: fills in the key; the id is copied into the current memory context.
+            // SAFETY: fills in the key, whose column is a UUID, as was checked; the id is copied
+            // into the current memory context.
             unsafe {
                 pg_sys::ScanKeyInit(
                     key.as_mut_ptr(),
@@ -202,7 +278,7 @@ impl Table {
                 keys.push(key.assume_init());
             }
         }
-        let index = index.filter(|&index| self.can_use(index));
+        let index = index.filter(|&index| self.can_search(index, &columns));
         // SAFETY: table and keys outlive the scan; without the index the table is read through.
         unsafe {
             let scan = pg_sys::systable_beginscan(
@@ -233,19 +309,17 @@ impl Table {
         }
     }
 
-    /// Whether an index is whole: not while it is built concurrently, nor after that has failed.
-    fn can_use(&self, index: pg_sys::Oid) -> bool {
-        // SAFETY: an index of this table, which is locked: it does not go. It is in the cache of
-        // relations, and asked for again as the scan begins.
-        unsafe {
-            let index = pg_sys::RelationIdGetRelation(index);
-            if index.is_null() {
-                return false;
-            }
-            let usable = (*(*index).rd_index).indisvalid && (*(*index).rd_index).indisready;
-            pg_sys::RelationClose(index);
-            usable
-        }
+    /// The numbers of the columns that ids are looked for in.
+    fn keys(&self, ids: &[(&'static str, Uuid)]) -> Result<Vec<pg_sys::AttrNumber>> {
+        ids.iter()
+            .map(|(column, _)| Ok(self.column::<Uuid>(column)?.number()))
+            .collect()
+    }
+
+    /// Whether an index finds the rows whose columns equal ids. Else the table is read through.
+    fn can_search(&self, index: pg_sys::Oid, columns: &[pg_sys::AttrNumber]) -> bool {
+        // SAFETY: the relation is open and locked.
+        unsafe { shape::can_search(self.relation, index, columns) }
     }
 
     /// The row at a place, if it is visible now: for who has found it there a moment ago, and
@@ -254,7 +328,7 @@ impl Table {
         &self,
         place: pg_sys::ItemPointerData,
         known: Option<pg_sys::TransactionId>,
-        read: impl FnOnce(&Row<'_>) -> Result<T>,
+        read: impl FnOnce(&Stored<'_>) -> Result<T>,
     ) -> Result<Found<T>> {
         if !self.has_block(block_of(&place)) {
             return Ok(Found::Nothing);
@@ -275,7 +349,7 @@ impl Table {
             let outcome = if known == Some((*tuple.t_data).t_choice.t_heap.t_xmin) {
                 Ok(Found::Same)
             } else {
-                read(&Row::of_tuple(self.desc(), &mut tuple)).map(Found::Row)
+                read(&Stored::of_tuple(self.desc(), &mut tuple)).map(Found::Row)
             };
             pg_sys::ReleaseBuffer(buffer);
             outcome
@@ -288,7 +362,7 @@ impl Table {
         &self,
         place: pg_sys::ItemPointerData,
         wait: bool,
-        is_it: impl FnOnce(&Row<'_>) -> Result<bool>,
+        is_it: impl FnOnce(&Stored<'_>) -> Result<bool>,
     ) -> Result<Locked> {
         if !self.has_block(block_of(&place)) {
             return Ok(Locked::Moved);
@@ -305,7 +379,7 @@ impl Table {
             if !pg_sys::heap_fetch(self.relation, snapshot.0, &mut tuple, &mut pinned, false) {
                 return Ok(Locked::Moved);
             }
-            let outcome = is_it(&Row::of_tuple(self.desc(), &mut tuple)).map(|is_it| {
+            let outcome = is_it(&Stored::of_tuple(self.desc(), &mut tuple)).map(|is_it| {
                 if !is_it {
                     return Locked::Moved;
                 }
@@ -360,29 +434,50 @@ impl Table {
     /// its table's fillfactor.
     pub fn prune(&self, place: pg_sys::ItemPointerData) {
         let block = block_of(&place);
-        // SAFETY: options of a table are of this kind; changed in this process for the call alone.
+        if !self.has_block(block) {
+            return;
+        }
+        let _full = AsIfFull::begin(self);
+        // SAFETY: the block exists; PostgreSQL unpins the page itself if this fails.
         unsafe {
-            let options: *mut pg_sys::StdRdOptions = (*self.relation).rd_options.cast();
-            if options.is_null() || !self.has_block(block) {
-                return;
-            }
             let buffer = pg_sys::ReadBuffer(self.relation, block);
-            let fillfactor = std::mem::replace(&mut (*options).fillfactor, 1);
             pg_sys::heap_page_prune_opt(self.relation, buffer);
-            (*options).fillfactor = fillfactor;
             pg_sys::ReleaseBuffer(buffer);
         }
     }
 
-    /// Calls `each` with every row and its place, or with those that begin with an id; returns
-    /// the oldest transaction that may still have rows to come.
+    /// Sets the fillfactor in this process's cache, and returns the one before; none where the table
+    /// has no options.
+    fn swap_fillfactor(&self, fillfactor: i32) -> Option<i32> {
+        // SAFETY: the relation is open, and the options of an ordinary table are of this kind. They
+        // are looked up anew each time, as PostgreSQL replaces them when the table is altered.
+        let options = unsafe {
+            let options: *mut pg_sys::StdRdOptions = (*self.relation).rd_options.cast();
+            options.as_mut()?
+        };
+        Some(std::mem::replace(&mut options.fillfactor, fillfactor))
+    }
+
+    /// Calls `each` with every row from a page on, or with those whose column has an id, until it
+    /// returns false.
     pub fn each(
         &self,
-        first: Option<Uuid>,
-        mut each: impl FnMut(&Row<'_>, pg_sys::ItemPointerData),
-    ) -> pg_sys::TransactionId {
+        from: pg_sys::BlockNumber,
+        only: Option<(Column<Uuid>, Uuid)>,
+        mut each: impl FnMut(&Stored<'_>) -> Result<bool>,
+    ) -> Result<Read> {
         let snapshot = Latest::take();
-        // SAFETY: the relation is open; rows are valid until the next one is asked for.
+        let pages = self.pages();
+        let mut read = Read {
+            // SAFETY: a snapshot that is registered.
+            complete_before: unsafe { (*snapshot.0).xmin },
+            stopped_in: None,
+        };
+        if from >= pages {
+            return Ok(read);
+        }
+        // SAFETY: the relation is open and has the page; rows are valid until the next one is
+        // asked for.
         unsafe {
             let scan = pg_sys::heap_beginscan(
                 self.relation,
@@ -394,42 +489,69 @@ impl Table {
                     | pg_sys::ScanOptions::SO_ALLOW_PAGEMODE
                     | pg_sys::ScanOptions::SO_ALLOW_STRAT,
             );
+            if from > 0 {
+                pg_sys::heap_setscanlimits(scan, from, pages - from);
+            }
+            let mut outcome = Ok(());
             loop {
                 pgrx::check_for_interrupts!();
                 let tuple = pg_sys::heap_getnext(scan, pg_sys::ScanDirection::ForwardScanDirection);
                 if tuple.is_null() {
                     break;
                 }
-                if first.is_none_or(|id| begins_with(tuple, &id)) {
-                    each(&Row::of_tuple(self.desc(), tuple), (*tuple).t_self);
+                let is_other = only
+                    .is_some_and(|(column, id)| column.number() == 1 && !begins_with(tuple, &id));
+                if is_other {
+                    continue;
+                }
+                let row = Stored::of_tuple(self.desc(), tuple);
+                if only.is_some_and(|(column, id)| row.at(column) != Some(id)) {
+                    continue;
+                }
+                match each(&row) {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        read.stopped_in = Some(block_of(&row.place()));
+                        break;
+                    }
+                    Err(error) => {
+                        outcome = Err(error);
+                        break;
+                    }
                 }
             }
             pg_sys::heap_endscan(scan);
-            (*snapshot.0).xmin
+            outcome.map(|()| read)
         }
     }
 
-    /// Adds a row of values in the order of the columns. The table has no index and no trigger.
-    pub fn append(&self, values: &mut [Option<pg_sys::Datum>]) -> Result<()> {
-        // SAFETY: the table is open as long as `self` lives, and its descriptor with it.
-        let natts = unsafe { (*self.desc()).natts } as usize;
-        if natts != values.len() {
-            return Err(Error::new(
-                SqlState::NOT_IN_PREREQUISITE_STATE,
-                "a table of live_stream has other columns than it was made with",
-            )
-            .hint("Put them back as CREATE EXTENSION live_stream made them."));
+    /// A row to be added, all null.
+    pub fn new_row(&self) -> NewRow {
+        let columns = self.desc().len();
+        NewRow {
+            values: vec![pg_sys::Datum::from(0); columns],
+            nulls: vec![true; columns],
         }
-        let mut nulls: Vec<bool> = values.iter().map(Option::is_none).collect();
-        let mut datums: Vec<pg_sys::Datum> = values
-            .iter()
-            .map(|value| value.unwrap_or(pg_sys::Datum::from(0)))
-            .collect();
-        // SAFETY: both arrays hold a value for each column, of its type.
+    }
+
+    /// Adds a row. No default is filled in, and no trigger fires: for the engine's own tables.
+    pub fn append(&self, mut row: NewRow) -> Result<()> {
+        if row.values.len() != self.desc().len() {
+            return Err(Error::new(
+                SqlState::INTERNAL,
+                "a row was made for another table",
+            ));
+        }
+        // SAFETY: both arrays hold a value for each column, of its type: `NewRow::put` takes
+        // columns that were found with theirs. The keys are of the kind that catalogs have, and
+        // kept as for those.
         unsafe {
-            let tuple =
-                pg_sys::heap_form_tuple(self.desc(), datums.as_mut_ptr(), nulls.as_mut_ptr());
-            pg_sys::simple_heap_insert(self.relation, tuple);
+            let tuple = pg_sys::heap_form_tuple(
+                self.desc().as_ptr(),
+                row.values.as_mut_ptr(),
+                row.nulls.as_mut_ptr(),
+            );
+            pg_sys::CatalogTupleInsert(self.relation, tuple);
             pg_sys::heap_freetuple(tuple);
         }
         Ok(())
@@ -454,6 +576,28 @@ impl Table {
     }
 }
 
+/// While it lives, this process takes every page of a table for fuller than its fillfactor.
+struct AsIfFull<'a> {
+    table: &'a Table,
+    fillfactor: Option<i32>,
+}
+
+impl<'a> AsIfFull<'a> {
+    fn begin(table: &'a Table) -> Self {
+        let fillfactor = table.swap_fillfactor(1);
+        Self { table, fillfactor }
+    }
+}
+
+impl Drop for AsIfFull<'_> {
+    /// Also while an error unwinds: the cache of relations outlives the transaction.
+    fn drop(&mut self) {
+        if let Some(before) = self.fillfactor {
+            self.table.swap_fillfactor(before);
+        }
+    }
+}
+
 impl Drop for Table {
     fn drop(&mut self) {
         if !std::thread::panicking() {
@@ -468,6 +612,25 @@ impl Drop for Table {
                 };
                 pg_sys::table_close(self.relation, lock);
             }
+        }
+    }
+}
+
+/// The values of a row to be added.
+pub struct NewRow {
+    values: Vec<pg_sys::Datum>,
+    nulls: Vec<bool>,
+}
+
+impl NewRow {
+    /// Sets a column of the table that the row was made for.
+    pub fn put<T: IntoDatum>(&mut self, column: Column<T>, value: T) {
+        let index = column.index();
+        if index < self.values.len()
+            && let Some(datum) = value.into_datum()
+        {
+            self.values[index] = datum;
+            self.nulls[index] = false;
         }
     }
 }
@@ -503,19 +666,32 @@ impl Drop for Latest {
     }
 }
 
-/// Whether the first column of a row, which is a uuid and never null, is this one: without taking
-/// the row apart.
+/// Whether the first column of a row, which is a UUID, is this one: without taking the row apart.
+/// A row in which it is null says no.
 ///
 /// # Safety
-/// `tuple` must be a row of a table with such a column, and be valid.
+/// `tuple` must be a valid row of a table whose first column is a UUID.
 unsafe fn begins_with(tuple: pg_sys::HeapTuple, id: &Uuid) -> bool {
-    // SAFETY: the values of a row begin `t_hoff` bytes behind its header.
+    // SAFETY: the values of a row begin `t_hoff` bytes behind its header, and the first bit of the
+    // map of nulls, if there is one, is of the first column.
     let first = unsafe {
         let header = (*tuple).t_data;
+        let has_nulls = (*header).t_infomask & pg_sys::HEAP_HASNULL as u16 != 0;
+        if has_nulls && *(*header).t_bits.as_ptr() & 1 == 0 {
+            return false;
+        }
         let values = header.cast::<u8>().add(usize::from((*header).t_hoff));
         std::slice::from_raw_parts(values, id.as_bytes().len())
     };
     first == id.as_bytes()
+}
+
+/// The oldest transaction that is still running, or one before it: what all before it have done
+/// can be seen, or never will.
+pub fn oldest_running() -> pg_sys::TransactionId {
+    let snapshot = Latest::take();
+    // SAFETY: a snapshot that is registered.
+    unsafe { (*snapshot.0).xmin }
 }
 
 /// The page of a place.

@@ -14,6 +14,8 @@ mod metrics;
 mod moderation;
 mod notifications;
 mod orders;
+mod own_writes;
+mod pg;
 mod plan;
 mod privacy;
 mod products;
@@ -21,6 +23,7 @@ mod returned;
 mod row;
 mod schedule;
 mod sessions;
+mod tables;
 mod transaction;
 mod viewers;
 
@@ -37,6 +40,7 @@ pub extern "C-unwind" fn _PG_init() {
     install::define_settings();
     limits::define_settings();
     metrics::worker::define_settings();
+    metrics::log::watch_transactions();
     privacy::define_settings();
     moderation::watch_transactions();
     sessions::watch_transactions();

@@ -3,7 +3,6 @@
 //! Each is a setting; 0 turns it off. They hold for viewers: the host, moderators in
 //! the chat, and the server are not held up. Who is over a limit is told how long to wait.
 
-use crate::catalog;
 use crate::error::{Error, Result, SqlState};
 use crate::heap::Table;
 use crate::identity::as_owner;
@@ -151,32 +150,34 @@ pub fn check_message(user: Uuid, session: Uuid, slow_mode: i32) -> Result<()> {
     }
     let now = now();
     let since = now - interval.max(slow);
-    let mut sent = 0;
-    let mut wait = None;
-    const INDEX: &std::ffi::CStr = c"live_stream_chat_user_id_sent_at_idx";
-    let newest_first = catalog::relation_id(c"public", INDEX).is_some();
-    Table::read(c"public", c"live_stream_chat")?.find(
+    let chat = Table::read(c"public", c"live_stream_chat")?;
+    let sent_at = chat.column("sent_at")?;
+    let mut sent: Vec<(i64, bool)> = Vec::new();
+    chat.find_newest(
         c"public",
-        INDEX,
+        c"live_stream_chat_user_id_sent_at_idx",
         &[("user_id", user)],
-        |row| {
-            let at = row.get::<TimestampWithTimeZone>("sent_at")?;
-            let at = at.map_or(i64::MIN, i64::from);
+        sent_at,
+        |row, newest_first| {
+            let at = row.at(sent_at).map_or(i64::MIN, i64::from);
             if at <= since {
                 return Ok(!newest_first);
             }
-            if slow > 0 && at > now - slow && row.get("session_id")? == Some(session) {
-                wait = Some((true, at + slow - now));
-                return Ok(false);
-            }
-            sent += 1;
-            if limit > 0 && at > now - interval && sent >= limit {
-                wait = Some((false, at + interval - now));
-                return Ok(false);
-            }
+            sent.push((at, row.get("session_id")? == Some(session)));
             Ok(true)
         },
     )?;
+    // Without the index they come in any order.
+    sent.sort_unstable_by_key(|(at, _)| std::cmp::Reverse(*at));
+    let slowed = sent.iter().find(|(at, here)| *here && *at > now - slow);
+    let over = usize::try_from(limit - 1)
+        .ok()
+        .and_then(|nth| sent.get(nth));
+    let wait = match (slowed, over) {
+        (Some((at, _)), _) if slow > 0 => Some((true, at + slow - now)),
+        (_, Some((at, _))) if *at > now - interval => Some((false, at + interval - now)),
+        _ => None,
+    };
     match wait {
         None => Ok(()),
         Some((true, wait)) => Err(too_many(

@@ -163,22 +163,22 @@ fn orders_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         changes.for_each(|old, new| {
             for (row, sign) in [(old, -1), (new, 1)] {
                 let Some(row) = row else { continue };
-                if let Some(product) = row.at::<Uuid>(session_product_id) {
+                if let Some(product) = row.at(session_product_id) {
                     let sales = products.entry(*product.as_bytes()).or_default();
                     sales.orders += sign;
-                    sales.quantity += i64::from(row.at::<i32>(quantity).unwrap_or(0)) * sign;
+                    sales.quantity += i64::from(row.at(quantity).unwrap_or(0)) * sign;
                     let mut revenue = 0;
-                    if let Some(amount) = row.at::<AnyNumeric>(amount) {
+                    if let Some(amount) = row.at(amount) {
                         revenue = metrics::hundredths(amount)? * sign;
                         sales.revenue += revenue;
                     }
-                    if let Some(session) = row.at::<Uuid>(session_id) {
+                    if let Some(session) = row.at(session_id) {
                         let delta = sessions.entry(*session.as_bytes()).or_default();
                         delta.orders += sign;
                         delta.revenue += revenue;
                     }
                 }
-                if let Some(viewer) = row.at::<Uuid>(viewer_id) {
+                if let Some(viewer) = row.at(viewer_id) {
                     *viewers.entry(*viewer.as_bytes()).or_default() += sign;
                 }
             }

@@ -1,11 +1,18 @@
 //! Prepared statements, kept for the life of the backend.
+//!
+//! Before one runs, the tables and columns that its text names are looked at, once in each
+//! generation of the catalog: what their owner has changed is refused by its name.
 
-use crate::error::{Error, Result, SqlState, keep_sqlstate};
+use crate::catalog;
+use crate::error::{Error, OrRaise, Result, SqlState, keep_sqlstate};
+use crate::heap::Table;
+use crate::pg::shape;
+use crate::tables;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use std::cell::Cell;
-use std::ffi::{CStr, c_char};
+use std::cell::{Cell, OnceCell};
+use std::ffi::{CStr, CString, c_char};
 use std::ptr::null_mut;
 use std::thread::LocalKey;
 
@@ -16,6 +23,9 @@ pub struct Plan {
     types: &'static [pg_sys::Oid],
     read_only: bool,
     kept: Cell<pg_sys::SPIPlanPtr>,
+    relies_on: OnceCell<Vec<(&'static tables::Table, Vec<&'static tables::Column>)>>,
+    /// The generation of the catalog in which that was found to be there.
+    checked_in: Cell<u64>,
 }
 
 impl Plan {
@@ -26,6 +36,8 @@ impl Plan {
             types,
             read_only: false,
             kept: Cell::new(null_mut()),
+            relies_on: OnceCell::new(),
+            checked_in: Cell::new(0),
         }
     }
 
@@ -36,7 +48,39 @@ impl Plan {
             types,
             read_only: true,
             kept: Cell::new(null_mut()),
+            relies_on: OnceCell::new(),
+            checked_in: Cell::new(0),
         }
+    }
+
+    /// Checks what the statement relies on.
+    ///
+    /// Errors: 55000.
+    fn check(&self) -> Result<()> {
+        let generation = catalog::generation();
+        if self.checked_in.get() == generation {
+            return Ok(());
+        }
+        let text = || self.sql.to_str().map(tables::relied_on).unwrap_or_default();
+        let needs_key = self
+            .sql
+            .to_bytes()
+            .windows(12)
+            .any(|it| it == b" on conflict");
+        for (table, columns) in self.relies_on.get_or_init(text) {
+            let found = if table.is_ours() {
+                Table::read(&table.schema_name, &table.table_name)?
+            } else {
+                Table::of_app(&table.schema_name, &table.table_name)?
+            };
+            found.check_columns(table, columns)?;
+            if needs_key && table.is_ours() {
+                found.check_key(table)?;
+            }
+        }
+        // What changed meanwhile is looked at the next time.
+        self.checked_in.set(generation);
+        Ok(())
     }
 
     fn prepared(&self) -> Result<pg_sys::SPIPlanPtr> {
@@ -73,20 +117,53 @@ impl Rows {
 
     /// The value in a row and a column, both counted from 0; none when it is null. `T` must
     /// own its value: the row is gone when the statement is done.
-    pub fn get<T: FromDatum + 'static>(&self, row: usize, column: usize) -> Option<T> {
+    ///
+    /// Raises 55000 where the statement has a value of another type there: something that it asks
+    /// has been changed.
+    pub fn get<T: FromDatum + IntoDatum + 'static>(&self, row: usize, column: usize) -> Option<T> {
         if self.table.is_null() || row >= self.processed {
             return None;
         }
-        // SAFETY: `row` was checked; SPI_getbinval checks the column. `T` is the type that the
-        // statement's text gives the column.
+        let number = column as i32 + 1;
+        // SAFETY: `row` was checked; SPI checks the column. The value is taken for what it is.
         unsafe {
+            let desc = (*self.table).tupdesc;
+            let kind = pg_sys::SPI_gettypeid(desc, number);
+            if !shape::fits::<T>(kind) {
+                let error = changed_answer(desc, number, kind, T::type_oid());
+                return Err(error).or_raise();
+            }
             let mut null = false;
             let tuple = *(*self.table).vals.add(row);
-            let datum =
-                pg_sys::SPI_getbinval(tuple, (*self.table).tupdesc, column as i32 + 1, &mut null);
+            let datum = pg_sys::SPI_getbinval(tuple, desc, number, &mut null);
             T::from_datum(datum, null)
         }
     }
+}
+
+/// # Safety
+/// `desc` must be valid.
+unsafe fn changed_answer(
+    desc: pg_sys::TupleDesc,
+    number: i32,
+    kind: pg_sys::Oid,
+    wanted: pg_sys::Oid,
+) -> Error {
+    // SAFETY: answers with null or a string.
+    let name = unsafe {
+        let name = pg_sys::SPI_fname(desc, number);
+        if name.is_null() {
+            String::new()
+        } else {
+            CStr::from_ptr(name).to_string_lossy().into_owned()
+        }
+    };
+    let (kind, wanted) = (shape::type_name(kind), shape::type_name(wanted));
+    shape::changed(
+        format!("column \"{name}\" has another type than live_stream needs"),
+        format!("It is {kind}, and was made as {wanted}."),
+        "Put back what has been changed, or run live_stream.install() as the owner of the extension.",
+    )
 }
 
 /// Runs a prepared statement and reads its rows.
@@ -95,13 +172,8 @@ pub fn run<R>(
     args: &[DatumWithOid<'_>],
     read: impl FnOnce(&Rows) -> Result<R>,
 ) -> Result<R> {
-    let (mut values, nulls): (Vec<pg_sys::Datum>, Vec<c_char>) = args
-        .iter()
-        .map(|arg| match arg.datum() {
-            Some(datum) => (datum.sans_lifetime(), b' ' as c_char),
-            None => (pg_sys::Datum::from(0), b'n' as c_char),
-        })
-        .unzip();
+    let (mut values, nulls) = datums(args);
+    plan.with(Plan::check)?;
     keep_sqlstate(|| {
         // SAFETY: connect and finish are paired on every way out but an error that PostgreSQL
         // raises, which ends the connection by itself; `values` and `nulls` match the plan.
@@ -137,6 +209,16 @@ pub fn run<R>(
     })
 }
 
+/// The arguments of a statement, and which of them are null, as SPI takes them.
+fn datums(args: &[DatumWithOid<'_>]) -> (Vec<pg_sys::Datum>, Vec<c_char>) {
+    args.iter()
+        .map(|arg| match arg.datum() {
+            Some(datum) => (datum.sans_lifetime(), b' ' as c_char),
+            None => (pg_sys::Datum::from(0), b'n' as c_char),
+        })
+        .unzip()
+}
+
 /// Runs a prepared statement for its effect; returns the number of rows it touched.
 pub fn execute(plan: &'static LocalKey<Plan>, args: &[DatumWithOid<'_>]) -> Result<usize> {
     run(plan, args, |rows| Ok(rows.len()))
@@ -156,24 +238,42 @@ pub fn utility(sql: &str) -> Result<()> {
     keep_sqlstate(|| Ok(Spi::run(sql)?))
 }
 
-/// The first value that a query, not worth keeping, returns.
-pub fn ask<T: FromDatum + IntoDatum>(sql: &str, args: &[DatumWithOid<'_>]) -> Result<Option<T>> {
-    keep_sqlstate(|| match Spi::get_one_with_args(sql, args) {
-        Err(pgrx::spi::Error::InvalidPosition) => Ok(None),
-        answer => Ok(answer?),
-    })
-}
-
-/// As [`ask`], of a statement that writes.
-pub fn change<T: FromDatum + IntoDatum>(sql: &str, args: &[DatumWithOid<'_>]) -> Result<Option<T>> {
+/// The first value that a statement, not worth keeping, returns. One that only reads takes no
+/// transaction id. `T` must own its value.
+pub fn ask<T: FromDatum + IntoDatum + 'static>(
+    sql: &str,
+    args: &[DatumWithOid<'_>],
+) -> Result<Option<T>> {
+    let text = CString::new(sql)
+        .map_err(|_| Error::new(SqlState::INTERNAL, "a query of live_stream contains a NUL"))?;
+    let mut types: Vec<pg_sys::Oid> = args.iter().map(DatumWithOid::oid).collect();
+    let (mut values, nulls) = datums(args);
     keep_sqlstate(|| {
-        Spi::connect_mut(|client| {
-            let rows = client.update(sql, None, args)?;
-            Ok(if rows.is_empty() {
-                None
-            } else {
-                rows.first().get_one()?
-            })
-        })
+        // SAFETY: as in `run`; the arrays have an entry for each argument.
+        unsafe {
+            let connected = pg_sys::SPI_connect();
+            if connected != pg_sys::SPI_OK_CONNECT as i32 {
+                return Err(spi_failed(connected));
+            }
+            let done = pg_sys::SPI_execute_with_args(
+                text.as_ptr(),
+                types.len() as i32,
+                types.as_mut_ptr(),
+                values.as_mut_ptr(),
+                nulls.as_ptr(),
+                false,
+                0,
+            );
+            if done < 0 {
+                return Err(spi_failed(done));
+            }
+            let rows = Rows {
+                table: pg_sys::SPI_tuptable,
+                processed: pg_sys::SPI_processed as usize,
+            };
+            let answer = rows.get(0, 0);
+            pg_sys::SPI_finish();
+            Ok(answer)
+        }
     })
 }

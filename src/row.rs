@@ -4,6 +4,7 @@
 //! columns of its own and drop them again.
 
 use crate::error::{Error, OrRaise, Result, SqlState};
+use crate::pg::shape::{self, Change, Descriptor};
 use pgrx::PgTupleDesc;
 use pgrx::heap_tuple::PgHeapTuple;
 use pgrx::pg_sys;
@@ -12,7 +13,6 @@ use pgrx::trigger_support::{PgTriggerLevel, PgTriggerOperation, PgTriggerWhen};
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::ffi::CStr;
 use std::marker::PhantomData;
 use std::ptr::null_mut;
 
@@ -22,61 +22,50 @@ pub type Outcome<'a> =
 
 /// One row, with its columns taken apart.
 pub struct Row<'a> {
-    desc: pg_sys::TupleDesc,
-    tuple: pg_sys::HeapTuple,
+    desc: Descriptor<'a>,
     values: Cow<'a, [pg_sys::Datum]>,
     nulls: Cow<'a, [bool]>,
     replaced: Vec<bool>,
-    trigger: PhantomData<&'a ()>,
 }
 
 impl<'a> Row<'a> {
     /// # Safety
-    /// `tuple` must be a row of the shape `desc`, and both must live for `'a`.
-    pub unsafe fn of_tuple(desc: pg_sys::TupleDesc, tuple: pg_sys::HeapTuple) -> Self {
-        // SAFETY: the caller vouches for `desc`.
-        let natts = unsafe { (*desc).natts } as usize;
+    /// `tuple` must be a row of the shape `desc`, and live for `'a`.
+    unsafe fn of_tuple(desc: Descriptor<'a>, tuple: pg_sys::HeapTuple) -> Self {
+        let natts = desc.len();
         let mut values = vec![pg_sys::Datum::from(0); natts];
         let mut nulls = vec![true; natts];
         // SAFETY: both arrays hold `natts` entries, as the function requires.
         unsafe {
-            pg_sys::heap_deform_tuple(tuple, desc, values.as_mut_ptr(), nulls.as_mut_ptr());
+            pg_sys::heap_deform_tuple(
+                tuple,
+                desc.as_ptr(),
+                values.as_mut_ptr(),
+                nulls.as_mut_ptr(),
+            );
         }
         Self {
             desc,
-            tuple,
             values: values.into(),
             nulls: nulls.into(),
             replaced: vec![false; natts],
-            trigger: PhantomData,
         }
-    }
-
-    fn attribute(&self, index: usize) -> &pg_sys::FormData_pg_attribute {
-        // SAFETY: `index` was checked against `natts` when it was found.
-        unsafe { &*attribute(self.desc, index) }
     }
 
     fn index(&self, name: &str) -> Result<usize> {
         column(self.desc, name)
     }
 
-    fn typed<T: IntoDatum>(&self, index: usize) -> Result<()> {
-        let attribute = self.attribute(index);
-        if T::is_compatible_with(attribute.atttypid) {
-            return Ok(());
-        }
-        Err(changed_table(
-            self.desc,
-            &name_of(attribute),
-            "has another type",
-        ))
+    fn kind(&self, index: usize) -> pg_sys::Oid {
+        self.desc
+            .attribute(index)
+            .map_or(pg_sys::InvalidOid, |attribute| attribute.atttypid)
     }
 
     /// The value of a column; none when it is null.
     pub fn get<T: FromDatum + IntoDatum>(&self, name: &str) -> Result<Option<T>> {
         let index = self.index(name)?;
-        self.typed::<T>(index)?;
+        self.desc.check::<T>(index)?;
         // SAFETY: the datum is of the column's type, which `T` was just checked against.
         Ok(unsafe { T::from_datum(self.values[index], self.nulls[index]) })
     }
@@ -91,9 +80,10 @@ impl<'a> Row<'a> {
         if self.nulls[index] {
             return Ok(None);
         }
-        Ok(Some(enum_label(pg_sys::Oid::from(
-            self.values[index].value() as u32,
-        ))))
+        let value = pg_sys::Oid::from(self.values[index].value() as u32);
+        shape::enum_label(self.kind(index), value)
+            .map(Some)
+            .ok_or_else(|| self.desc.changed(name, Change::Values))
     }
 
     /// True when a column has the same value in both rows.
@@ -106,7 +96,7 @@ impl<'a> Row<'a> {
 
     pub fn set<T: IntoDatum>(&mut self, name: &str, value: Option<T>) -> Result<()> {
         let index = self.index(name)?;
-        self.typed::<T>(index)?;
+        self.desc.check::<T>(index)?;
         let datum = value.and_then(IntoDatum::into_datum);
         self.put(index, datum);
         Ok(())
@@ -114,8 +104,8 @@ impl<'a> Row<'a> {
 
     pub fn set_label(&mut self, name: &str, label: &str) -> Result<()> {
         let index = self.index(name)?;
-        let oid = enum_value(self.attribute(index).atttypid, label)
-            .ok_or_else(|| changed_table(self.desc, name, "lacks an enum value"))?;
+        let oid = shape::enum_value(self.kind(index), label)
+            .ok_or_else(|| self.desc.changed(name, Change::Values))?;
         self.put(index, oid.into_datum());
         Ok(())
     }
@@ -124,10 +114,10 @@ impl<'a> Row<'a> {
     pub fn set_zero(&mut self, names: &[&str]) -> Result<()> {
         for name in names {
             let index = self.index(name)?;
-            let zero = match self.attribute(index).atttypid {
+            let zero = match self.kind(index) {
                 pg_sys::INT4OID | pg_sys::INT8OID => pg_sys::Datum::from(0),
                 pg_sys::NUMERICOID => hundredths(0),
-                _ => return Err(changed_table(self.desc, name, "has another type")),
+                _ => return Err(self.desc.changed(name, Change::Type("a number"))),
             };
             self.put(index, Some(zero));
         }
@@ -137,7 +127,7 @@ impl<'a> Row<'a> {
     /// Sets a numeric column to a number of hundredths.
     pub fn set_hundredths(&mut self, name: &str, value: i64) -> Result<()> {
         let index = self.index(name)?;
-        self.typed::<AnyNumeric>(index)?;
+        self.desc.check::<AnyNumeric>(index)?;
         self.put(index, Some(hundredths(value)));
         Ok(())
     }
@@ -158,17 +148,20 @@ impl<'a> Row<'a> {
         self.replaced[index] = true;
     }
 
-    /// The row as it is now.
-    fn into_tuple(mut self) -> pg_sys::HeapTuple {
+    /// `tuple` as the row is now.
+    ///
+    /// # Safety
+    /// `tuple` must be the one that the row was made of.
+    unsafe fn into_tuple(mut self, tuple: pg_sys::HeapTuple) -> pg_sys::HeapTuple {
         if !self.replaced.contains(&true) {
-            return self.tuple;
+            return tuple;
         }
         // SAFETY: the arrays hold `natts` entries of the columns' types; the trigger's memory
         // context outlives the statement's use of the row.
         unsafe {
             pg_sys::heap_modify_tuple(
-                self.tuple,
-                self.desc,
+                tuple,
+                self.desc.as_ptr(),
                 self.values.to_mut().as_mut_ptr(),
                 self.nulls.to_mut().as_mut_ptr(),
                 self.replaced.as_mut_ptr(),
@@ -177,57 +170,141 @@ impl<'a> Row<'a> {
     }
 }
 
-impl Row<'_> {
+/// A row that was read from a table.
+pub struct Stored<'a> {
+    row: Row<'a>,
+    tuple: &'a pg_sys::HeapTupleData,
+}
+
+impl<'a> std::ops::Deref for Stored<'a> {
+    type Target = Row<'a>;
+
+    fn deref(&self) -> &Row<'a> {
+        &self.row
+    }
+}
+
+impl<'a> Stored<'a> {
+    /// # Safety
+    /// `tuple` must be a row of the shape `desc` that was read from a table, and live for `'a`.
+    pub unsafe fn of_tuple(desc: Descriptor<'a>, tuple: pg_sys::HeapTuple) -> Self {
+        // SAFETY: the caller vouches for it.
+        unsafe {
+            Self {
+                row: Row::of_tuple(desc, tuple),
+                tuple: &*tuple,
+            }
+        }
+    }
+
     /// Where the row is stored.
     pub fn place(&self) -> pg_sys::ItemPointerData {
-        // SAFETY: only rows that were read from a table are asked.
-        unsafe { (*self.tuple).t_self }
+        self.tuple.t_self
     }
 
     /// The whole row as a value of the table's row type, in the current memory context.
     pub fn composite(&self) -> pg_sys::Datum {
+        let tuple = std::ptr::from_ref(self.tuple).cast_mut();
+        let desc = self.row.desc.as_ptr();
         // SAFETY: copies a row that was read from a table of this shape. One from before a column
         // was added has its default only in the table's description.
         unsafe {
-            let header = (*self.tuple).t_data;
-            let columns = i32::from((*header).t_infomask2 & pg_sys::HEAP_NATTS_MASK as u16);
-            let tuple = if columns < (*self.desc).natts {
-                pg_sys::heap_expand_tuple(self.tuple, self.desc)
+            let header = self.tuple.t_data;
+            let columns = usize::from((*header).t_infomask2 & pg_sys::HEAP_NATTS_MASK as u16);
+            let tuple = if columns < self.row.desc.len() {
+                pg_sys::heap_expand_tuple(tuple, desc)
             } else {
-                self.tuple
+                tuple
             };
-            pg_sys::heap_copy_tuple_as_datum(tuple, self.desc)
+            pg_sys::heap_copy_tuple_as_datum(tuple, desc)
         }
     }
 
     /// The transaction that wrote this version of the row.
     pub fn version(&self) -> pg_sys::TransactionId {
-        // SAFETY: only rows that were read from a table are asked.
-        unsafe { (*(*self.tuple).t_data).t_choice.t_heap.t_xmin }
+        // SAFETY: a row that was read has its header.
+        unsafe { (*self.tuple.t_data).t_choice.t_heap.t_xmin }
     }
 }
 
-/// A column's place in a row, found once and used for many rows.
-#[derive(Clone, Copy)]
-pub struct Column(usize);
+/// A column of the type `T`, found once and used for many rows of one table.
+pub struct Column<T> {
+    index: usize,
+    kind: PhantomData<T>,
+}
 
-impl Row<'_> {
-    pub fn at<T: FromDatum>(&self, column: Column) -> Option<T> {
-        // SAFETY: `Column::find` checked the type.
-        unsafe { T::from_datum(self.values[column.0], self.nulls[column.0]) }
+impl<T> Clone for Column<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Column<T> {}
+
+impl<T: IntoDatum> Column<T> {
+    /// Errors: 55000 where there is none, or it has another type.
+    pub fn find(desc: Descriptor<'_>, name: &str) -> Result<Self> {
+        let index = column(desc, name)?;
+        desc.check::<T>(index)?;
+        Ok(Self {
+            index,
+            kind: PhantomData,
+        })
+    }
+}
+
+impl<T> Column<T> {
+    /// From 0.
+    pub fn index(self) -> usize {
+        self.index
     }
 
-    /// The value of the column at a place, of a table whose columns are ours alone.
-    pub fn nth<T: FromDatum>(&self, index: usize) -> Option<T> {
+    /// As the catalog counts, from 1.
+    pub fn number(self) -> pg_sys::AttrNumber {
+        self.index as pg_sys::AttrNumber + 1
+    }
+}
+
+/// A column of an enum's type, found once and used for many rows of one table.
+#[derive(Clone, Copy)]
+pub struct EnumColumn {
+    index: usize,
+    kind: pg_sys::Oid,
+}
+
+impl EnumColumn {
+    /// One label of the enum.
+    ///
+    /// Errors: 55000 where it has none of that name.
+    pub fn value(self, label: &str) -> Result<pg_sys::Oid> {
+        shape::enum_value(self.kind, label).ok_or_else(|| {
+            shape::changed(
+                format!(
+                    "type {} lacks the value '{label}'",
+                    shape::type_name(self.kind)
+                ),
+                "The live_stream extension needs it.",
+                "Give the value its name back, as CREATE EXTENSION live_stream made it.",
+            )
+        })
+    }
+}
+
+impl Row<'_> {
+    /// The value of a column that was found in the table of this row; none when it is null.
+    pub fn at<T: FromDatum>(&self, column: Column<T>) -> Option<T> {
+        let index = column.index;
         if index >= self.values.len() {
             return None;
         }
-        // SAFETY: the caller names the type that the table was made with.
+        // SAFETY: `Column::find` has checked the type.
         unsafe { T::from_datum(self.values[index], self.nulls[index]) }
     }
 
-    pub fn label_at(&self, column: Column) -> Option<pg_sys::Oid> {
-        (!self.nulls[column.0]).then(|| pg_sys::Oid::from(self.values[column.0].value() as u32))
+    /// As [`at`](Self::at), of an enum.
+    pub fn value_at(&self, column: EnumColumn) -> Option<pg_sys::Oid> {
+        let index = column.index;
+        (!*self.nulls.get(index)?).then(|| pg_sys::Oid::from(self.values[index].value() as u32))
     }
 }
 
@@ -260,14 +337,13 @@ fn before_row<'a>(
     };
     // SAFETY: PostgreSQL hands a row trigger rows of its relation, valid while it runs.
     unsafe {
-        let desc = (*fired.tg_relation).rd_att;
+        let desc = Descriptor::of((*fired.tg_relation).rd_att);
         let old = (!old.is_null()).then(|| Row::of_tuple(desc, old));
-        let mut new = Row::of_tuple(desc, new);
-        guard(old.as_ref(), &mut new)?;
-        let tuple = new.into_tuple();
+        let mut row = Row::of_tuple(desc, new);
+        guard(old.as_ref(), &mut row)?;
         Ok(PgHeapTuple::from_heap_tuple(
-            PgTupleDesc::from_pg_unchecked(desc),
-            tuple,
+            PgTupleDesc::from_pg_unchecked(desc.as_ptr()),
+            row.into_tuple(new),
         ))
     }
 }
@@ -286,7 +362,7 @@ pub fn before_delete<'a>(
     };
     let outcome = goes.and_then(|tuple| {
         // SAFETY: PostgreSQL hands a row trigger rows of its relation, valid while it runs.
-        let row = unsafe { Row::of_tuple((*fired.tg_relation).rd_att, tuple) };
+        let row = unsafe { Row::of_tuple(Descriptor::of((*fired.tg_relation).rd_att), tuple) };
         see(&row)
     });
     outcome.or_raise();
@@ -312,7 +388,10 @@ pub fn after_row<'a>(
     };
     let outcome = stored.and_then(|tuple| {
         // SAFETY: PostgreSQL hands a row trigger rows of its relation, valid while it runs.
-        let row = unsafe { Row::of_tuple((*fired.tg_relation).rd_att, tuple) };
+        let row = unsafe {
+            let desc = Descriptor::of((*fired.tg_relation).rd_att);
+            Row::of_tuple(desc, tuple)
+        };
         see(&row)
     });
     outcome.or_raise();
@@ -339,7 +418,7 @@ pub fn after_change<'a>(
     let outcome = rows.and_then(|(old, new)| {
         // SAFETY: PostgreSQL hands a row trigger rows of its relation, valid while it runs.
         let (old, new) = unsafe {
-            let desc = (*fired.tg_relation).rd_att;
+            let desc = Descriptor::of((*fired.tg_relation).rd_att);
             let old = (!old.is_null()).then(|| Row::of_tuple(desc, old));
             (old, Row::of_tuple(desc, new))
         };
@@ -351,10 +430,9 @@ pub fn after_change<'a>(
 
 /// The rows that one statement touched, for an AFTER STATEMENT trigger with transition tables.
 pub struct Changes<'a> {
-    desc: pg_sys::TupleDesc,
+    desc: Descriptor<'a>,
     old: *mut pg_sys::Tuplestorestate,
     new: *mut pg_sys::Tuplestorestate,
-    trigger: PhantomData<&'a ()>,
 }
 
 impl<'a> Changes<'a> {
@@ -366,33 +444,42 @@ impl<'a> Changes<'a> {
         ) {
             return Err(wrong_trigger("an AFTER trigger for each statement"));
         }
+        let wanted = match trigger.op() {
+            Ok(PgTriggerOperation::Insert) => (false, true),
+            Ok(PgTriggerOperation::Update) => (true, true),
+            Ok(PgTriggerOperation::Delete) => (true, false),
+            _ => return Err(wrong_trigger("an AFTER trigger for each statement")),
+        };
+        let (old, new) = (fired.tg_oldtable, fired.tg_newtable);
+        if wanted.0 && old.is_null() || wanted.1 && new.is_null() {
+            // Without them nothing would be counted.
+            return Err(wrong_trigger("a trigger with transition tables"));
+        }
         Ok(Self {
             // SAFETY: the relation is open while its trigger runs.
-            desc: unsafe { (*fired.tg_relation).rd_att },
-            old: fired.tg_oldtable,
-            new: fired.tg_newtable,
-            trigger: PhantomData,
+            desc: unsafe { Descriptor::of((*fired.tg_relation).rd_att) },
+            old,
+            new,
         })
     }
 
     /// A column of the type `T`.
-    pub fn column<T: IntoDatum>(&self, name: &str) -> Result<Column> {
+    ///
+    /// Errors: 55000.
+    pub fn column<T: IntoDatum>(&self, name: &str) -> Result<Column<T>> {
+        Column::find(self.desc, name)
+    }
+
+    /// A column of an enum's type.
+    ///
+    /// Errors: 55000.
+    pub fn enum_column(&self, name: &str) -> Result<EnumColumn> {
         let index = column(self.desc, name)?;
-        // SAFETY: `index` is within the descriptor.
-        if !T::is_compatible_with(unsafe { (*attribute(self.desc, index)).atttypid }) {
-            return Err(changed_table(self.desc, name, "has another type"));
-        }
-        Ok(Column(index))
-    }
-
-    pub fn enum_column(&self, name: &str) -> Result<Column> {
-        column(self.desc, name).map(Column)
-    }
-
-    /// The OID of one label of an enum column.
-    pub fn enum_value(&self, column: Column, label: &str) -> Option<pg_sys::Oid> {
-        // SAFETY: `column` is within the descriptor.
-        enum_value(unsafe { (*attribute(self.desc, column.0)).atttypid }, label)
+        let kind = self.desc.attribute(index).map(|it| it.atttypid);
+        Ok(EnumColumn {
+            index,
+            kind: kind.unwrap_or(pg_sys::InvalidOid),
+        })
     }
 
     /// Calls `each` with the old and the new version of every row touched, in order: both of
@@ -444,7 +531,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn open(store: *mut pg_sys::Tuplestorestate, desc: pg_sys::TupleDesc) -> Self {
+    fn open(store: *mut pg_sys::Tuplestorestate, desc: Descriptor<'_>) -> Self {
         if store.is_null() {
             return Self {
                 store,
@@ -459,8 +546,8 @@ impl Reader {
                 pg_sys::tuplestore_alloc_read_pointer(store, pg_sys::EXEC_FLAG_REWIND as i32);
             pg_sys::tuplestore_select_read_pointer(store, pointer);
             pg_sys::tuplestore_rescan(store);
-            let slot =
-                pg_sys::MakeSingleTupleTableSlot(desc, &raw const pg_sys::TTSOpsMinimalTuple);
+            let ops = &raw const pg_sys::TTSOpsMinimalTuple;
+            let slot = pg_sys::MakeSingleTupleTableSlot(desc.as_ptr(), ops);
             Self {
                 store,
                 pointer,
@@ -485,12 +572,10 @@ impl Reader {
             let slot = &*self.slot;
             let natts = (*slot.tts_tupleDescriptor).natts as usize;
             Some(Row {
-                desc: slot.tts_tupleDescriptor,
-                tuple: null_mut(),
+                desc: Descriptor::of(slot.tts_tupleDescriptor),
                 values: std::slice::from_raw_parts(slot.tts_values, natts).into(),
                 nulls: std::slice::from_raw_parts(slot.tts_isnull, natts).into(),
                 replaced: Vec::new(),
-                trigger: PhantomData,
             })
         }
     }
@@ -511,23 +596,6 @@ fn hundredths(value: i64) -> pg_sys::Datum {
     pg_sys::Datum::from(unsafe { pg_sys::int64_div_fast_to_numeric(value, 2) })
 }
 
-/// The attribute at a place of a row.
-///
-/// # Safety
-/// `index` must be less than the descriptor's `natts`.
-unsafe fn attribute(desc: pg_sys::TupleDesc, index: usize) -> *const pg_sys::FormData_pg_attribute {
-    // SAFETY: the caller vouches for `index`.
-    #[cfg(not(feature = "pg18"))]
-    unsafe {
-        (*desc).attrs.as_ptr().add(index)
-    }
-    // SAFETY: the caller vouches for `index`.
-    #[cfg(feature = "pg18")]
-    unsafe {
-        pg_sys::TupleDescAttr(desc, index as i32)
-    }
-}
-
 /// Columns remembered by each backend.
 const FOUND_SLOTS: usize = 1 << 10;
 
@@ -537,88 +605,18 @@ thread_local! {
     static FOUND: [Cell<u16>; FOUND_SLOTS] = const { [const { Cell::new(0) }; FOUND_SLOTS] };
 }
 
-fn column(desc: pg_sys::TupleDesc, name: &str) -> Result<usize> {
-    // SAFETY: the descriptor belongs to the open relation; its names end with NUL.
-    unsafe {
-        let natts = (*desc).natts as usize;
-        let is_it = |index: usize| {
-            let attribute = attribute(desc, index);
-            !(*attribute).attisdropped
-                && CStr::from_ptr((*attribute).attname.data.as_ptr()).to_bytes() == name.as_bytes()
-        };
-        if natts == 0 {
-            return Err(changed_table(desc, name, "is missing"));
-        }
-        let table = (*attribute(desc, 0)).attrelid.to_u32() as usize;
-        let slot = (table.wrapping_mul(31) ^ (name.as_ptr() as usize)) % FOUND_SLOTS;
-        let guess = FOUND.with(|found| usize::from(found[slot].get()));
-        if guess < natts && is_it(guess) {
-            return Ok(guess);
-        }
-        let index = (0..natts)
-            .find(|&index| is_it(index))
-            .ok_or_else(|| changed_table(desc, name, "is missing"))?;
-        FOUND.with(|found| found[slot].set(index as u16));
-        Ok(index)
+fn column(desc: Descriptor<'_>, name: &str) -> Result<usize> {
+    let missing = || desc.changed(name, Change::Missing);
+    let first = desc.attribute(0).ok_or_else(missing)?;
+    let table = first.attrelid.to_u32() as usize;
+    let slot = (table.wrapping_mul(31) ^ (name.as_ptr() as usize)) % FOUND_SLOTS;
+    let guess = FOUND.with(|found| usize::from(found[slot].get()));
+    if desc.is_named(guess, name) {
+        return Ok(guess);
     }
-}
-
-/// The number of a column, from 1.
-pub fn column_number(desc: pg_sys::TupleDesc, name: &str) -> Result<pg_sys::AttrNumber> {
-    Ok(column(desc, name)? as pg_sys::AttrNumber + 1)
-}
-
-fn name_of(attribute: &pg_sys::FormData_pg_attribute) -> String {
-    // SAFETY: names in the catalog end with NUL.
-    unsafe { CStr::from_ptr(attribute.attname.data.as_ptr()) }
-        .to_string_lossy()
-        .into_owned()
-}
-
-fn enum_label(value: pg_sys::Oid) -> String {
-    let (label, _, _) = pgrx::enum_helper::lookup_enum_by_oid(value);
-    label
-}
-
-fn enum_value(enum_type: pg_sys::Oid, label: &str) -> Option<pg_sys::Oid> {
-    let label = std::ffi::CString::new(label).ok()?;
-    // SAFETY: a look-up in the system cache; the tuple is released before the value is used.
-    unsafe {
-        let tuple = pg_sys::SearchSysCache2(
-            pg_sys::SysCacheIdentifier::ENUMTYPOIDNAME as i32,
-            enum_type.into_datum()?,
-            pg_sys::Datum::from(label.as_ptr()),
-        );
-        if tuple.is_null() {
-            return None;
-        }
-        let oid = (*(pg_sys::GETSTRUCT(tuple) as *const pg_sys::FormData_pg_enum)).oid;
-        pg_sys::ReleaseSysCache(tuple);
-        Some(oid)
-    }
-}
-
-fn changed_table(desc: pg_sys::TupleDesc, column: &str, what: &str) -> Error {
-    // SAFETY: a look-up by OID that answers with null or a string.
-    let table = unsafe {
-        let relation = if (*desc).natts > 0 {
-            (*attribute(desc, 0)).attrelid
-        } else {
-            pg_sys::InvalidOid
-        };
-        let name = pg_sys::get_rel_name(relation);
-        if name.is_null() {
-            String::from("the table")
-        } else {
-            format!("table \"{}\"", CStr::from_ptr(name).to_string_lossy())
-        }
-    };
-    Error::new(
-        SqlState::NOT_IN_PREREQUISITE_STATE,
-        format!("column \"{column}\" of {table} {what}"),
-    )
-    .detail("The live_stream extension keeps this column.")
-    .hint("Put the column back as CREATE EXTENSION live_stream made it.")
+    let index = desc.find(name).ok_or_else(missing)?;
+    FOUND.with(|found| found[slot].set(index as u16));
+    Ok(index)
 }
 
 fn wrong_trigger(wanted: &str) -> Error {

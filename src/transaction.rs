@@ -9,6 +9,12 @@ pub fn has_fixed_snapshot() -> bool {
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
 }
 
+/// The id of the transaction, without wrap-around: it takes one where it had none.
+pub fn full_id() -> i64 {
+    // SAFETY: a read of this backend's transaction state.
+    unsafe { pg_sys::GetTopFullTransactionId() }.value as i64
+}
+
 /// Has `forget` called whenever a transaction ends, in whatever way. Called once per backend for
 /// each.
 pub fn at_end(forget: fn()) {
@@ -21,6 +27,86 @@ pub fn at_end(forget: fn()) {
 pub fn at_partial_rollback(undo: fn(pg_sys::SubTransactionId)) {
     // SAFETY: as above.
     unsafe { pg_sys::RegisterSubXactCallback(Some(is_undone), undo as *mut c_void) };
+}
+
+/// Has `keep` called with each subtransaction that becomes a part of its parent, and with that.
+pub fn at_partial_commit(keep: fn(pg_sys::SubTransactionId, pg_sys::SubTransactionId)) {
+    // SAFETY: as above.
+    unsafe { pg_sys::RegisterSubXactCallback(Some(is_kept), keep as *mut c_void) };
+}
+
+/// The innermost subtransaction, or the transaction itself.
+pub fn innermost() -> pg_sys::SubTransactionId {
+    // SAFETY: a read of this backend's transaction state.
+    unsafe { pg_sys::GetCurrentSubTransactionId() }
+}
+
+/// What a transaction remembers, with what each subtransaction has made of it: a rollback to a
+/// savepoint leaves what was remembered before.
+pub struct Scoped<T> {
+    levels: Vec<(pg_sys::SubTransactionId, T)>,
+}
+
+impl<T> Scoped<T> {
+    pub const fn new() -> Self {
+        Self { levels: Vec::new() }
+    }
+
+    pub fn get(&self) -> Option<&T> {
+        self.levels.last().map(|(_, value)| value)
+    }
+
+    /// The value, if it is of the innermost subtransaction.
+    pub fn own(&mut self) -> Option<&mut T> {
+        let here = innermost();
+        let last = self.levels.last_mut();
+        last.and_then(|(of, value)| (*of == here).then_some(value))
+    }
+
+    pub fn set(&mut self, value: T) {
+        match self.own() {
+            Some(own) => *own = value,
+            None => self.levels.push((innermost(), value)),
+        }
+    }
+
+    /// Takes away what the innermost subtransaction has made of it.
+    pub fn take_back(&mut self) {
+        if self.own().is_some() {
+            self.levels.pop();
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.levels.clear();
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.levels.is_empty()
+    }
+
+    /// For [`at_partial_rollback`].
+    pub fn undo(&mut self, subtransaction: pg_sys::SubTransactionId) {
+        // Those that began later were within it.
+        while self
+            .levels
+            .pop_if(|(of, _)| *of >= subtransaction)
+            .is_some()
+        {}
+    }
+
+    /// For [`at_partial_commit`].
+    pub fn keep(
+        &mut self,
+        subtransaction: pg_sys::SubTransactionId,
+        parent: pg_sys::SubTransactionId,
+    ) {
+        let Some((_, value)) = self.levels.pop_if(|(of, _)| *of == subtransaction) else {
+            return;
+        };
+        self.levels.pop_if(|(of, _)| *of == parent);
+        self.levels.push((parent, value));
+    }
 }
 
 #[pgrx::pg_guard]
@@ -47,5 +133,20 @@ unsafe extern "C-unwind" fn is_undone(
         // SAFETY: registered by `at_partial_rollback`, where it was a function of this type.
         let undo: fn(pg_sys::SubTransactionId) = unsafe { std::mem::transmute(undo) };
         undo(sub);
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn is_kept(
+    event: pg_sys::SubXactEvent::Type,
+    sub: pg_sys::SubTransactionId,
+    parent: pg_sys::SubTransactionId,
+    keep: *mut c_void,
+) {
+    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB {
+        // SAFETY: registered by `at_partial_commit`, where it was a function of this type.
+        let keep: fn(pg_sys::SubTransactionId, pg_sys::SubTransactionId) =
+            unsafe { std::mem::transmute(keep) };
+        keep(sub, parent);
     }
 }

@@ -139,14 +139,31 @@ def test_edits_in_an_interval(db, world):
     assert world.viewer.api.rpc("live_stream_delete_message", message_id=message["id"])["message"] == "edit 2"
 
 
-def test_without_its_index_the_limit_still_holds(db, world):
+INDEX_OF_MESSAGES = "live_stream_chat_user_id_sent_at_idx"
+OTHER_INDEXES = {
+    "none": "",
+    "oldest first": f"create index {INDEX_OF_MESSAGES} on public.live_stream_chat (user_id, sent_at)",
+    "of another column": f"create index {INDEX_OF_MESSAGES} on public.live_stream_chat (viewer_id, sent_at desc)",
+    "of the user alone": f"create index {INDEX_OF_MESSAGES} on public.live_stream_chat (user_id)",
+    "of another kind": f"create index {INDEX_OF_MESSAGES} on public.live_stream_chat using hash (user_id)",
+    "of no row": f"create index {INDEX_OF_MESSAGES} on public.live_stream_chat (user_id, sent_at desc) where false",
+    "of another table": f"create index {INDEX_OF_MESSAGES} on public.live_stream_viewers (user_id, joined_at desc)",
+    "not whole": f"""create index {INDEX_OF_MESSAGES} on public.live_stream_chat (user_id, sent_at desc);
+                     update pg_index set indisvalid = false where indexrelid = 'public.{INDEX_OF_MESSAGES}'::regclass""",
+}
+
+
+@pytest.mark.parametrize("other", OTHER_INDEXES)
+def test_with_another_index_the_limit_still_holds(db, world, other):
     db.set(message_limit=2)
     session = world.session()
     for _ in range(3):
         world.say(session, world.influencer)
     world.say(session, world.viewer, "long ago")
     later(db, "live_stream_chat", "sent_at", 100)
-    db.owner("drop index public.live_stream_chat_user_id_sent_at_idx")
+    db.owner(f"drop index public.{INDEX_OF_MESSAGES}")
+    if OTHER_INDEXES[other]:
+        db.sql(OTHER_INDEXES[other])
     world.say(session, world.viewer), world.say(session, world.viewer)
     with over("too many messages", 10):
         world.say(session, world.viewer)

@@ -22,7 +22,7 @@ import pytest
 
 from database import OWNER, Database, Server
 from people import at_once, people
-from postgrest import Row
+from postgrest import RequestError, Row
 from recount import differences, rest
 from refusals import refused
 
@@ -611,6 +611,24 @@ def test_the_next_request_sees_to_what_a_worker_left(plain_db):
     assert differences(db) == []
 
 
+def test_reading_starts_no_worker(db, world):
+    """Functions that policies call have no side effects: writes and heartbeats see to what a worker left."""
+    session = world.session(max_viewers=None)
+    with db.connect() as connection:
+        with another(db, session):
+            join(connection, session)
+            pid = status(db)["worker_pid"]
+            db.sql("select pg_terminate_backend(%s)", [pid])
+            until(lambda: status(db)["worker_pid"] is None)
+    for api in (world.anon, world.viewer.api, world.influencer.api, world.service):
+        for table in ("live_stream_sessions", "live_stream_viewers", "live_stream_chat", "live_sessions_with_details"):
+            with contextlib.suppress(RequestError):
+                api.select(table)
+    assert db.value("select live_stream.is_service()")
+    assert (pending(db), status(db)["worker_pid"]) == (1, None)
+    assert differences(db) == []
+
+
 def test_the_worker_leaves_and_the_log_is_empty(plain_db):
     db, session = plain_db, people(plain_db).session(max_viewers=None)
     with another(db, session):
@@ -987,6 +1005,65 @@ def test_an_apps_trigger_that_refuses_the_folds(plain_db, answer):
     db.owner("truncate public.refused")
     rest(db)
     assert kept(db, session) == 1 and differences(db) == []
+
+
+def test_a_fold_that_fails_and_is_tried_again_counts_nothing_twice(plain_db):
+    """What the worker knows of the viewers' times is what was committed, also where a retry's changes cancel out."""
+    db = plain_db
+    db.set(flush_interval=500)
+    session = people(db).session(max_viewers=None)
+    db.owner("create table public.refused (id uuid)")
+    db.owner("create sequence public.refusals")
+    db.owner(
+        """create function public.refuse() returns trigger language plpgsql as $$ begin
+             if exists (select from public.refused r where r.id = new.id) then
+               perform nextval('public.refusals');
+               raise 'not now';
+             end if;
+             return new;
+           end $$"""
+    )
+    db.owner("create trigger refuse before update on public.live_stream_sessions for each row execute function public.refuse()")
+    with db.connect() as connection:
+
+
+        def come_and_go(viewers):
+            # Each by a statement of its own: the order of what one statement does is not known, and asked of the rows.
+            for viewer in [join(connection, session) for _ in range(viewers)]:
+                leave(connection, viewer)
+
+        with another(db, session):
+            come_and_go(3)
+        until(lambda: kept(db, session, "peak_viewers") == 3)
+        db.owner("insert into public.refused values (%s)", [session["id"]])
+        # The worker has the session still, and two at once are fewer than its peak.
+        come_and_go(2)
+    until(lambda: db.value("select is_called from public.refusals"))
+    db.owner("truncate public.refused")
+    rest(db)
+    assert kept(db, session, "peak_viewers") == 3 and differences(db) == []
+
+
+def test_a_log_of_many_entries_is_folded_in_parts(plain_db):
+    """More than the worker reads at once, of sessions of which one cannot be folded for the time being."""
+    db, world = plain_db, people(plain_db)
+    db.without_limits()
+    first, second = (world.session(max_viewers=None, by=world.new_influencer()) for _ in range(2))
+
+    def come(connection, n):
+        one_by_one = """do $$ begin
+            for n in 1 .. 3000 loop insert into public.live_stream_viewers (session_id) values ('%s'); end loop;
+          end $$"""
+        connection.execute(one_by_one % (first, second)[n % 2]["id"])
+
+    with another(db, first):
+        with another(db, second):
+            crowd(db, come, 4)
+            assert pending(db) == 12_000
+        until(lambda: kept(db, second) == 6_000, seconds=60)
+        assert kept(db, first) == 0
+    rest(db)
+    assert kept(db, first) == 6_000 and differences(db) == []
 
 
 # What the app brings along, and what the server has room for.

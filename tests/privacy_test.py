@@ -1012,3 +1012,14 @@ def test_an_apps_own_trigger_is_counted_as_ever(db, world):
     after = row_of(db, session)
     assert after["total_messages"] == before["total_messages"] + 10
     assert after["total_unique_viewers"] == before["total_unique_viewers"] and differences(db) == []
+
+
+def test_what_only_reads_takes_no_transaction_id(db, world):
+    world.join(world.session(), world.viewer)
+    for query in ("select * from live_stream.personal_data()", "select live_stream.export_user(%(user)s)"):
+        for mode in ("read write", "read only"):
+            with db.connect(OWNER) as connection, connection.transaction():
+                connection.execute(f"set transaction {mode}")
+                assert connection.execute(query, {"user": world.viewer.user_id}).fetchall()
+                (row,) = connection.execute("select pg_current_xact_id_if_assigned()::text as id").fetchall()
+                assert row["id"] is None, query

@@ -399,3 +399,29 @@ def test_other_zone_rules_move_what_was_moved_too(plain_db):
     with plain_db.connect() as connection:
         connection.execute("select live_stream.materialize_occurrences()")
     assert len(exceptions(world, row)) == 1
+
+
+def test_what_an_apps_trigger_writes_meanwhile_is_looked_at(db, world):
+    """The engine's own changes pass the guards of schedules; what somebody else does within them does not."""
+    schedule = world.schedule(**WEEKLY)
+    db.owner(
+        """create table public.refused (message text);
+           create function public.meddle() returns trigger language plpgsql as $$
+           begin
+             insert into public.live_stream_schedule
+               (influencer_id, title, scheduled_date, scheduled_start_time, timezone)
+             values (new.influencer_id, 'Meddling', '2030-01-01', '10:00', 'Nowhere/Land');
+             return null;
+           exception when check_violation then
+             insert into public.refused values (sqlerrm);
+             return null;
+           end $$;
+           create trigger meddle after update on public.live_stream_schedule
+             for each row execute function public.meddle()"""
+    )
+    world.influencer.api.rpc(
+        "live_stream_skip_occurrence", schedule_id=schedule["id"], original_starts_at="2030-01-14T15:00Z"
+    )
+    assert [one["kind"] for one in db.sql("select kind from public.live_stream_schedule_exceptions")] == ["skip"]
+    assert db.value("select count(*) from public.live_stream_schedule") == 1
+    assert "Nowhere/Land" in db.value("select message from public.refused")

@@ -1002,6 +1002,54 @@ def test_only_a_heartbeat_that_is_alone_is_committed_without_waiting_for_the_dis
             assert not is_behind(heartbeat, "select nextval('public.invoice')")
             assert not is_behind("select nextval('public.invoice') from generate_series(1, 40)", heartbeat)
 
+            # What an app has put on the table of heartbeats writes with them.
+            purchase = """create function public.buy() returns {type} language plpgsql {kind} as $$
+                begin insert into public.purchases values (2, null); return {value}; end $$"""
+            for function, put, take_away in (
+                (
+                    purchase.format(type="trigger", kind="", value="new"),
+                    "create trigger buy after update on public.live_stream_heartbeats for each row execute function public.buy()",
+                    "drop trigger buy on public.live_stream_heartbeats",
+                ),
+                (
+                    purchase.format(type="boolean", kind="", value="true"),
+                    "alter table public.live_stream_heartbeats add constraint buy check (public.buy()) not valid",
+                    "alter table public.live_stream_heartbeats drop constraint buy",
+                ),
+                (
+                    purchase.format(type="boolean", kind="", value="true"),
+                    "create rule buy as on update to public.live_stream_heartbeats do also insert into public.purchases values (3, null)",
+                    "drop rule buy on public.live_stream_heartbeats",
+                ),
+            ):
+                db.owner(function)
+                db.owner(put)
+                assert not is_behind(heartbeat), put
+                db.owner(take_away)
+                db.owner("drop function public.buy()")
+            assert is_behind(heartbeat)
+
+
+def test_a_rollback_to_a_savepoint_leaves_what_was_before(db, world):
+    """An app's trigger may catch an error while a function of ours is at work."""
+    session = world.session()
+    viewer = world.join(session, world.viewer)
+    db.owner(
+        """create function public.tries() returns uuid language plpgsql as $$
+           begin
+             begin raise 'nothing to see'; exception when others then null; end;
+             return null;
+           end $$;
+           grant execute on function public.tries() to public"""
+    )
+    (row,) = db.sql(
+        """with acting as materialized (select live_stream.act_as_viewer(%s) as id),
+                tried as materialized (select public.tries() from acting)
+           select (live_stream.acting_viewer(null::public.live_stream_viewers)).id from tried""",
+        [viewer["id"]],
+    )
+    assert str(row["id"]) == viewer["id"]
+
 
 def test_an_index_that_is_not_whole_is_not_used(plain_db):
     """As while it is built concurrently, and after that has failed."""

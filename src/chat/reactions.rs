@@ -244,15 +244,13 @@ fn chat_reactions_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         changes.for_each(|old, new| {
             for (row, sign) in [(old, -1), (new, 1)] {
                 let Some(row) = row else { continue };
-                if let Some(session) = row.at::<Uuid>(session_id) {
+                if let Some(session) = row.at(session_id) {
                     *sessions.entry(*session.as_bytes()).or_default() += sign;
                 }
-                if let Some(viewer) = row.at::<Uuid>(viewer_id) {
+                if let Some(viewer) = row.at(viewer_id) {
                     *viewers.entry(*viewer.as_bytes()).or_default() += sign;
                 }
-                if let Some((message, name)) =
-                    row.at::<Uuid>(message_id).zip(row.at::<String>(reaction))
-                {
+                if let Some((message, name)) = row.at(message_id).zip(row.at(reaction)) {
                     *messages.entry((*message.as_bytes(), name)).or_default() += sign;
                 }
             }

@@ -64,8 +64,8 @@ fn chat_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         let parent_message_id = changes.column::<Uuid>("parent_message_id")?;
         let is_deleted = changes.column::<bool>("is_deleted")?;
         let message_type = changes.enum_column("message_type")?;
-        let chat = changes.enum_value(message_type, "chat");
-        let reaction = changes.enum_value(message_type, "reaction");
+        let chat = Some(message_type.value("chat")?);
+        let reaction = Some(message_type.value("reaction")?);
 
         let mut sessions: BTreeMap<Id, Delta> = BTreeMap::new();
         let mut viewers: BTreeMap<Id, (i64, i64)> = BTreeMap::new();
@@ -77,20 +77,20 @@ fn chat_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
             }
             for (row, sign) in [(old, -1), (new, 1)] {
                 let Some(row) = row else { continue };
-                let kind = row.label_at(message_type);
+                let kind = row.value_at(message_type);
                 let message = if kind == chat { sign } else { 0 };
                 let reacted = if kind == reaction { sign } else { 0 };
-                if let Some(session) = row.at::<Uuid>(session_id) {
+                if let Some(session) = row.at(session_id) {
                     let delta = sessions.entry(*session.as_bytes()).or_default();
                     delta.messages += message;
                     delta.reactions += reacted;
                 }
-                if let Some(viewer) = row.at::<Uuid>(viewer_id) {
+                if let Some(viewer) = row.at(viewer_id) {
                     let sent = viewers.entry(*viewer.as_bytes()).or_default();
                     sent.0 += message;
                     sent.1 += reacted;
                 }
-                if let Some(parent) = row.at::<Uuid>(parent_message_id)
+                if let Some(parent) = row.at(parent_message_id)
                     && row.at(is_deleted) != Some(true)
                 {
                     *parents.entry(*parent.as_bytes()).or_default() += sign;
@@ -128,7 +128,7 @@ fn chat_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
 }
 
 /// What a host or a moderator did to a message: an author who takes its own away is neither.
-fn moderated(old: &Row<'_>, new: &Row<'_>, is_deleted: Column) -> Result<Option<Act>> {
+fn moderated(old: &Row<'_>, new: &Row<'_>, is_deleted: Column<bool>) -> Result<Option<Act>> {
     let (was, is) = (
         old.at(is_deleted) == Some(true),
         new.at(is_deleted) == Some(true),

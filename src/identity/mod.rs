@@ -7,7 +7,6 @@ pub use owner::{as_owner, as_role, owner};
 
 use crate::catalog;
 use crate::error::{Error, OrRaise, Result, SqlState};
-use crate::metrics;
 use crate::plan::{self, Plan};
 use crate::sessions::code;
 use claims::Invalid;
@@ -188,7 +187,6 @@ fn uid() -> Option<Uuid> {
 /// row-level security by.
 #[pg_extern(stable, parallel_safe, name = "is_service")]
 fn is_service_sql() -> bool {
-    metrics::worker::look();
     is_service().or_raise()
 }
 

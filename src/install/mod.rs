@@ -8,6 +8,7 @@ mod unchanged;
 
 use crate::error::{Error, OrRaise, Result, SqlState};
 use crate::lock::{Lock, Mode};
+use crate::tables::FILES;
 use crate::{identity, influencers, plan};
 use pgrx::guc::PostgresGucEnum;
 use pgrx::pg_sys;
@@ -37,24 +38,6 @@ pub fn define_settings() {
         GucFlags::default(),
     );
 }
-
-/// The files of the API layer, in the order of what refers to what.
-const FILES: &[(&str, &str)] = &[
-    ("identity", include_str!("../../sql/identity.sql")),
-    ("sessions", include_str!("../../sql/sessions.sql")),
-    ("viewers", include_str!("../../sql/viewers.sql")),
-    ("chat", include_str!("../../sql/chat.sql")),
-    ("moderation", include_str!("../../sql/moderation.sql")),
-    ("products", include_str!("../../sql/products.sql")),
-    ("orders", include_str!("../../sql/orders.sql")),
-    ("privacy", include_str!("../../sql/privacy.sql")),
-    ("metrics", include_str!("../../sql/metrics.sql")),
-    ("limits", include_str!("../../sql/limits.sql")),
-    ("schedule", include_str!("../../sql/schedule.sql")),
-    ("analytics", include_str!("../../sql/analytics.sql")),
-    ("notifications", include_str!("../../sql/notifications.sql")),
-    ("realtime", include_str!("../../sql/realtime.sql")),
-];
 
 /// Makes the tables, types, views, policies, triggers and functions of the API in the schema
 /// `public`, owned by the role that created the extension. Run again, it adds what is missing:

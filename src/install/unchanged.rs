@@ -2,7 +2,7 @@
 //! locks out every request and can deadlock with them: run again, the installer must not.
 
 use super::statement::{range, strings, text};
-use crate::error::Result;
+use crate::error::{Error, Result, SqlState};
 use crate::plan;
 use pgrx::pg_sys;
 use pgrx::{PgList, spi::quote_identifier};
@@ -40,21 +40,23 @@ pub unsafe fn policy(policy: &pg_sys::CreatePolicyStmt) -> Result<bool> {
         ],
     )?;
     let Some(kept) = kept else { return Ok(false) };
-    let same = [policy.qual, policy.with_check]
-        .into_iter()
-        .zip(kept)
-        .all(|(wanted, kept)| match (wanted.is_null(), kept) {
+    for (wanted, kept) in [policy.qual, policy.with_check].into_iter().zip(kept) {
+        let same = match (wanted.is_null(), kept) {
             (true, None) => true,
             // SAFETY: the policy's own expressions.
             (false, Some(kept)) => unsafe {
-                let wanted_query = parse(&format!("select from {table}"));
+                let wanted_query = parse(&format!("select from {table}"))?;
                 (*(*wanted_query).stmt.cast::<pg_sys::SelectStmt>()).whereClause = wanted;
-                let kept_query = parse(&format!("select from {table} where {kept}"));
+                let kept_query = parse(&format!("select from {table} where {kept}"))?;
                 normal_form(wanted_query) == normal_form(kept_query)
             },
             _ => false,
-        });
-    Ok(same)
+        };
+        if !same {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// # Safety
@@ -124,20 +126,19 @@ pub unsafe fn view(view: &pg_sys::ViewStmt, name: &str) -> Result<bool> {
     let Some(kept) = kept else { return Ok(false) };
     // SAFETY: the view's own query; analysing it leaves the statement's text alone.
     unsafe {
-        let wanted = parse("select");
+        let wanted = parse("select")?;
         (*wanted).stmt = pg_sys::copyObjectImpl(view.query.cast()).cast();
-        Ok(normal_form(wanted) == normal_form(parse(&kept)))
+        Ok(normal_form(wanted) == normal_form(parse(&kept)?))
     }
 }
 
 /// The only statement of a text, which must be right.
-fn parse(sql: &str) -> *mut pg_sys::RawStmt {
-    let sql = CString::new(sql).unwrap_or_default();
+fn parse(sql: &str) -> Result<*mut pg_sys::RawStmt> {
+    let nothing = || Error::new(SqlState::INTERNAL, format!("no statement in \"{sql}\""));
+    let text = CString::new(sql).map_err(|_| nothing())?;
     // SAFETY: parses only; an error is PostgreSQL's own. The tree lives in the current context.
-    unsafe {
-        let tree = PgList::<pg_sys::RawStmt>::from_pg(pg_sys::pg_parse_query(sql.as_ptr()));
-        tree.get_ptr(0).unwrap_or(std::ptr::null_mut())
-    }
+    let tree = unsafe { PgList::<pg_sys::RawStmt>::from_pg(pg_sys::pg_parse_query(text.as_ptr())) };
+    tree.get_ptr(0).ok_or_else(nothing)
 }
 
 /// How PostgreSQL writes a query that it has understood.

@@ -84,14 +84,11 @@ pub fn flush_for_truncate() -> Result<()> {
 
 /// As `flush_metrics`.
 fn flush(session: Option<Uuid>) -> Result<i64> {
-    let pending = log::read(session)?.entries;
-    let mut sessions: Vec<_> = pending.iter().map(|(id, _)| *id.as_bytes()).collect();
-    sessions.sort_unstable();
-    sessions.dedup();
+    let (sessions, entries) = log::sessions(session)?;
     for session in sessions {
         settle(Uuid::from_bytes(session))?;
     }
-    Ok(pending.len() as i64)
+    Ok(entries)
 }
 
 /// Locks a session, waits for its appenders, and folds what they appended; false without one.
@@ -102,7 +99,7 @@ pub fn settle(session: Uuid) -> Result<bool> {
     }
     Lock::Flow(session).wait(Mode::Alone);
     sessions::hold_for_end(session);
-    super::check_snapshot(session, || Ok(log::read(Some(session))?.entries.len()))?;
+    super::check_snapshot(session)?;
     fold::whole(session)?;
     Ok(true)
 }

@@ -2,7 +2,7 @@
 
 use super::delta::Delta;
 use super::log::{self, Entry};
-use super::timeline::{Event, Timeline};
+use super::timeline::Timeline;
 use super::{arguments, hot, settling};
 use crate::error::{Error, Result, SqlState};
 use crate::plan::{self, Plan};
@@ -10,6 +10,7 @@ use crate::transaction;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use std::collections::BTreeSet;
 
 thread_local! {
     static STATE: Plan = const { Plan::writing(
@@ -88,13 +89,52 @@ pub fn lock(session: Uuid, wait: bool) -> Result<Option<State>> {
     })
 }
 
-/// The sum of entries, and their events.
-pub fn sum(entries: &[Entry]) -> (Delta, Vec<Event>) {
-    let mut delta = Delta::default();
-    for entry in entries {
-        delta += entry.delta;
+/// What was taken out of the log, to be added to its session's row.
+pub struct Folded {
+    pub delta: Delta,
+    /// Of the session's viewers, with what was taken.
+    pub timeline: Timeline,
+    pub changes: usize,
+}
+
+impl Folded {
+    /// Nothing yet.
+    pub fn into(timeline: Timeline) -> Self {
+        Self {
+            delta: Delta::default(),
+            timeline,
+            changes: 0,
+        }
     }
-    (delta, entries.iter().map(Entry::event).collect())
+
+    /// Takes entries out of the log: those that nobody else has taken.
+    pub fn take(&mut self, entries: impl IntoIterator<Item = Entry>) -> Result<()> {
+        let entries = log::take(entries)?;
+        for entry in &entries {
+            self.delta += entry.delta;
+            self.timeline.doubtful |= entry.doubtful;
+        }
+        self.timeline.extend(entries.iter().map(Entry::event));
+        self.timeline.trim();
+        self.changes += entries.len();
+        Ok(())
+    }
+
+    /// Takes all that is pending of a session, a part at a time.
+    pub fn take_all(&mut self, session: Uuid) -> Result<()> {
+        let mut from = Some(0);
+        while let Some(page) = from {
+            let pending = log::read(page, Some(session), &BTreeSet::new())?;
+            self.take(pending.entries.into_iter().map(|(_, entry)| entry))?;
+            from = pending.next;
+        }
+        Ok(())
+    }
+
+    /// The most viewers so far.
+    pub fn peak(&self) -> i64 {
+        self.timeline.now().1
+    }
 }
 
 /// Adds to the row of a session, which this transaction has locked; returns when it was updated.
@@ -127,24 +167,18 @@ pub fn count_peak(session: Uuid) -> Result<()> {
 
 /// Folds all that is pending of a session whose row this transaction has locked.
 pub fn whole(session: Uuid) -> Result<()> {
-    if log::read(Some(session))?.entries.is_empty() && !hot::is_doubtful(session)? {
+    if !log::has(Some(session))? && !hot::is_doubtful(session)? {
         return Ok(());
     }
     let Some(state) = lock(session, true)? else {
         return Ok(());
     };
-    let pending = log::read(Some(session))?;
-    let entries = log::take(pending.entries.into_iter().map(|(_, entry)| entry))?;
-    let doubtful = if entries.is_empty() {
-        false
-    } else {
-        let (delta, events) = sum(&entries);
-        let mut timeline = state.timeline();
-        timeline.extend(events);
-        add(session, &delta, timeline.now().1)?;
-        timeline.doubtful || entries.iter().any(|entry| entry.doubtful)
-    };
-    if doubtful || hot::is_doubtful(session)? {
+    let mut folded = Folded::into(state.timeline());
+    folded.take_all(session)?;
+    if folded.changes > 0 {
+        add(session, &folded.delta, folded.peak())?;
+    }
+    if folded.timeline.doubtful || hot::is_doubtful(session)? {
         count_peak(session)?;
     }
     Ok(())

@@ -6,6 +6,7 @@ use crate::plan::{self, Plan};
 use crate::row::Row;
 use pgrx::Uuid;
 use pgrx::pg_sys;
+use pgrx::prelude::*;
 use std::cell::Cell;
 
 use super::settling;
@@ -16,7 +17,9 @@ thread_local! {
             (session_id, server_started, complete_before, doubtful, folds, changes)
           values ($1, pg_postmaster_start_time(), $2, $3, 1, $4)
           on conflict (session_id) do update
-            set server_started = pg_postmaster_start_time(), complete_before = $2,
+            set server_started = pg_postmaster_start_time(),
+                complete_before = case when s.server_started = pg_postmaster_start_time()
+                                       then greatest(s.complete_before, $2) else $2 end,
                 doubtful = s.doubtful or $3, folded_at = clock_timestamp(), folds = s.folds + 1,
                 changes = s.changes + $4",
         &[pg_sys::UUIDOID, pg_sys::INT8OID, pg_sys::BOOLOID, pg_sys::INT8OID],
@@ -30,6 +33,9 @@ thread_local! {
         &[],
     ) };
 }
+
+/// [`note`] of a fold that was of a part of what is pending.
+pub const INCOMPLETE: i64 = 0;
 
 /// Notes a fold. All changes by transactions before `complete_before` are in the row.
 pub fn note(session: Uuid, complete_before: i64, doubtful: bool, changes: usize) -> Result<()> {
@@ -48,17 +54,17 @@ pub fn forget(session: Uuid) -> Result<()> {
 
 /// Whether the worker has noted that the peak of a session must be counted from the rows.
 pub fn is_doubtful(session: Uuid) -> Result<bool> {
-    Ok(find(session, |row| row.nth::<bool>(3))? == Some(true))
+    Ok(find(session, |row| row.get("doubtful"))? == Some(true))
 }
 
-fn find<T>(session: Uuid, read: impl Fn(&Row<'_>) -> Option<T>) -> Result<Option<T>> {
+fn find<T>(session: Uuid, read: impl Fn(&Row<'_>) -> Result<Option<T>>) -> Result<Option<T>> {
     let mut found = None;
     Table::read(c"live_stream", c"metric_sessions")?.find(
         c"live_stream",
         c"metric_sessions_pkey",
         &[("session_id", session)],
         |row| {
-            found = read(row);
+            found = read(row)?;
             Ok(false)
         },
     )?;
@@ -111,8 +117,9 @@ pub fn look(session: Uuid) -> Result<()> {
     // SAFETY: a plain read of the server's start time.
     let started = unsafe { pg_sys::PgStartTime };
     let since = find(session, |row| {
-        let here = row.nth::<i64>(1) == Some(started);
-        row.nth::<i64>(2).filter(|_| here)
+        let at = row.get::<TimestampWithTimeZone>("server_started")?;
+        let here = at.map(i64::from) == Some(started);
+        Ok(row.get("complete_before")?.filter(|_| here))
     })?;
     FOLDED.set(since.map(|since| (session, since)));
     Ok(())

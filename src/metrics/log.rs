@@ -1,17 +1,25 @@
 //! Changes that wait to be folded into their session's row: `live_stream.metric_changes`.
 //!
 //! Appended by the transaction that makes the change, so they come and go with it. Whoever
-//! holds the session's row may fold them, and deletes them as it does.
+//! holds the session's row may fold them, and deletes them as it does. Each has a key, by which a
+//! replica finds what to delete.
 
 use super::clock;
 use super::delta::Delta;
 use super::timeline::Event;
-use crate::error::Result;
-use crate::heap::Table;
-use crate::row::Row;
+use crate::catalog;
+use crate::error::{Error, Result, SqlState};
+use crate::heap::{self, Table};
+use crate::row::{Column, Row};
+use crate::transaction;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use std::cell::Cell;
+use std::collections::BTreeSet;
+
+/// Entries that are held in memory at the same time, at most.
+pub const BATCH: usize = 10_000;
 
 /// A change that was appended, and where it is.
 #[derive(Clone, Copy)]
@@ -34,11 +42,85 @@ impl Entry {
     }
 }
 
-/// A scan of the log.
+/// A part of the log: [`BATCH`] entries at most.
 pub struct Pending {
     pub entries: Vec<(Uuid, Entry)>,
-    /// Transactions before this one have nothing to come.
+    /// The page from which to read on; none at the end of the log.
+    pub next: Option<pg_sys::BlockNumber>,
+    /// Transactions before this one have nothing to come after what was read, if all was.
     pub complete_before: pg_sys::TransactionId,
+}
+
+/// The table's columns.
+#[derive(Clone, Copy)]
+struct Columns {
+    session_id: Column<Uuid>,
+    at: Column<TimestampWithTimeZone>,
+    transaction: Column<i64>,
+    nth: Column<i32>,
+    since: Column<TimestampWithTimeZone>,
+    doubtful: Column<bool>,
+    viewers: Column<i64>,
+    peak: Column<i64>,
+    unique_viewers: Column<i64>,
+    watch_seconds: Column<i64>,
+    messages: Column<i64>,
+    reactions: Column<i64>,
+    shares: Column<i64>,
+    products: Column<i64>,
+    clicks: Column<i64>,
+    orders: Column<i64>,
+    revenue: Column<i64>,
+    disconnections: Column<i64>,
+    buffering_events: Column<i64>,
+    buffering_seconds: Column<i64>,
+}
+
+thread_local! {
+    /// With the generation of the catalog that they were found in.
+    static COLUMNS: Cell<Option<(u64, Columns)>> = const { Cell::new(None) };
+    /// Entries that this transaction has appended.
+    static APPENDED: Cell<i32> = const { Cell::new(0) };
+}
+
+/// Called once per backend.
+pub fn watch_transactions() {
+    transaction::at_end(|| APPENDED.set(0));
+}
+
+impl Columns {
+    fn of(table: &Table) -> Result<Self> {
+        let generation = catalog::generation();
+        if let Some((seen, columns)) = COLUMNS.get()
+            && seen == generation
+        {
+            return Ok(columns);
+        }
+        let columns = Self {
+            session_id: table.column("session_id")?,
+            at: table.column("at")?,
+            transaction: table.column("transaction")?,
+            nth: table.column("nth")?,
+            since: table.column("since")?,
+            doubtful: table.column("doubtful")?,
+            viewers: table.column("viewers")?,
+            peak: table.column("peak")?,
+            unique_viewers: table.column("unique_viewers")?,
+            watch_seconds: table.column("watch_seconds")?,
+            messages: table.column("messages")?,
+            reactions: table.column("reactions")?,
+            shares: table.column("shares")?,
+            products: table.column("products")?,
+            clicks: table.column("clicks")?,
+            orders: table.column("orders")?,
+            revenue: table.column("revenue")?,
+            disconnections: table.column("disconnections")?,
+            buffering_events: table.column("buffering_events")?,
+            buffering_seconds: table.column("buffering_seconds")?,
+        };
+        COLUMNS.set(Some((generation, columns)));
+        Ok(columns)
+    }
 }
 
 fn open() -> Result<Table> {
@@ -52,70 +134,149 @@ pub fn is_empty() -> Result<bool> {
 
 /// Appends a change. One of nothing makes the session hot.
 pub fn append(session: Uuid, delta: &Delta, doubtful: bool) -> Result<()> {
-    let number = |value: i64| (value != 0).then(|| pg_sys::Datum::from(value));
-    let last = delta.last.unwrap_or_else(clock::tick);
-    let since = delta.first.filter(|&first| first < last);
-    let mut values = [
-        session.into_datum(),
-        Some(pg_sys::Datum::from(last)),
-        since.map(pg_sys::Datum::from),
-        doubtful.then(|| pg_sys::Datum::from(true)),
-        number(delta.viewers),
-        number(delta.peak - delta.viewers.max(0)),
-        number(delta.unique_viewers),
-        number(delta.watch_seconds),
-        number(delta.messages),
-        number(delta.reactions),
-        number(delta.shares),
-        number(delta.products),
-        number(delta.clicks),
-        number(delta.orders),
-        number(delta.revenue),
-        number(delta.disconnections),
-        number(delta.buffering_events),
-        number(delta.buffering_seconds),
-    ];
-    open()?.append(&mut values)
-}
-
-/// What has been committed, or appended by this transaction: of one session, or of all.
-pub fn read(session: Option<Uuid>) -> Result<Pending> {
     let table = open()?;
-    let mut pending = Pending {
-        entries: Vec::new(),
-        complete_before: pg_sys::TransactionId::default(),
-    };
-    pending.complete_before = table.each(session, |row, place| {
-        let Some(id) = row.nth::<Uuid>(0) else { return };
-        pending.entries.push((id, entry(row, place)));
-    });
-    Ok(pending)
+    let columns = Columns::of(&table)?;
+    let last = delta.last.unwrap_or_else(clock::tick);
+    let nth = APPENDED.get();
+    APPENDED.set(nth.wrapping_add(1));
+    let mut row = table.new_row();
+    row.put(columns.session_id, session);
+    row.put(columns.at, time(last)?);
+    row.put(columns.transaction, transaction::full_id());
+    row.put(columns.nth, nth);
+    if let Some(first) = delta.first.filter(|&first| first < last) {
+        row.put(columns.since, time(first)?);
+    }
+    if doubtful {
+        row.put(columns.doubtful, true);
+    }
+    for (column, number) in [
+        (columns.viewers, delta.viewers),
+        (columns.peak, delta.peak - delta.viewers.max(0)),
+        (columns.unique_viewers, delta.unique_viewers),
+        (columns.watch_seconds, delta.watch_seconds),
+        (columns.messages, delta.messages),
+        (columns.reactions, delta.reactions),
+        (columns.shares, delta.shares),
+        (columns.products, delta.products),
+        (columns.clicks, delta.clicks),
+        (columns.orders, delta.orders),
+        (columns.revenue, delta.revenue),
+        (columns.disconnections, delta.disconnections),
+        (columns.buffering_events, delta.buffering_events),
+        (columns.buffering_seconds, delta.buffering_seconds),
+    ] {
+        if number != 0 {
+            row.put(column, number);
+        }
+    }
+    table.append(row)
 }
 
-fn entry(row: &Row<'_>, place: pg_sys::ItemPointerData) -> Entry {
-    let number = |index| row.nth::<i64>(index).unwrap_or(0);
-    let at = number(1);
-    let viewers = number(4);
+fn time(micros: i64) -> Result<TimestampWithTimeZone> {
+    clock::timestamp(micros).ok_or_else(|| {
+        Error::new(
+            SqlState::OUT_OF_RANGE,
+            "the time of a change is out of range",
+        )
+        .hint("Look at the clock of the server.")
+    })
+}
+
+/// What has been committed, or appended by this transaction, from a page on: of one session, or of
+/// all but some.
+pub fn read(
+    from: pg_sys::BlockNumber,
+    session: Option<Uuid>,
+    but: &BTreeSet<[u8; 16]>,
+) -> Result<Pending> {
+    let table = open()?;
+    let columns = Columns::of(&table)?;
+    let mut entries = Vec::new();
+    let only = session.map(|session| (columns.session_id, session));
+    let read = table.each(from, only, |row| {
+        if let Some(id) = row.at(columns.session_id)
+            && !but.contains(id.as_bytes())
+        {
+            if entries.len() == BATCH {
+                return Ok(false);
+            }
+            entries.push((id, entry(row, row.place(), &columns)));
+        }
+        Ok(true)
+    })?;
+    Ok(Pending {
+        entries,
+        next: read.stopped_in,
+        complete_before: read.complete_before,
+    })
+}
+
+/// The places of all entries of a session.
+pub fn places(session: Uuid) -> Result<Vec<pg_sys::ItemPointerData>> {
+    let table = open()?;
+    let columns = Columns::of(&table)?;
+    let mut places = Vec::new();
+    table.each(0, Some((columns.session_id, session)), |row| {
+        places.push(row.place());
+        Ok(true)
+    })?;
+    Ok(places)
+}
+
+/// Whether anything is pending: of one session, or of any.
+pub fn has(session: Option<Uuid>) -> Result<bool> {
+    let table = open()?;
+    let only = match session {
+        Some(session) => Some((Columns::of(&table)?.session_id, session)),
+        None => None,
+    };
+    Ok(table.each(0, only, |_| Ok(false))?.stopped_in.is_some())
+}
+
+/// The sessions of which something is pending, and how many entries.
+pub fn sessions(session: Option<Uuid>) -> Result<(BTreeSet<[u8; 16]>, i64)> {
+    let table = open()?;
+    let columns = Columns::of(&table)?;
+    let (mut sessions, mut entries) = (BTreeSet::new(), 0);
+    let only = session.map(|session| (columns.session_id, session));
+    table.each(0, only, |row| {
+        entries += 1;
+        sessions.extend(row.at(columns.session_id).map(|id| *id.as_bytes()));
+        Ok(true)
+    })?;
+    Ok((sessions, entries))
+}
+
+/// Transactions before this one have nothing to come.
+pub fn complete_before() -> pg_sys::TransactionId {
+    heap::oldest_running()
+}
+
+fn entry(row: &Row<'_>, place: pg_sys::ItemPointerData, columns: &Columns) -> Entry {
+    let number = |column| row.at(column).unwrap_or(0);
+    let at = row.at(columns.at).map_or(0, i64::from);
+    let viewers = number(columns.viewers);
     Entry {
         place,
         at,
-        doubtful: row.nth(3).unwrap_or(false),
+        doubtful: row.at(columns.doubtful).unwrap_or(false),
         delta: Delta {
             viewers,
-            peak: viewers.max(0) + number(5),
-            unique_viewers: number(6),
-            watch_seconds: number(7),
-            messages: number(8),
-            reactions: number(9),
-            shares: number(10),
-            products: number(11),
-            clicks: number(12),
-            orders: number(13),
-            revenue: number(14),
-            disconnections: number(15),
-            buffering_events: number(16),
-            buffering_seconds: number(17),
-            first: row.nth(2).or(Some(at)),
+            peak: viewers.max(0) + number(columns.peak),
+            unique_viewers: number(columns.unique_viewers),
+            watch_seconds: number(columns.watch_seconds),
+            messages: number(columns.messages),
+            reactions: number(columns.reactions),
+            shares: number(columns.shares),
+            products: number(columns.products),
+            clicks: number(columns.clicks),
+            orders: number(columns.orders),
+            revenue: number(columns.revenue),
+            disconnections: number(columns.disconnections),
+            buffering_events: number(columns.buffering_events),
+            buffering_seconds: number(columns.buffering_seconds),
+            first: row.at(columns.since).map(i64::from).or(Some(at)),
             last: Some(at),
         },
     }

@@ -20,6 +20,7 @@ pub use delta::Delta;
 use crate::error::{Error, Result, SqlState};
 use crate::identity::as_owner;
 use crate::lock::{Lock, Mode};
+use crate::own_writes::{self, OwnWrites};
 use crate::plan::{self, Plan};
 use crate::row::Row;
 use crate::sessions::{self, Way};
@@ -28,7 +29,7 @@ use pgrx::Uuid;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 
 /// The columns of a session that nobody but this module writes.
 const COLUMNS: &[&str] = &[
@@ -56,10 +57,8 @@ const MAX_AVERAGE_HUNDREDTHS: i64 = 9_999_999_999;
 const MAX_REVENUE_HUNDREDTHS: i64 = 1_000_000_000_000;
 
 thread_local! {
-    /// How deep in triggers the innermost settlement began.
-    static SETTLING: Cell<Option<i32>> = const { Cell::new(None) };
-    /// How deep in triggers what is archived began to be deleted.
-    static ARCHIVING: Cell<Option<i32>> = const { Cell::new(None) };
+    static SETTLING: OwnWrites = const { OwnWrites::new() };
+    static ARCHIVING: OwnWrites = const { OwnWrites::new() };
     /// The session whose changes are collected instead of applied.
     static COLLECTING: RefCell<Option<(Uuid, Delta)>> = const { RefCell::new(None) };
     static APPLY: Plan = const { Plan::writing(
@@ -122,7 +121,7 @@ thread_local! {
         &[pg_sys::UUIDOID, pg_sys::INT8OID, pg_sys::INT8OID],
     ) };
     static PENDING: Plan = const { Plan::writing(
-        c"select from live_stream.metric_changes where session_id = $1",
+        c"select ctid from live_stream.metric_changes where session_id = $1",
         &[pg_sys::UUIDOID],
     ) };
     static EXISTS: Plan = const { Plan::writing(
@@ -134,51 +133,23 @@ thread_local! {
 /// True in a trigger that an update of the engine's own fired: it passes the guards of the
 /// tables. What an app's trigger writes meanwhile, one trigger deeper, does not.
 pub fn is_settling() -> bool {
-    SETTLING
-        .get()
-        .is_some_and(|depth| trigger_depth() == depth + 1)
-}
-
-/// How deep in triggers the backend is: 1 in the trigger of a client's statement.
-pub fn trigger_depth() -> i32 {
-    // SAFETY: the function takes no arguments and returns a number.
-    unsafe { pgrx::direct_function_call(pg_sys::pg_trigger_depth, &[]) }.unwrap_or(0)
+    SETTLING.with(OwnWrites::have_fired)
 }
 
 /// True in a trigger that fired as rows went into the archive: they stay counted.
 pub fn is_archiving() -> bool {
-    ARCHIVING
-        .get()
-        .is_some_and(|depth| trigger_depth() == depth + 1)
-}
-
-struct Archiving(Option<i32>);
-
-impl Drop for Archiving {
-    fn drop(&mut self) {
-        ARCHIVING.set(self.0);
-    }
+    ARCHIVING.with(OwnWrites::have_fired)
 }
 
 /// Deletes rows that the caller counts into the archive, with the rights of the tables' owner:
 /// no number changes. What an app's trigger writes meanwhile is counted as ever.
 pub fn archiving<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
-    let _outer = Archiving(ARCHIVING.replace(Some(trigger_depth())));
-    as_owner(f)
-}
-
-struct Settling(Option<i32>);
-
-impl Drop for Settling {
-    fn drop(&mut self) {
-        SETTLING.set(self.0);
-    }
+    own_writes::with(&ARCHIVING, true, || as_owner(f))
 }
 
 /// Runs updates of the engine's own, with the rights of the tables' owner.
 pub fn settling<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
-    let _outer = Settling(SETTLING.replace(Some(trigger_depth())));
-    as_owner(f)
+    own_writes::with(&SETTLING, true, || as_owner(f))
 }
 
 /// Adds a change to a session's numbers; a session that is gone has none.
@@ -331,25 +302,36 @@ pub fn collect(session: Uuid, f: impl FnOnce() -> Result<()>) -> Result<Delta> {
 pub fn take_pending(id: Uuid, session: &Row<'_>) -> Result<(Delta, bool)> {
     Lock::Flow(id).wait(Mode::Alone);
     sessions::hold_for_end(id);
-    let pending = log::read(Some(id))?;
-    check_snapshot(id, || Ok(pending.entries.len()))?;
-    let entries = log::take(pending.entries.into_iter().map(|(_, entry)| entry))?;
-    let mut doubtful = entries.iter().any(|entry| entry.doubtful) || hot::is_doubtful(id)?;
-    let (mut delta, events) = fold::sum(&entries);
+    check_snapshot(id)?;
     let level = session.get::<i32>("current_viewers")?.unwrap_or(0).into();
     let updated: TimestampWithTimeZone = sessions::required(session, "updated_at")?;
-    let mut timeline = timeline::Timeline::new(updated.into(), level, level);
-    timeline.extend(events);
-    doubtful |= timeline.doubtful;
-    delta.peak = timeline.now().1 - level;
-    Ok((delta, doubtful))
+    let mut folded = fold::Folded::into(timeline::Timeline::new(updated.into(), level, level));
+    folded.take_all(id)?;
+    let mut delta = folded.delta;
+    delta.peak = folded.peak() - level;
+    Ok((delta, folded.timeline.doubtful || hot::is_doubtful(id)?))
 }
 
-/// That the transaction sees all the changes that are `pending` of a session: what it counts from
+/// That the transaction sees all the changes that are pending of a session: what it counts from
 /// the rows would be of another moment.
-fn check_snapshot(session: Uuid, pending: impl FnOnce() -> Result<usize>) -> Result<()> {
-    let seen = || settling(|| plan::execute(&PENDING, &[session.into()]));
-    if transaction::has_fixed_snapshot() && seen()? != pending()? {
+fn check_snapshot(session: Uuid) -> Result<()> {
+    if !transaction::has_fixed_snapshot() {
+        return Ok(());
+    }
+    let sorted = |mut places: Vec<pg_sys::ItemPointerData>| {
+        let key = |place: &pg_sys::ItemPointerData| {
+            let block = place.ip_blkid;
+            (block.bi_hi, block.bi_lo, place.ip_posid)
+        };
+        places.sort_unstable_by_key(key);
+        places.iter().map(key).collect::<Vec<_>>()
+    };
+    let seen = settling(|| {
+        plan::run(&PENDING, &[session.into()], |rows| {
+            Ok((0..rows.len()).filter_map(|row| rows.get(row, 0)).collect())
+        })
+    })?;
+    if sorted(seen) != sorted(log::places(session)?) {
         return Err(Error::new(
             SqlState::SERIALIZATION_FAILURE,
             "could not serialize access due to concurrent changes of the session's numbers",

@@ -17,7 +17,7 @@ pub struct Event {
     pub peak: i64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Timeline {
     /// Nothing before this time is known one by one.
     from: i64,

@@ -20,7 +20,7 @@ use pgrx::bgworkers::{
 use pgrx::pg_sys;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PgTryBuilder};
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::CStr;
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
@@ -92,17 +92,48 @@ thread_local! {
         &[pg_sys::INT4OID],
     ) };
     static NOTE: Plan = const { Plan::writing(
-        c"insert into live_stream.metric_worker as w (pid, started_at)
-          values (pg_backend_pid(), clock_timestamp())
-          on conflict (one_row) do update
+        c"insert into live_stream.metric_worker as w (server, pid, started_at)
+          values ($1, pg_backend_pid(), clock_timestamp())
+          on conflict (server) do update
             set pid = excluded.pid, started_at = excluded.started_at, starts = w.starts + 1",
-        &[],
+        &[pg_sys::INT8OID],
     ) };
     static COUNT: Plan = const { Plan::writing(
         c"update live_stream.metric_worker
-             set folds = folds + $1, changes = changes + $2, folded_at = clock_timestamp()",
-        &[pg_sys::INT8OID, pg_sys::INT8OID],
+             set folds = folds + $1, changes = changes + $2, folded_at = clock_timestamp()
+           where server = $3",
+        &[pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID],
     ) };
+    /// Whether this database follows another one, with the generation of the catalog.
+    static FOLLOWS: Cell<Option<(u64, bool)>> = const { Cell::new(None) };
+    static SUBSCRIBED: Plan = const { Plan::writing(
+        c"select from pg_catalog.pg_subscription_rel r
+            join pg_catalog.pg_subscription s on s.oid = r.srsubid
+           where s.subenabled
+             and r.srrelid = pg_catalog.to_regclass('live_stream.metric_changes')",
+        &[],
+    ) };
+}
+
+/// The system identifier of this server, as `pg_control_system()` has it.
+fn server() -> i64 {
+    // SAFETY: reads what the server has read as it started.
+    unsafe { pg_sys::GetSystemIdentifier() as i64 }
+}
+
+/// Whether another server counts for this one: its log comes by a subscription. What that server
+/// folds comes with the row that it has folded into, so nobody folds it here, until the
+/// subscription is dropped or disabled: then this server has taken over.
+fn follows() -> Result<bool> {
+    let generation = catalog::generation();
+    if let Some((seen, follows)) = FOLLOWS.get()
+        && seen == generation
+    {
+        return Ok(follows);
+    }
+    let follows = identity::as_owner(|| plan::execute(&SUBSCRIBED, &[]))? > 0;
+    FOLLOWS.set(Some((generation, follows)));
+    Ok(follows)
 }
 
 fn within(since: &Cell<Option<Instant>>, time: Duration) -> bool {
@@ -112,6 +143,11 @@ fn within(since: &Cell<Option<Instant>>, time: Duration) -> bool {
 /// True when a worker folds what is appended from now on; starts one if there is none. The
 /// caller holds a flow lock, which keeps the worker from ending.
 pub fn is_available() -> Result<bool> {
+    see_to(true)
+}
+
+/// As [`is_available`]. One who does not `wait` for a worker that it has started says no.
+fn see_to(wait: bool) -> Result<bool> {
     if !WORKER.get() {
         return Ok(false);
     }
@@ -122,7 +158,7 @@ pub fn is_available() -> Result<bool> {
         return Ok(false);
     }
     let seen = Instant::now();
-    let available = Lock::Worker.is_taken() || start()?;
+    let available = !follows()? && (Lock::Worker.is_taken() || start(wait)?);
     if available {
         SEEN.set(Some(seen));
     } else {
@@ -131,9 +167,12 @@ pub fn is_available() -> Result<bool> {
     Ok(available)
 }
 
-fn start() -> Result<bool> {
+fn start(wait: bool) -> Result<bool> {
     let owner = identity::owner()?;
     if !Lock::Start.try_now(Mode::Alone) {
+        if !wait {
+            return Ok(false);
+        }
         // Ten thousand may wait here: in the lock's line they leave the processors to the worker.
         Lock::Start.wait(Mode::Shared);
         let running = Lock::Worker.is_taken();
@@ -143,7 +182,7 @@ fn start() -> Result<bool> {
     // A prepared transaction or a long one must not keep others from starting it later.
     let worker = can_log_in(owner).then(|| register(owner)).flatten();
     let running = worker.is_some_and(|worker| {
-        wait_for_worker(|| matches!(worker.pid(), Err(BackgroundWorkerStatus::Stopped)))
+        wait && wait_for_worker(|| matches!(worker.pid(), Err(BackgroundWorkerStatus::Stopped)))
     });
     Lock::Start.give_back(Mode::Alone);
     Ok(running)
@@ -198,8 +237,8 @@ fn register(owner: pg_sys::Oid) -> Option<DynamicBackgroundWorker> {
         .ok()
 }
 
-/// Sees to changes that nobody folds, because server or worker were stopped: called with
-/// whatever a backend does, and looks once a second.
+/// Sees to changes that nobody folds, because server or worker were stopped: called where the
+/// engine writes, and looks once a second. Does not wait for the worker that it starts.
 pub fn look() {
     if LOOKED.with(|looked| within(looked, Duration::from_secs(1))) {
         return;
@@ -208,11 +247,11 @@ pub fn look() {
     // SAFETY: plain reads of the state of backend and server.
     let cannot = unsafe { pg_sys::RecoveryInProgress() || pg_sys::ParallelWorkerNumber >= 0 };
     if !cannot
-        && catalog::relation_id(LOG.0, LOG.1).is_some()
         && (log::is_empty().is_ok_and(|empty| !empty) || hot::is_empty().is_ok_and(|empty| !empty))
     {
         // Without one, the next that changes something tries again.
-        let _ = is_available();
+        let _ = see_to(false);
+        MISSED.set(None);
     }
 }
 
@@ -289,7 +328,10 @@ impl Session {
 /// What became of the changes of a session.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Outcome {
-    Folded,
+    /// So many.
+    Folded(usize),
+    /// For a reason that is not the worker's, such as an app's trigger.
+    Failed,
     /// Somebody else has the row.
     Busy,
     /// There is no such session any more.
@@ -352,6 +394,10 @@ pub extern "C-unwind" fn live_stream_metrics_worker(database: pg_sys::Datum) {
             continue;
         }
         round = Instant::now();
+        if transaction(follows) != Some(Ok(false)) {
+            // Another server counts from now on.
+            return;
+        }
         let did = worker.round();
         // SAFETY: between transactions; autovacuum must hear of what was deleted.
         unsafe { pg_sys::pgstat_report_stat(false) };
@@ -470,10 +516,15 @@ impl Worker {
     /// Takes over what a worker before has left; false where there is nothing to work on.
     fn begin(&mut self) -> bool {
         let left = transaction(|| {
-            identity::as_owner(|| plan::execute(&NOTE, &[]))?;
-            hot::left_over()
+            if follows()? {
+                return Ok(None);
+            }
+            identity::as_owner(|| plan::execute(&NOTE, &[server().into()]))?;
+            hot::left_over().map(Some)
         });
-        let Some(Ok(left)) = left else { return false };
+        let Some(Ok(Some(left))) = left else {
+            return false;
+        };
         self.take_over(left);
         true
     }
@@ -489,66 +540,60 @@ impl Worker {
 
     /// Folds what is pending; true if there was anything, none when the extension is gone.
     fn round(&mut self) -> Option<bool> {
-        let pending = match transaction(|| {
-            let pending = log::read(None)?;
-            Ok((hot::full(pending.complete_before), pending.entries))
-        })? {
-            Ok(pending) => pending,
-            Err(()) => return Some(true),
-        };
-        let (complete_before, entries) = pending;
-        let mut by_session: BTreeMap<[u8; 16], Vec<Entry>> = BTreeMap::new();
-        for (session, entry) in entries {
-            by_session
-                .entry(*session.as_bytes())
-                .or_default()
-                .push(entry);
+        let mut left_alone: BTreeSet<[u8; 16]> = self
+            .sessions
+            .iter()
+            .filter(|(_, known)| known.not_before > Instant::now())
+            .map(|(id, _)| *id)
+            .collect();
+        let mut found = !left_alone.is_empty();
+        let (mut folds, mut changes) = (0, 0);
+        let mut folded = BTreeSet::new();
+        let mut from = Some(0);
+        while let Some(page) = from {
+            let read = || log::read(page, None, &left_alone);
+            let Ok(pending) = transaction(read)? else {
+                return Some(true);
+            };
+            // What is known to be complete is so of all the sessions that were read to the end.
+            let complete_before = if page == 0 && pending.next.is_none() {
+                hot::full(pending.complete_before)
+            } else {
+                hot::INCOMPLETE
+            };
+            from = pending.next;
+            found |= !pending.entries.is_empty();
+            for (id, entries) in by_session(pending.entries) {
+                pgrx::check_for_interrupts!();
+                match self.fold(id, &entries, complete_before)? {
+                    Outcome::Folded(count) => {
+                        folds += 1;
+                        changes += count;
+                        folded.insert(id);
+                    }
+                    Outcome::Gone => {}
+                    Outcome::Busy | Outcome::Failed => {
+                        left_alone.insert(id);
+                    }
+                }
+            }
         }
-        let found = !by_session.is_empty();
+        for id in &left_alone {
+            // Something of them may be pending still.
+            if let Some(known) = self.sessions.get_mut(id) {
+                known.quiet = 0;
+            }
+        }
         if found {
             self.emptied = 0;
         }
-        let (mut folds, mut changes) = (0, 0);
-        let mut folded = Vec::new();
-        let has_turn = |known: &&Session| known.has_turn;
-        let max_turns = max_turns();
-        let mut turns = self.sessions.values().filter(has_turn).count();
-        for (id, entries) in by_session {
-            let session = Uuid::from_bytes(id);
-            let known = self.sessions.entry(id).or_insert_with(Session::new);
-            known.quiet = 0;
-            pgrx::check_for_interrupts!();
-            if known.not_before > Instant::now() {
-                continue;
-            }
-            if !known.has_turn && turns < max_turns {
-                known.take_turn(session);
-                turns += usize::from(known.has_turn);
-            }
-            let count = entries.len();
-            match transaction(|| fold_session(session, entries, known, complete_before))? {
-                Ok(Outcome::Folded) => {
-                    folds += 1;
-                    changes += count;
-                    folded.push(session);
-                }
-                Ok(Outcome::Busy) => {}
-                Ok(Outcome::Gone) => {
-                    if known.has_turn {
-                        Lock::Turn(session).let_go(Mode::Alone);
-                    }
-                    self.sessions.remove(&id);
-                }
-                Err(()) => known.not_before = Instant::now() + AFTER_FAILURE,
-            }
-        }
         if folds > 0 {
-            transaction(|| {
-                identity::as_owner(|| {
-                    plan::execute(&COUNT, &[i64::from(folds).into(), (changes as i64).into()])
-                })
-            })?
-            .ok();
+            let args = [
+                i64::from(folds).into(),
+                (changes as i64).into(),
+                server().into(),
+            ];
+            transaction(|| identity::as_owner(|| plan::execute(&COUNT, &args)))?.ok();
             self.folded_since_vacuum += changes;
         }
         // Once those who saw the old versions are done, nobody needs them.
@@ -575,6 +620,39 @@ impl Worker {
             vacuum(VACUUM_SESSIONS);
         }
         Some(found)
+    }
+
+    /// Folds entries of a session into its row, and remembers what the row has if that is
+    /// committed; none when the extension is gone.
+    fn fold(&mut self, id: [u8; 16], entries: &[Entry], complete_before: i64) -> Option<Outcome> {
+        let session = Uuid::from_bytes(id);
+        let has_turn = |known: &&Session| known.has_turn;
+        let may_take_turn = self.sessions.values().filter(has_turn).count() < max_turns();
+        let known = self.sessions.entry(id).or_insert_with(Session::new);
+        known.quiet = 0;
+        if may_take_turn {
+            known.take_turn(session);
+        }
+        let fold = || fold_session(session, entries, known, complete_before);
+        let (outcome, updated) = match transaction(fold)? {
+            Ok(done) => done,
+            Err(()) => (Outcome::Failed, None),
+        };
+        if let Some((timeline, at)) = updated {
+            known.timeline = timeline;
+            known.updated = at;
+        }
+        match outcome {
+            Outcome::Gone => {
+                if known.has_turn {
+                    Lock::Turn(session).let_go(Mode::Alone);
+                }
+                self.sessions.remove(&id);
+            }
+            Outcome::Failed => known.not_before = Instant::now() + AFTER_FAILURE,
+            Outcome::Folded(_) | Outcome::Busy => {}
+        }
+        Some(outcome)
     }
 
     /// Where the rows of hot sessions are now.
@@ -631,7 +709,7 @@ impl Worker {
         let appenders = || {
             let class = i32::from(FLOW_CLASS);
             let waiting = identity::as_owner(|| plan::execute(&APPENDERS, &[class.into()]))?;
-            Ok(waiting > 0 || !log::read(None)?.entries.is_empty())
+            Ok(waiting > 0 || log::has(None)?)
         };
         if transaction(appenders)? != Ok(false) {
             return Some(false);
@@ -686,52 +764,66 @@ fn place(sessions: &heap::Table, session: Uuid) -> Result<Option<pg_sys::ItemPoi
 
 /// Frees the pages of sessions from their old versions, where nobody uses them just now.
 /// Returns where they are.
-fn prune(folded: &[Uuid]) -> Result<Vec<(Uuid, pg_sys::BlockNumber)>> {
+fn prune(folded: &BTreeSet<[u8; 16]>) -> Result<Vec<(Uuid, pg_sys::BlockNumber)>> {
     let sessions = sessions()?;
     let mut blocks = Vec::with_capacity(folded.len());
     for session in folded {
-        if let Some(place) = place(&sessions, *session)? {
+        let session = Uuid::from_bytes(*session);
+        if let Some(place) = place(&sessions, session)? {
             sessions.prune(place);
-            blocks.push((*session, heap::block_of(&place)));
+            blocks.push((session, heap::block_of(&place)));
         }
     }
     Ok(blocks)
 }
 
-/// Folds entries into a session's row.
+/// The timeline of a session with what was folded, and when its row was updated.
+type Updated = Option<(Timeline, i64)>;
+
+/// Folds entries into a session's row. What is `known` stays as it is: the transaction may fail yet.
 fn fold_session(
     session: Uuid,
-    entries: Vec<Entry>,
-    known: &mut Session,
+    entries: &[Entry],
+    known: &Session,
     complete_before: i64,
-) -> Result<Outcome> {
+) -> Result<(Outcome, Updated)> {
     let Some(state) = fold::lock(session, false)? else {
         if exists(session)? {
-            return Ok(Outcome::Busy);
+            return Ok((Outcome::Busy, None));
         }
-        log::take(entries)?;
+        log::take(entries.iter().copied())?;
         hot::forget(session)?;
-        return Ok(Outcome::Gone);
+        return Ok((Outcome::Gone, None));
     };
-    let entries = log::take(entries)?;
-    let (delta, events) = fold::sum(&entries);
-    let timeline = &mut known.timeline;
+    let mut timeline = known.timeline.clone();
     if known.updated != state.at || timeline.now() != (state.level, state.peak) {
         // Others have changed the row meanwhile.
         let doubtful = timeline.doubtful;
-        *timeline = state.timeline();
+        timeline = state.timeline();
         timeline.doubtful = doubtful;
     }
-    known.updated = state.at;
-    timeline.extend(events);
-    timeline.trim();
-    timeline.doubtful |= entries.iter().any(|entry| entry.doubtful);
-    let peak = timeline.now().1;
-    if !delta.is_nothing() || peak != state.peak {
-        known.updated = fold::add(session, &delta, peak)?;
+    let mut folded = fold::Folded::into(timeline);
+    folded.take(entries.iter().copied())?;
+    let peak = folded.peak();
+    let at = if folded.delta.is_nothing() && peak == state.peak {
+        state.at
+    } else {
+        fold::add(session, &folded.delta, peak)?
+    };
+    let changes = folded.changes;
+    hot::note(session, complete_before, folded.timeline.doubtful, changes)?;
+    Ok((Outcome::Folded(changes), Some((folded.timeline, at))))
+}
+
+fn by_session(entries: Vec<(Uuid, Entry)>) -> BTreeMap<[u8; 16], Vec<Entry>> {
+    let mut by_session: BTreeMap<[u8; 16], Vec<Entry>> = BTreeMap::new();
+    for (session, entry) in entries {
+        by_session
+            .entry(*session.as_bytes())
+            .or_default()
+            .push(entry);
     }
-    hot::note(session, complete_before, timeline.doubtful, entries.len())?;
-    Ok(Outcome::Folded)
+    by_session
 }
 
 fn nobody_uses_the_log() -> bool {
@@ -749,17 +841,17 @@ const TRUNCATE_LOG: &CStr = c"vacuum (skip_locked) live_stream.metric_changes, l
 const VACUUM_LOG: &CStr = c"vacuum (skip_locked, truncate off) live_stream.metric_changes, live_stream.metric_sessions, live_stream.metric_worker";
 const VACUUM_SESSIONS: &CStr = c"vacuum (skip_locked, truncate off) public.live_stream_sessions";
 
-/// Runs a VACUUM, which frees the room of what was folded.
-fn vacuum(sql: &CStr) {
-    PgTryBuilder::new(AssertUnwindSafe(|| {
-        // SAFETY: between transactions, as a client's VACUUM; the statement is parsed into the
-        // context that VACUUM itself keeps its state in, which is deleted afterwards.
+/// The context that a VACUUM keeps its state in, beyond the transactions that it begins and ends;
+/// gone with its end, however it ends.
+struct VacuumContext {
+    context: pg_sys::MemoryContext,
+    portal_context: pg_sys::MemoryContext,
+}
+
+impl VacuumContext {
+    fn begin() -> Self {
+        // SAFETY: a context of this process's own; PortalContext is where VACUUM puts its own.
         unsafe {
-            pg_sys::StartTransactionCommand();
-            if !is_installed() {
-                pg_sys::CommitTransactionCommand();
-                return;
-            }
             let context = pg_sys::AllocSetContextCreateInternal(
                 pg_sys::TopMemoryContext,
                 c"live_stream vacuum".as_ptr(),
@@ -769,7 +861,40 @@ fn vacuum(sql: &CStr) {
             );
             let portal_context = pg_sys::PortalContext;
             pg_sys::PortalContext = context;
-            let before = pg_sys::MemoryContextSwitchTo(context);
+            Self {
+                context,
+                portal_context,
+            }
+        }
+    }
+}
+
+impl Drop for VacuumContext {
+    /// Between transactions: nothing refers to the context any more.
+    fn drop(&mut self) {
+        // SAFETY: made by `begin`, deleted once, and not the current one: a transaction that has
+        // ended leaves another.
+        unsafe {
+            pg_sys::PortalContext = self.portal_context;
+            pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
+            pg_sys::MemoryContextDelete(self.context);
+        }
+    }
+}
+
+/// Runs a VACUUM, which frees the room of what was folded.
+fn vacuum(sql: &CStr) {
+    let vacuum = VacuumContext::begin();
+    PgTryBuilder::new(AssertUnwindSafe(|| {
+        // SAFETY: between transactions, as a client's VACUUM; the statement is parsed into the
+        // context that VACUUM itself keeps its state in.
+        unsafe {
+            pg_sys::StartTransactionCommand();
+            if !is_installed() {
+                pg_sys::CommitTransactionCommand();
+                return;
+            }
+            let before = pg_sys::MemoryContextSwitchTo(vacuum.context);
             let tree =
                 pgrx::PgList::<pg_sys::RawStmt>::from_pg(pg_sys::pg_parse_query(sql.as_ptr()));
             if let Some(raw) = tree.get_ptr(0) {
@@ -779,9 +904,7 @@ fn vacuum(sql: &CStr) {
                 pg_sys::ExecVacuum(state, (*raw).stmt.cast(), true);
             }
             pg_sys::MemoryContextSwitchTo(before);
-            pg_sys::PortalContext = portal_context;
             pg_sys::CommitTransactionCommand();
-            pg_sys::MemoryContextDelete(context);
         }
     }))
     .catch_others(|caught| {

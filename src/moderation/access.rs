@@ -5,12 +5,12 @@ use crate::error::{Error, OrRaise, Result, SqlState};
 use crate::heap::Table;
 use crate::identity::{self, as_owner};
 use crate::lock::{Lock, Mode, person_slot};
+use crate::own_writes::{self, OwnWrites};
 use crate::plan::{self, Plan};
 use crate::sessions::{self, Entered, no_such_session, transaction_time};
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ffi::CStr;
 
@@ -20,7 +20,7 @@ const GUESTS: &CStr = c"live_stream_guests";
 
 thread_local! {
     /// The engine is writing the viewer row of a caller who has no rights beyond its own.
-    static JOINING: Cell<bool> = const { Cell::new(false) };
+    static JOINING: OwnWrites = const { OwnWrites::new() };
     static MODERATED: Plan = const { Plan::reading(
         c"select influencer_id from public.live_stream_moderators where user_id = $1",
         &[pg_sys::UUIDOID],
@@ -87,7 +87,11 @@ pub fn ban_of(influencer: Uuid, user: Uuid) -> Result<Option<Ban>> {
     Ok(found)
 }
 
-fn has_row(table: &'static CStr, index: &'static CStr, ids: [(&str, Uuid); 2]) -> Result<bool> {
+fn has_row(
+    table: &'static CStr,
+    index: &'static CStr,
+    ids: [(&'static str, Uuid); 2],
+) -> Result<bool> {
     let table = Table::read(c"public", table)?;
     let mut found = false;
     if table.pages() > 0 {
@@ -120,23 +124,14 @@ fn is_guest(session: Uuid, user: Uuid) -> Result<bool> {
 /// The caller's own rights are those of the server. One who joins through a function of ours has
 /// none of them, though its row is written with the rights of the owner.
 fn is_exempt() -> Result<bool> {
-    Ok(!JOINING.get() && identity::is_service()?)
-}
-
-struct Joining(bool);
-
-impl Drop for Joining {
-    fn drop(&mut self) {
-        JOINING.set(self.0);
-    }
+    Ok(!JOINING.with(OwnWrites::have_fired) && identity::is_service()?)
 }
 
 /// Runs `f` with the rights of the tables' owner, to write the viewer row of the caller, who is
 /// still asked whether it may join.
 pub fn as_joiner<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
     let exempt = identity::is_service()?;
-    let _outer = Joining(JOINING.replace(!exempt));
-    as_owner(f)
+    own_writes::with(&JOINING, !exempt, || as_owner(f))
 }
 
 /// Checks that the caller may join a session that it has entered.

@@ -161,7 +161,7 @@ fn check_reason(new: &mut Row<'_>) -> Result<()> {
 fn bans_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     row::after(trigger, |changes| {
         let kind = changes.enum_column("kind")?;
-        let timeout = changes.enum_value(kind, "timeout");
+        let timeout = kind.value("timeout")?;
         let mut acts = Vec::new();
         let mut written = Vec::new();
         let mut banned = Vec::new();
@@ -174,7 +174,7 @@ fn bans_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
             {
                 return Ok(());
             }
-            let is_timeout = row.label_at(kind) == timeout;
+            let is_timeout = row.value_at(kind) == Some(timeout);
             let (influencer, user): (Uuid, Uuid) =
                 (required(row, "influencer_id")?, required(row, "user_id")?);
             if new.is_some() {

@@ -281,7 +281,7 @@ fn negative(taken: Delta) -> Delta {
 fn everywhere_else(user: Uuid, done: &mut Done) -> Result<()> {
     let change = |to: &mut BTreeMap<String, i64>, table: &str, statement: &str| {
         let statement = format!("with done as ({statement} returning 1) select count(*) from done");
-        let rows: Option<i64> = plan::change(&statement, &[user.into()])?;
+        let rows: Option<i64> = plan::ask(&statement, &[user.into()])?;
         count(to, table, rows.unwrap_or(0) as usize);
         Ok::<(), Error>(())
     };

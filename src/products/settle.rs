@@ -50,21 +50,20 @@ fn products_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         let mut removed: Vec<Uuid> = Vec::new();
         changes.for_each(|old, new| {
             if let (Some(old), None) = (old, new) {
-                removed.extend(old.at::<Uuid>(id));
+                removed.extend(old.at(id));
             }
             for (row, sign) in [(old, -1), (new, 1)] {
-                let Some((row, session)) =
-                    row.and_then(|row| Some((row, row.at::<Uuid>(session_id)?)))
+                let Some((row, session)) = row.and_then(|row| Some((row, row.at(session_id)?)))
                 else {
                     continue;
                 };
-                let number = |column| i64::from(row.at::<i32>(column).unwrap_or(0)) * sign;
+                let number = |column| i64::from(row.at(column).unwrap_or(0)) * sign;
                 let delta = sessions.entry(*session.as_bytes()).or_default();
                 delta.products += sign;
                 delta.clicks += number(clicks);
                 delta.orders += number(orders);
                 delta.shares += number(shares);
-                if let Some(revenue) = row.at::<AnyNumeric>(revenue) {
+                if let Some(revenue) = row.at(revenue) {
                     delta.revenue += metrics::hundredths(revenue)? * sign;
                 }
             }

@@ -20,8 +20,9 @@ mod time_of_day;
 mod zone;
 
 use crate::error::{Error, OrRaise, Result, SqlState};
+use crate::own_writes::{self, OwnWrites};
 use crate::plan::{self, Plan};
-use crate::{identity, notifications, row};
+use crate::{identity, metrics, notifications, row};
 use fields::InvalidField;
 use pgrx::datum::{Date, Uuid};
 use pgrx::pg_sys;
@@ -98,27 +99,23 @@ fn run(most: usize) -> Result<()> {
 /// and reminders that are due are written.
 #[pg_extern(volatile)]
 fn run_schedules() {
+    metrics::worker::look();
     identity::as_owner(|| run(usize::MAX)).or_raise();
 }
 
 thread_local! {
-    static SETTLING: Cell<bool> = const { Cell::new(false) };
+    static SETTLING: OwnWrites = const { OwnWrites::new() };
 }
 
 /// Runs `f`, whose changes of schedules, exceptions and their sessions are the database's own.
 fn settling<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
-    struct Restore(bool);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            SETTLING.set(self.0);
-        }
-    }
-    let _restore = Restore(SETTLING.replace(true));
-    identity::as_owner(f)
+    own_writes::with(&SETTLING, true, || identity::as_owner(f))
 }
 
+/// True in a trigger that such a change has fired. What an app's trigger writes meanwhile is the
+/// app's.
 fn is_settling() -> bool {
-    SETTLING.get()
+    SETTLING.with(OwnWrites::have_fired)
 }
 
 fn missing(column: &str) -> Error {
@@ -328,10 +325,10 @@ extension_sql!(
 ///
 /// Errors: 22023 for no such rule.
 #[pg_extern(immutable, parallel_safe, strict)]
-fn normalize_recurrence_rule(recurrence_rule: &str) -> String {
-    let parsed = Rule::parse(recurrence_rule)
+fn normalize_recurrence_rule(recurrence_rule: Option<&str>) -> Option<String> {
+    let parsed = Rule::parse(recurrence_rule?)
         .map_err(|invalid| not_a_rule(SqlState::INVALID_PARAMETER, &invalid));
-    parsed.or_raise().to_string()
+    Some(parsed.or_raise().to_string())
 }
 
 thread_local! {

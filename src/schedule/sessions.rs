@@ -451,7 +451,7 @@ pub fn cancel(changes: Changes<'_>) -> Result<()> {
     let column = changes.column::<Uuid>("session_id")?;
     let mut sessions: Vec<Uuid> = Vec::new();
     changes.for_each(|old, _| {
-        sessions.extend(old.and_then(|row| row.at::<Uuid>(column)));
+        sessions.extend(old.and_then(|row| row.at(column)));
         Ok(())
     })?;
     if sessions.is_empty() {

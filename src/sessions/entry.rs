@@ -18,8 +18,8 @@ use crate::identity::as_owner;
 use crate::lock::{Lock, Mode};
 use crate::metrics::{fold, hot, log, worker};
 use crate::plan::{self, Plan};
-use crate::row::Row;
-use crate::transaction;
+use crate::row::{Row, Stored};
+use crate::transaction::{self, Scoped};
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use std::cell::{Cell, RefCell};
@@ -66,7 +66,6 @@ const MANY_PLACES: i32 = 1_000;
 #[derive(Clone, Copy)]
 struct Taken {
     way: Way,
-    subtransaction: pg_sys::SubTransactionId,
     has_appended: bool,
     /// Others may have come between a viewer of this statement and the next one.
     was_overtaken: bool,
@@ -95,13 +94,13 @@ impl Moment {
 }
 
 thread_local! {
-    static TAKEN: RefCell<HashMap<[u8; 16], Taken>> = RefCell::new(HashMap::new());
+    static TAKEN: RefCell<HashMap<[u8; 16], Scoped<Taken>>> = RefCell::new(HashMap::new());
     static VERSION: Cell<Option<Version>> = const { Cell::new(None) };
     static LAST: Cell<Option<(Moment, Uuid, Entered)>> = const { Cell::new(None) };
     /// This transaction has admitted a viewer without counting the places.
     static ADMITTED: Cell<bool> = const { Cell::new(false) };
     /// That viewer is still to come to this session.
-    static RESERVED: Cell<Option<Uuid>> = const { Cell::new(None) };
+    static RESERVED: RefCell<Scoped<Option<Uuid>>> = const { RefCell::new(Scoped::new()) };
     /// When another was last seen at a session: the start of the statement that saw it.
     static BUSY: RefCell<HashMap<[u8; 16], i64>> = RefCell::new(HashMap::new());
     static UPDATES: RefCell<HashMap<[u8; 16], (Instant, u32)>> = RefCell::new(HashMap::new());
@@ -115,43 +114,31 @@ thread_local! {
     ) };
 }
 
-/// Forgets with each transaction what it held. Called once per backend.
+/// Forgets with each transaction what it held, and with each rollback to a savepoint what was held
+/// since. Called once per backend.
 pub fn watch_transactions() {
     transaction::at_end(|| {
         TAKEN.with_borrow_mut(HashMap::clear);
         LAST.set(None);
         ADMITTED.set(false);
-        RESERVED.set(None);
+        RESERVED.with_borrow_mut(Scoped::clear);
     });
-    // SAFETY: the callback lives as long as the library, which is never unloaded.
-    unsafe {
-        pg_sys::RegisterSubXactCallback(Some(subtransaction_ends), std::ptr::null_mut());
-    }
-}
-
-#[pgrx::pg_guard]
-unsafe extern "C-unwind" fn subtransaction_ends(
-    event: pg_sys::SubXactEvent::Type,
-    sub: pg_sys::SubTransactionId,
-    parent: pg_sys::SubTransactionId,
-    _arg: *mut std::ffi::c_void,
-) {
-    use pg_sys::SubXactEvent::*;
-    match event {
-        SUBXACT_EVENT_ABORT_SUB => {
-            LAST.set(None);
-            RESERVED.set(None);
-            TAKEN.with_borrow_mut(|taken| taken.retain(|_, held| held.subtransaction != sub));
-        }
-        SUBXACT_EVENT_COMMIT_SUB => TAKEN.with_borrow_mut(|taken| {
-            for held in taken.values_mut() {
-                if held.subtransaction == sub {
-                    held.subtransaction = parent;
-                }
-            }
-        }),
-        _ => {}
-    }
+    transaction::at_partial_rollback(|sub| {
+        LAST.set(None);
+        RESERVED.with_borrow_mut(|reserved| reserved.undo(sub));
+        TAKEN.with_borrow_mut(|taken| {
+            taken.retain(|_, held| {
+                held.undo(sub);
+                !held.is_empty()
+            });
+        });
+    });
+    transaction::at_partial_commit(|sub, parent| {
+        RESERVED.with_borrow_mut(|reserved| reserved.keep(sub, parent));
+        TAKEN.with_borrow_mut(|taken| {
+            taken.values_mut().for_each(|held| held.keep(sub, parent));
+        });
+    });
 }
 
 /// The version of a session's row that was read last, and where it is: it moves with each update
@@ -169,7 +156,7 @@ struct Version {
 /// Reads a session as it is at this moment; none where it does not exist.
 fn read(session: Uuid) -> Result<Option<Entered>> {
     let sessions = Table::read(c"public", c"live_stream_sessions")?;
-    let version = |row: &Row<'_>| -> Result<Option<Version>> {
+    let version = |row: &Stored<'_>| -> Result<Option<Version>> {
         Ok(entered(row)?.map(|entered| Version {
             session,
             place: row.place(),
@@ -228,24 +215,30 @@ fn entered(row: &Row<'_>) -> Result<Option<Entered>> {
     }))
 }
 
+fn taken(session: Uuid) -> Option<Taken> {
+    TAKEN.with_borrow(|all| all.get(session.as_bytes()).and_then(Scoped::get).copied())
+}
+
+fn take(session: Uuid, taken: Taken) {
+    TAKEN.with_borrow_mut(|all| {
+        let held = all.entry(*session.as_bytes()).or_insert_with(Scoped::new);
+        held.set(taken);
+    });
+}
+
 pub fn held(session: Uuid) -> Option<Way> {
-    TAKEN.with_borrow(|taken| taken.get(session.as_bytes()).map(|held| held.way))
+    taken(session).map(|held| held.way)
 }
 
 fn hold(session: Uuid, way: Way) {
-    // SAFETY: a read of this backend's transaction state.
-    let subtransaction = unsafe { pg_sys::GetCurrentSubTransactionId() };
-    TAKEN.with_borrow_mut(|taken| {
-        taken.insert(
-            *session.as_bytes(),
-            Taken {
-                way,
-                subtransaction,
-                has_appended: false,
-                was_overtaken: false,
-            },
-        )
-    });
+    take(
+        session,
+        Taken {
+            way,
+            has_appended: false,
+            was_overtaken: false,
+        },
+    );
 }
 
 /// Enters a session that this transaction is about to change the numbers of; none where it does
@@ -259,7 +252,10 @@ pub fn enter(session: Uuid) -> Result<Option<Entered>> {
     }
     let entered = match held(session) {
         Some(_) => read(session)?,
-        None => choose(session)?,
+        None => {
+            worker::look();
+            choose(session)?
+        }
     };
     remember(session, entered);
     Ok(entered)
@@ -272,6 +268,7 @@ fn remember(session: Uuid, entered: Option<Entered>) {
 /// As [`enter`], for a viewer that comes: where the places are limited, it is sure that nobody
 /// else takes the same one. Whether there is one shows when the change is applied.
 pub fn admit(session: Uuid) -> Result<Option<Entered>> {
+    worker::look();
     if held(session).is_none() && is_busy(session) {
         // Many are coming: most likely they still do.
         if choose_log(session)? == Way::Log {
@@ -291,9 +288,10 @@ pub fn admit(session: Uuid) -> Result<Option<Entered>> {
     let Some(max) = entered.max_viewers else {
         return enter(session);
     };
-    let reserved = RESERVED.get() == Some(session) && held(session).is_some();
+    let is_reserved = |of: &Scoped<Option<Uuid>>| of.get() == Some(&Some(session));
+    let reserved = RESERVED.with_borrow(is_reserved) && held(session).is_some();
     if reserved {
-        RESERVED.set(None);
+        RESERVED.with_borrow_mut(|reserved| reserved.set(None));
     }
     if reserved || held(session) == Some(Way::Places) || admit_uncounted(session, &entered)? {
         return enter(session);
@@ -307,7 +305,7 @@ pub fn reserve(session: Uuid) -> Result<Option<Entered>> {
     let had = ADMITTED.get();
     let entered = admit(session)?;
     if ADMITTED.get() && !had {
-        RESERVED.set(Some(session));
+        RESERVED.with_borrow_mut(|reserved| reserved.set(Some(session)));
     }
     Ok(entered)
 }
@@ -366,22 +364,23 @@ fn places_suffice(session: Uuid, entered: &Entered) -> Result<bool> {
 
 /// Notes that this transaction has appended a change of a session.
 pub fn appended(session: Uuid) {
-    TAKEN.with_borrow_mut(|taken| {
-        if let Some(held) = taken.get_mut(session.as_bytes()) {
-            held.has_appended = true;
-        }
-    });
+    if let Some(held) = taken(session).filter(|held| !held.has_appended) {
+        take(
+            session,
+            Taken {
+                has_appended: true,
+                ..held
+            },
+        );
+    }
 }
 
 /// True for an appender that can become another: it has not appended yet, and its lock belongs to
 /// the innermost subtransaction.
 fn can_leave_log(session: Uuid) -> bool {
-    // SAFETY: a read of this backend's transaction state.
-    let here = unsafe { pg_sys::GetCurrentSubTransactionId() };
-    TAKEN.with_borrow(|taken| {
-        taken.get(session.as_bytes()).is_some_and(|held| {
-            held.way == Way::Log && !held.has_appended && held.subtransaction == here
-        })
+    TAKEN.with_borrow_mut(|all| {
+        let held = all.get_mut(session.as_bytes()).and_then(Scoped::own);
+        held.is_some_and(|held| held.way == Way::Log && !held.has_appended)
     })
 }
 
@@ -423,16 +422,18 @@ fn count_places(session: Uuid, free: i32) -> Result<()> {
     }
     if crowded {
         // Those who come after need not count; the worker sees it and goes on from here.
-        let complete_before = log::read(Some(session))?.complete_before;
+        let complete_before = log::complete_before();
         hot::note(session, hot::full(complete_before), false, 0)?;
         log::append(session, &Default::default(), false)?;
     }
-    hold(session, Way::Places);
-    TAKEN.with_borrow_mut(|taken| {
-        if let Some(held) = taken.get_mut(session.as_bytes()) {
-            held.was_overtaken = was_overtaken;
-        }
-    });
+    take(
+        session,
+        Taken {
+            way: Way::Places,
+            has_appended: false,
+            was_overtaken,
+        },
+    );
     LAST.set(None);
     Ok(())
 }
@@ -440,11 +441,17 @@ fn count_places(session: Uuid, free: i32) -> Result<()> {
 /// Whether the peak must be counted from the rows, as others may have come in the midst of a
 /// statement. Answers yes once.
 pub fn was_overtaken(session: Uuid) -> bool {
-    TAKEN.with_borrow_mut(|taken| {
-        taken
-            .get_mut(session.as_bytes())
-            .is_some_and(|held| std::mem::take(&mut held.was_overtaken))
-    })
+    let Some(held) = taken(session).filter(|held| held.was_overtaken) else {
+        return false;
+    };
+    take(
+        session,
+        Taken {
+            was_overtaken: false,
+            ..held
+        },
+    );
+    true
 }
 
 /// Chooses the way and reads the session; none where it does not exist.
@@ -478,7 +485,14 @@ fn choose(session: Uuid) -> Result<Option<Entered>> {
 
 /// Undoes [`choose_log`] where nothing has been appended yet.
 fn leave_log(session: Uuid) {
-    TAKEN.with_borrow_mut(|taken| taken.remove(session.as_bytes()));
+    TAKEN.with_borrow_mut(|all| {
+        if let Some(held) = all.get_mut(session.as_bytes()) {
+            held.take_back();
+            if held.is_empty() {
+                all.remove(session.as_bytes());
+            }
+        }
+    });
     Lock::Flow(session).give_back(Mode::Shared);
 }
 

@@ -456,6 +456,6 @@ pub fn own_session(session_id: Option<Uuid>) -> Result<Uuid> {
 
 /// The normal form of a session code as a person typed it; null where it cannot be a code.
 #[pg_extern(immutable, parallel_safe, strict)]
-fn normalize_session_code(code: &str) -> Option<String> {
-    code::normalize(code)
+fn normalize_session_code(code: Option<&str>) -> Option<String> {
+    code.and_then(code::normalize)
 }

@@ -4,27 +4,30 @@ use super::presence::no_such_viewer;
 use crate::error::{OrRaise, Result};
 use crate::identity;
 use crate::returned;
-use crate::transaction;
+use crate::transaction::{self, Scoped};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::{AnyElement, Uuid};
-use std::cell::Cell;
+use std::cell::RefCell;
 
 thread_local! {
     /// Unlike the setting `live_stream.viewer_id`, nobody else can write it.
-    static ACTING: Cell<Option<Uuid>> = const { Cell::new(None) };
+    static ACTING: RefCell<Scoped<Uuid>> = const { RefCell::new(Scoped::new()) };
 }
 
 /// Forgets with each transaction for whom it acted. Called once per backend.
 pub fn watch_transactions() {
-    transaction::at_end(|| ACTING.set(None));
-    transaction::at_partial_rollback(|_| ACTING.set(None));
+    transaction::at_end(|| ACTING.with_borrow_mut(Scoped::clear));
+    transaction::at_partial_rollback(|sub| ACTING.with_borrow_mut(|acting| acting.undo(sub)));
+    transaction::at_partial_commit(|sub, parent| {
+        ACTING.with_borrow_mut(|acting| acting.keep(sub, parent));
+    });
 }
 
 /// Lets the rest of the transaction act for a viewer row that the caller may act for.
 pub fn act_for(viewer: Uuid) -> Result<Uuid> {
     identity::set_viewer_id(&viewer)?;
-    ACTING.set(Some(viewer));
+    ACTING.with_borrow_mut(|acting| acting.set(viewer));
     Ok(viewer)
 }
 
@@ -39,7 +42,7 @@ fn acting_viewer(
     call: pg_sys::FunctionCallInfo,
 ) -> Option<AnyElement> {
     let find = || {
-        let acting = ACTING.get();
+        let acting = ACTING.with_borrow(|acting| acting.get().copied());
         let row = returned::row(
             call,
             c"live_stream_viewers",

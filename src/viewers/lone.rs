@@ -2,9 +2,13 @@
 //! if it has written nothing else.
 //!
 //! Whatever could be lost with it is in the write-ahead log: rows, sequences, messages of other
-//! extensions. So what counts is whether the backend has logged anything but this.
+//! extensions. So what counts is whether the backend has logged anything but this. What an app has
+//! put on the table, such as a trigger, may write more with it: then it is not alone.
 
+use crate::catalog;
 use crate::error::Result;
+use crate::heap::Table;
+use crate::tables;
 use crate::transaction;
 use pgrx::pg_sys;
 use std::cell::Cell;
@@ -15,6 +19,8 @@ type Position = pg_sys::XLogRecPtr;
 thread_local! {
     /// Where the log ended for this transaction after its one write.
     static AFTER: Cell<Option<Position>> = const { Cell::new(None) };
+    /// With the generation of the catalog.
+    static RUNS_NO_CODE: Cell<Option<(u64, bool)>> = const { Cell::new(None) };
 }
 
 /// Called once per backend.
@@ -24,13 +30,28 @@ pub fn watch_transactions() {
     unsafe { pg_sys::RegisterXactCallback(Some(transaction_ends), std::ptr::null_mut()) };
 }
 
-/// Runs a write that may be lost.
+/// Runs a write of heartbeats, which may be lost.
 pub fn writing<R>(write: impl FnOnce() -> Result<R>) -> Result<R> {
     let before = logged();
-    let alone = before == NOTHING || AFTER.get() == Some(before);
+    let alone = (before == NOTHING || AFTER.get() == Some(before)) && runs_no_code()?;
     let outcome = write()?;
     AFTER.set(alone.then(logged));
     Ok(outcome)
+}
+
+/// Whether no code of the app's runs with a heartbeat.
+fn runs_no_code() -> Result<bool> {
+    let generation = catalog::generation();
+    if let Some((seen, runs_none)) = RUNS_NO_CODE.get()
+        && seen == generation
+    {
+        return Ok(runs_none);
+    }
+    let heartbeats = Table::read(c"public", c"live_stream_heartbeats")?;
+    let runs_none = tables::table("public", "live_stream_heartbeats")
+        .is_some_and(|wanted| heartbeats.runs_no_code(wanted));
+    RUNS_NO_CODE.set(Some((generation, runs_none)));
+    Ok(runs_none)
 }
 
 const NOTHING: Position = 0;

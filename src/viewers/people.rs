@@ -6,7 +6,7 @@
 //! a person that was not settled yet is what others see.
 
 use crate::error::Result;
-use crate::metrics;
+use crate::own_writes::trigger_depth;
 use crate::transaction;
 use pgrx::Uuid;
 use pgrx::pg_sys;
@@ -88,7 +88,7 @@ fn below(depth: i32) -> u64 {
 
 /// A statement on viewers has begun.
 pub fn begin() {
-    let depth = metrics::trigger_depth();
+    let depth = trigger_depth();
     note_nesting(depth);
     OPEN.set(OPEN.get() | 1 << depth.clamp(0, 63));
 }
@@ -100,7 +100,7 @@ pub fn leave() {
 
 /// The statement that fired the current trigger is about to be settled.
 pub fn settle() {
-    let depth = metrics::trigger_depth();
+    let depth = trigger_depth();
     note_nesting(depth);
     OPEN.set(OPEN.get() & below(depth));
 }

@@ -391,6 +391,7 @@ fn expire_viewers() -> i64 {
             )
             .hint("Call it as service_role, or from pg_cron as the owner of the tables."));
         }
+        metrics::worker::look();
         let timeout = VIEWER_TIMEOUT.get();
         as_owner(|| {
             let sessions: Vec<Uuid> =

@@ -18,16 +18,16 @@ use std::collections::{BTreeMap, BTreeSet};
 type Id = [u8; 16];
 
 struct Columns {
-    session_id: Column,
-    user_id: Column,
-    is_still_watching: Column,
-    counted_since: Column,
-    counted_until: Column,
-    watch_duration_seconds: Column,
-    shares_sent: Column,
-    disconnections_count: Column,
-    buffering_events: Column,
-    buffering_time_seconds: Column,
+    session_id: Column<Uuid>,
+    user_id: Column<Uuid>,
+    is_still_watching: Column<bool>,
+    counted_since: Column<TimestampWithTimeZone>,
+    counted_until: Column<TimestampWithTimeZone>,
+    watch_duration_seconds: Column<i32>,
+    shares_sent: Column<i32>,
+    disconnections_count: Column<i32>,
+    buffering_events: Column<i32>,
+    buffering_time_seconds: Column<i32>,
 }
 
 impl Columns {
@@ -70,20 +70,17 @@ impl Change {
         if columns.watches(row) {
             self.viewer(row, columns, sign);
         }
-        self.peak_in_doubt |= sign < 0
-            && row
-                .at::<TimestampWithTimeZone>(columns.counted_since)
-                .is_some();
+        self.peak_in_doubt |= sign < 0 && row.at(columns.counted_since).is_some();
     }
 
     fn numbers(&mut self, row: &Row<'_>, columns: &Columns, sign: i64) {
-        let number = |column| i64::from(row.at::<i32>(column).unwrap_or(0)) * sign;
+        let number = |column| i64::from(row.at(column).unwrap_or(0)) * sign;
         self.delta.watch_seconds += number(columns.watch_duration_seconds);
         self.delta.shares += number(columns.shares_sent);
         self.delta.disconnections += number(columns.disconnections_count);
         self.delta.buffering_events += number(columns.buffering_events);
         self.delta.buffering_seconds += number(columns.buffering_time_seconds);
-        match row.at::<Uuid>(columns.user_id) {
+        match row.at(columns.user_id) {
             Some(user) => *self.people.entry(*user.as_bytes()).or_default() += sign,
             None => self.delta.unique_viewers += sign,
         }
@@ -97,7 +94,7 @@ impl Change {
             columns.counted_until
         };
         if sign > 0
-            && let Some(user) = row.at::<Uuid>(columns.user_id)
+            && let Some(user) = row.at(columns.user_id)
         {
             self.newcomers.insert(*user.as_bytes());
         }
@@ -117,7 +114,7 @@ fn viewers_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         people::settle();
         let columns = Columns::find(&changes)?;
         let mut sessions: BTreeMap<Id, Change> = BTreeMap::new();
-        let id = |row: &Row<'_>| row.at::<Uuid>(columns.session_id).map(|id| *id.as_bytes());
+        let id = |row: &Row<'_>| row.at(columns.session_id).map(|id| *id.as_bytes());
         changes.for_each(|old, new| {
             match (old, new) {
                 (Some(old), Some(new)) if id(old).is_some() && id(old) == id(new) => {

@@ -1,0 +1,3 @@
+//! The edge to PostgreSQL.
+
+pub mod shape;
