@@ -243,6 +243,10 @@ create or replace trigger live_stream_sessions_credentials
   after insert or update of stream_key, rtmp_url on public.live_stream_sessions
   for each row execute function live_stream.sessions_credentials();
 
+create or replace trigger live_stream_sessions_leave
+  before delete on public.live_stream_sessions
+  for each row execute function live_stream.sessions_leave();
+
 create or replace view public.live_sessions_with_details with (security_invoker = true) as
   select s.id, s.influencer_id, s.session_code, s.title, s.description, s.thumbnail_url,
          s.scheduled_start_time, s.scheduled_end_time, s.actual_start_time, s.actual_end_time,

@@ -23,6 +23,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub struct SqlState(i32);
 
 impl SqlState {
+    pub const NOT_SUPPORTED: Self = Self::new(b"0A000");
     pub const INVALID_PARAMETER: Self = Self::new(b"22023");
     pub const INVALID_AUTHORIZATION: Self = Self::new(b"28000");
     pub const OUT_OF_RANGE: Self = Self::new(b"22003");

@@ -7,6 +7,7 @@ mod heap;
 mod identity;
 mod influencers;
 mod install;
+mod keep;
 mod limits;
 mod lock;
 mod metrics;
@@ -41,6 +42,7 @@ pub extern "C-unwind" fn _PG_init() {
     metrics::worker::define_settings();
     metrics::log::watch_transactions();
     privacy::define_settings();
+    moderation::watch_transactions();
     sessions::watch_transactions();
     viewers::define_settings();
     viewers::watch_transactions();

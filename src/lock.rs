@@ -12,9 +12,34 @@
 //! | worker | the worker of the database | be the only one |
 //! | start | who starts the worker, alone; who waits for that, shared | start one |
 //! | part | who decides on the part of that user, or one of the same slot, alone | have nobody moderator and banned |
+//! | parts | who writes bans or moderators of an influencer | have several of one statement not meet those of another |
 //! | on air | who takes an influencer's session live | name the other one that is |
 //! | schedules | who makes the sessions of schedules | make each once |
 //! | install | install() | be the only one |
+//!
+//! # The one order
+//!
+//! Whoever takes several of these, and locks of rows beside them, takes them in this order, and
+//! within each line from the lowest id or slot up:
+//!
+//! 1. writer, schedules, parts: while nothing else is held
+//! 2. the influencer's row, and then the session's, kept from being deleted (`keep.rs`)
+//! 3. rows that a client's statement writes, which PostgreSQL locks before a trigger sees them:
+//!    bans, moderators, guests, invitations, schedules, messages, reactions and orders; and then
+//!    products, which orders lead to
+//! 4. part
+//! 5. the session's row (turn is tried, never waited for), and then its flow
+//! 6. person
+//! 7. viewers, and what is counted last: heartbeats, messages that are answered or reacted to
+//!
+//! Two have it otherwise, and others give way to them:
+//!
+//! - A statement that deletes a session has its row, and wants all else after it. So whoever
+//!   writes what refers to a session keeps it first. Who has rows of line 3 already waits for no
+//!   session that is deleted: the change is appended, the moderation log and schedules leave the
+//!   session out. Orders and products are locked before the viewers go.
+//! - The end of a session has its row, and wants its flow and its viewers. So whoever has the flow
+//!   does not wait for the row, and who has a viewer's row waits for neither.
 
 use pgrx::Uuid;
 use pgrx::pg_sys;
@@ -28,6 +53,7 @@ pub enum Lock {
     Worker,
     Start,
     Part(u64),
+    Parts(Uuid),
     OnAir(Uuid),
     Schedules,
     Install,
@@ -57,6 +83,7 @@ impl Lock {
             Self::OnAir(influencer) => (CLASS + 8, fold(influencer)),
             Self::Schedules => (CLASS + 9, 0),
             Self::Install => (CLASS + 10, 0),
+            Self::Parts(influencer) => (CLASS + 11, fold(influencer)),
         };
         pg_sys::LOCKTAG {
             // SAFETY: a plain read of this backend's state.

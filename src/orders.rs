@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result, SqlState};
 use crate::identity::as_owner;
-use crate::metrics;
+use crate::metrics::{self, Delta};
 use crate::plan::{self, Plan};
 use crate::row::{self, Outcome, Row};
 use crate::sessions::{self, required};
@@ -19,12 +19,15 @@ fn orders_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
 }
 
 thread_local! {
+    // What an order refers to stays until it does.
     static PRODUCT: Plan = const { Plan::writing(
-        c"select id from public.live_stream_products where session_id = $1 and product_id = $2",
+        c"select id from public.live_stream_products where session_id = $1 and product_id = $2
+             for key share",
         &[pg_sys::UUIDOID, pg_sys::UUIDOID],
     ) };
     static VIEWER: Plan = const { Plan::writing(
-        c"select user_id from public.live_stream_viewers where id = $1 and session_id = $2",
+        c"select user_id from public.live_stream_viewers where id = $1 and session_id = $2
+             for key share",
         &[pg_sys::UUIDOID, pg_sys::UUIDOID],
     ) };
     static LOCK_PRODUCTS: Plan = const { Plan::writing(
@@ -75,6 +78,7 @@ fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
         return new.keep(old, &fixed);
     }
     sessions::own_session(Some(session))?;
+    sessions::keep(session)?;
     let showcased = as_owner(|| {
         plan::run(&PRODUCT, &[session.into(), product.into()], |rows| {
             Ok(rows.get::<Uuid>(0, 0))
@@ -104,7 +108,7 @@ fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
             };
             new.set("user_id", user.or(owner))
         }
-        (None, Some(user)) => new.set("viewer_id", viewers::viewer_of(session, user)?),
+        (None, Some(user)) => new.set("viewer_id", viewers::kept_viewer_of(session, user)?),
         (None, None) => Ok(()),
     }
 }
@@ -152,6 +156,8 @@ fn orders_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         let viewer_id = changes.column::<Uuid>("viewer_id")?;
         let quantity = changes.column::<i32>("quantity")?;
         let amount = changes.column::<AnyNumeric>("amount")?;
+        let session_id = changes.column::<Uuid>("session_id")?;
+        let mut sessions: BTreeMap<[u8; 16], Delta> = BTreeMap::new();
         let mut products: BTreeMap<[u8; 16], Sales> = BTreeMap::new();
         let mut viewers: BTreeMap<[u8; 16], i64> = BTreeMap::new();
         changes.for_each(|old, new| {
@@ -161,8 +167,15 @@ fn orders_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
                     let sales = products.entry(*product.as_bytes()).or_default();
                     sales.orders += sign;
                     sales.quantity += i64::from(row.at(quantity).unwrap_or(0)) * sign;
+                    let mut revenue = 0;
                     if let Some(amount) = row.at(amount) {
-                        sales.revenue += metrics::hundredths(amount)? * sign;
+                        revenue = metrics::hundredths(amount)? * sign;
+                        sales.revenue += revenue;
+                    }
+                    if let Some(session) = row.at(session_id) {
+                        let delta = sessions.entry(*session.as_bytes()).or_default();
+                        delta.orders += sign;
+                        delta.revenue += revenue;
                     }
                 }
                 if let Some(viewer) = row.at(viewer_id) {
@@ -173,11 +186,19 @@ fn orders_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         })?;
         // Such as an order that loses its viewer: nothing was sold, and nothing is locked.
         products.retain(|_, sales| *sales != Sales::default());
+        sessions.retain(|_, delta| !delta.is_nothing());
         metrics::settling(|| {
             if products.len() > 1 {
                 // The first one locks the session too, and every product comes before that.
                 let ids: Vec<Uuid> = products.keys().copied().map(Uuid::from_bytes).collect();
                 plan::execute(&LOCK_PRODUCTS, &[ids.into()])?;
+            }
+            if sessions.len() > 1 {
+                // In the order of the sessions, not of the products.
+                let in_order = sessions
+                    .iter()
+                    .map(|(session, delta)| (Uuid::from_bytes(*session), delta.is_large()));
+                sessions::enter_in_order(in_order)?;
             }
             for (product, sales) in products {
                 let args = [

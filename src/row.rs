@@ -348,6 +348,27 @@ fn before_row<'a>(
     }
 }
 
+/// A BEFORE DELETE ROW trigger: `see` looks at the row that goes.
+pub fn before_delete<'a>(
+    trigger: &'a PgTrigger<'a>,
+    see: impl FnOnce(&Row<'_>) -> Result<()>,
+) -> Outcome<'a> {
+    let fired = trigger.trigger_data();
+    let goes = match (trigger.level(), trigger.when(), trigger.op()) {
+        (PgTriggerLevel::Row, Ok(PgTriggerWhen::Before), Ok(PgTriggerOperation::Delete)) => {
+            Ok(fired.tg_trigtuple)
+        }
+        _ => Err(wrong_trigger("a BEFORE DELETE trigger for each row")),
+    };
+    let outcome = goes.and_then(|tuple| {
+        // SAFETY: PostgreSQL hands a row trigger rows of its relation, valid while it runs.
+        let row = unsafe { Row::of_tuple(Descriptor::of((*fired.tg_relation).rd_att), tuple) };
+        see(&row)
+    });
+    outcome.or_raise();
+    Ok(trigger.old())
+}
+
 /// An AFTER ROW trigger: `see` looks at the row as it was stored.
 pub fn after_row<'a>(
     trigger: &'a PgTrigger<'a>,

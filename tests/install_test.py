@@ -855,3 +855,31 @@ def test_drop_extension_needs_cascade_and_loses_no_row(server: Server, kind: str
         assert (again["current_viewers"], again["total_unique_viewers"], again["total_messages"]) == (2, 2, 1)
         a_stream_works(db)
 
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII", "EUC_JP"])
+def test_a_database_of_another_encoding_is_refused(server: Server, encoding: str) -> None:
+    """Also while a dump is restored, and nothing is left behind."""
+    name = f"install_{next(_names)}"
+    server.run(
+        "postgres",
+        f"create database {name} owner {OWNER} encoding '{encoding}' lc_collate 'C' lc_ctype 'C' template template0",
+    )
+    try:
+        with server.open(name) as db:
+            for options in ("", "-c row_security=off", "-c live_stream.install=off"):
+                with pytest.raises(psycopg.errors.FeatureNotSupported, match="whose encoding is UTF8") as refusal:
+                    create(db, options=f"-c client_encoding=utf8 {options}")
+                diag = refusal.value.diag
+                assert diag.message_detail == f"The encoding of this one is {encoding}."
+                assert "CREATE DATABASE" in diag.message_hint
+                with db.connect(options="-c client_encoding=utf8") as connection:
+                    left = connection.execute(
+                        "select (select count(*) from pg_extension where extname = 'live_stream')"
+                        " + (select count(*) from pg_namespace where nspname = 'live_stream')"
+                        " + (select count(*) from pg_class where relnamespace = 'public'::regnamespace)"
+                        " + (select count(*) from pg_type where typnamespace = 'public'::regnamespace) as things"
+                    )
+                    assert left.fetchone()["things"] == 0
+    finally:
+        server.run("postgres", f"drop database if exists {name} with (force)")

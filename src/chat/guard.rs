@@ -59,6 +59,7 @@ pub fn writable(session: Uuid) -> Result<(Entered, bool)> {
     if !entered.chat_enabled {
         return Err(closed(session).detail("The host has turned the chat off."));
     }
+    sessions::keep(session)?;
     Ok((entered, hosts))
 }
 
@@ -80,13 +81,15 @@ pub fn signed_in() -> Result<Uuid> {
 }
 
 thread_local! {
+    // Both stay until the message refers to them.
     static OWN_VIEWER: Plan = const { Plan::writing(
         c"select true from public.live_stream_viewers
-           where id = $1 and session_id = $2 and user_id = $3",
+           where id = $1 and session_id = $2 and user_id = $3 for key share",
         &[pg_sys::UUIDOID, pg_sys::UUIDOID, pg_sys::UUIDOID],
     ) };
     static PARENT: Plan = const { Plan::writing(
-        c"select true from public.live_stream_chat where id = $1 and session_id = $2",
+        c"select true from public.live_stream_chat where id = $1 and session_id = $2
+             for key share",
         &[pg_sys::UUIDOID, pg_sys::UUIDOID],
     ) };
     static CHAT: Plan = const { Plan::writing(
@@ -101,7 +104,8 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
     let session: Uuid = required(new, "session_id")?;
     check_message(new)?;
     if identity::is_service()? {
-        sessions::enter(session)?;
+        sessions::enter(session)?.ok_or_else(|| no_such_session(session))?;
+        sessions::keep(session)?;
     } else {
         let user = signed_in()?;
         limits::queue(user);
@@ -156,7 +160,7 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
 
 fn set_viewer(new: &mut Row<'_>, session: Uuid, user: Uuid) -> Result<()> {
     let Some(viewer) = new.get::<Uuid>("viewer_id")? else {
-        return new.set("viewer_id", viewers::viewer_of(session, user)?);
+        return new.set("viewer_id", viewers::kept_viewer_of(session, user)?);
     };
     let args = [viewer.into(), session.into(), user.into()];
     if as_owner(|| plan::execute(&OWN_VIEWER, &args))? == 0 {

@@ -38,13 +38,17 @@ thread_local! {
     static TAKES: Plan = const { Plan::writing(
         c"select session_id, is_deleted, reactions ? $2,
                  (select count(*) from jsonb_object_keys(reactions))
-            from public.live_stream_chat where id = $1",
+            from public.live_stream_chat where id = $1 for key share",
         &[pg_sys::UUIDOID, pg_sys::TEXTOID],
     ) };
     static ADD: Plan = const { Plan::writing(
         c"insert into public.live_stream_chat_reactions (message_id, user_id, reaction)
           values ($1, $2, $3) on conflict do nothing",
         &[pg_sys::UUIDOID, pg_sys::UUIDOID, pg_sys::TEXTOID],
+    ) };
+    static KEEP: Plan = const { Plan::writing(
+        c"select from public.live_stream_chat where id = $1 for key share",
+        &[pg_sys::UUIDOID],
     ) };
     static TAKE_BACK: Plan = const { Plan::writing(
         c"delete from public.live_stream_chat_reactions
@@ -115,12 +119,17 @@ fn react(message_id: Option<Uuid>, reaction: Option<&str>, take_back: Option<boo
         let message = visible_message(message_id)?;
         limits::spend(user, limits::Kind::Reaction)?;
         writable(message.session)?;
-        let plan = if take_back == Some(true) {
-            &TAKE_BACK
-        } else {
-            &ADD
-        };
-        as_owner(|| plan::execute(plan, &[message.id.into(), user.into(), reaction.into()]))?;
+        let args = [message.id.into(), user.into(), reaction.into()];
+        as_owner(|| {
+            if take_back != Some(true) {
+                return plan::execute(&ADD, &args);
+            }
+            // The message before its reaction, as a message that is deleted takes those along.
+            if plan::execute(&KEEP, &args[..1])? == 0 {
+                return Err(no_such_message(message.id));
+            }
+            plan::execute(&TAKE_BACK, &args)
+        })?;
         Ok(message.id)
     };
     react().or_raise()
@@ -177,7 +186,7 @@ fn chat_reactions_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
             .hint(format!("Use one of its {MAX_DIFFERENT} reactions.")));
         }
         new.set("session_id", Some(session))?;
-        new.set("viewer_id", viewers::viewer_of(session, user)?)
+        new.set("viewer_id", viewers::kept_viewer_of(session, user)?)
     })
 }
 

@@ -51,6 +51,7 @@ fn install() {
 }
 
 fn install_api() -> Result<()> {
+    check_encoding()?;
     let extension = extension()?;
     // SAFETY: plain reads of this backend's state.
     let (caller, creating, restoring) = unsafe {
@@ -90,6 +91,25 @@ fn install_api() -> Result<()> {
             .iter()
             .try_for_each(|(name, sql)| statement::run_file(name, sql))
     })
+}
+
+/// Names, messages and calendars are UTF-8 wherever they pass through here.
+fn check_encoding() -> Result<()> {
+    // SAFETY: plain reads of this database's encoding, whose name is a constant.
+    let (encoding, name) = unsafe {
+        let encoding = pg_sys::GetDatabaseEncoding();
+        let name = std::ffi::CStr::from_ptr(pg_sys::pg_encoding_to_char(encoding));
+        (encoding, name.to_string_lossy())
+    };
+    if encoding == pg_sys::pg_enc::PG_UTF8 as i32 {
+        return Ok(());
+    }
+    Err(Error::new(
+        SqlState::NOT_SUPPORTED,
+        "live_stream needs a database whose encoding is UTF8",
+    )
+    .detail(format!("The encoding of this one is {name}."))
+    .hint("Make one: CREATE DATABASE app ENCODING 'UTF8' TEMPLATE template0."))
 }
 
 /// A restore makes the schema before the extension, with the owner that it had; else it is new.

@@ -7,7 +7,7 @@ use crate::error::{Error, Result, SqlState};
 use crate::identity::{self, as_owner};
 use crate::plan::{self, Plan};
 use crate::row::{self, Outcome, Row};
-use crate::sessions::{finite, required, transaction_time};
+use crate::sessions::{self, finite, required, transaction_time};
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -62,7 +62,6 @@ fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
     }
     let influencer: Uuid = required(new, "influencer_id")?;
     let user: Uuid = required(new, "user_id")?;
-    super::hold_part(user);
     if !service {
         super::signed_in()?;
         check_moderated(influencer)?;
@@ -73,7 +72,14 @@ fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
     }
     check_can_be_banned(influencer, user)?;
     check_end(new)?;
-    check_reason(new)
+    check_reason(new)?;
+    if old.is_none() {
+        super::queue(influencer)?;
+        if let Some(session) = session {
+            sessions::keep(session)?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether an update is a ban anew, rather than what follows from something else.
@@ -91,14 +97,21 @@ fn check_can_be_banned(influencer: Uuid, user: Uuid) -> Result<()> {
         ))
         .hint("Ban somebody else."));
     }
-    if is_moderator(influencer, user)? {
-        return Err(refused(format!(
+    check_is_no_moderator(influencer, user)
+}
+
+fn check_is_no_moderator(influencer: Uuid, user: Uuid) -> Result<()> {
+    if !is_moderator(influencer, user)? {
+        return Ok(());
+    }
+    Err(Error::new(
+        SqlState::INSUFFICIENT_PRIVILEGE,
+        format!(
             "user {user} moderates the sessions of influencer {influencer} and cannot be banned \
              there"
-        ))
-        .hint("The influencer takes that part away first, with live_stream_remove_moderator."));
-    }
-    Ok(())
+        ),
+    )
+    .hint("The influencer takes that part away first, with live_stream_remove_moderator."))
 }
 
 fn check_end(new: &Row<'_>) -> Result<()> {
@@ -150,6 +163,7 @@ fn bans_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         let kind = changes.enum_column("kind")?;
         let timeout = kind.value("timeout")?;
         let mut acts = Vec::new();
+        let mut written = Vec::new();
         let mut banned = Vec::new();
         changes.for_each(|old, new| {
             let Some(row) = new.or(old) else {
@@ -163,6 +177,9 @@ fn bans_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
             let is_timeout = row.value_at(kind) == Some(timeout);
             let (influencer, user): (Uuid, Uuid) =
                 (required(row, "influencer_id")?, required(row, "user_id")?);
+            if new.is_some() {
+                written.push((influencer, user));
+            }
             if new.is_some() && !is_timeout {
                 banned.push((influencer, user));
             }
@@ -185,6 +202,10 @@ fn bans_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
             });
             Ok(())
         })?;
+        super::hold_parts(written.iter().map(|(_, user)| *user));
+        for (influencer, user) in written {
+            check_is_no_moderator(influencer, user)?;
+        }
         close_unwelcome(&banned)?;
         log::note(acts)
     })

@@ -43,6 +43,30 @@ thread_local! {
     ) };
 }
 
+thread_local! {
+    static INFLUENCERS: Plan = const { Plan::writing(
+        c"select id from public.influencers where id = any ($1)",
+        &[pg_sys::UUIDARRAYOID],
+    ) };
+}
+
+/// Those at an influencer that is still there: with one that goes, its sessions go, and nobody is
+/// held up for that.
+fn at_those_who_stay(people: &[(Uuid, Uuid)]) -> Result<Vec<(Uuid, Uuid)>> {
+    let influencers: Vec<Uuid> = people.iter().map(|(influencer, _)| *influencer).collect();
+    let there: Vec<Uuid> = as_owner(|| {
+        plan::run(&INFLUENCERS, &[influencers.into()], |rows| {
+            Ok((0..rows.len()).filter_map(|row| rows.get(row, 0)).collect())
+        })
+    })?;
+    let stays = |influencer: &Uuid| there.contains(influencer);
+    Ok(people
+        .iter()
+        .copied()
+        .filter(|(influencer, _)| stays(influencer))
+        .collect())
+}
+
 /// How often to look for sessions that somebody has joined meanwhile, before entering them while
 /// others may have to wait for us.
 const PATIENCE: usize = 10;
@@ -55,6 +79,10 @@ const PATIENCE: usize = 10;
 ///
 /// Errors: 40001 where the transaction's snapshot is older than a join.
 pub fn close_unwelcome(people: &[(Uuid, Uuid)]) -> Result<()> {
+    if people.is_empty() {
+        return Ok(());
+    }
+    let people = at_those_who_stay(people)?;
     if people.is_empty() {
         return Ok(());
     }

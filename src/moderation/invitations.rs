@@ -27,6 +27,11 @@ thread_local! {
           returning id, expires_at",
         &[pg_sys::UUIDOID, pg_sys::TEXTOID, pg_sys::TIMESTAMPTZOID, pg_sys::INT4OID, pg_sys::UUIDOID],
     ) };
+    static SESSION_OF_TOKEN: Plan = const { Plan::writing(
+        c"select session_id from public.live_stream_invitations
+           where token_hash = sha256(convert_to($1, 'UTF8'))",
+        &[pg_sys::TEXTOID],
+    ) };
     // The lock makes those who accept the same invitation wait for each other.
     static FIND: Plan = const { Plan::writing(
         c"select i.id, i.session_id, s.influencer_id,
@@ -107,6 +112,7 @@ fn create_invitation(
     let create = || {
         let session = sessions::own_session(session_id)?;
         check_bounds(expires_at, max_uses)?;
+        sessions::keep(session)?;
         let token = new_token()?;
         let args = [
             session.into(),
@@ -158,6 +164,19 @@ fn accept_invitation(token: Option<&str>) -> Uuid {
     let accept = || {
         let user = super::signed_in()?;
         let token = token.ok_or_else(no_such_invitation)?;
+        let session = as_owner(|| {
+            plan::run(&SESSION_OF_TOKEN, &[token.into()], |rows| {
+                Ok(rows.get::<Uuid>(0, 0))
+            })
+        })?;
+        // Before the invitation: a session that is deleted takes it along.
+        sessions::keep(session.ok_or_else(no_such_invitation)?).map_err(|error| {
+            if error.is_not_found() {
+                no_such_invitation()
+            } else {
+                error
+            }
+        })?;
         let found = as_owner(|| {
             plan::run(&FIND, &[token.into(), user.into()], |rows| {
                 let ids = rows.get::<Uuid>(0, 0).zip(rows.get::<Uuid>(0, 1));

@@ -1,11 +1,15 @@
 //! The moderation log: who did what to whom, written with the act itself.
 
+use super::people::influencers_of;
 use crate::error::Result;
 use crate::identity::{self, as_owner};
+use crate::keep::{self, Kept, Wait};
 use crate::plan::{self, Plan};
+use crate::sessions;
 use pgrx::Uuid;
 use pgrx::pg_sys;
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What somebody did. Without an influencer, the session's is meant.
 #[derive(Default)]
@@ -25,13 +29,12 @@ thread_local! {
     static WRITE: Plan = const { Plan::writing(
         c"insert into public.live_stream_moderation_log
             (action, influencer_id, session_id, user_id, message_id, reason, actor_id)
-          select a.action::public.live_stream_moderation_action, i.id, s.id, a.user_id, a.message_id,
-                 left(a.reason, 500), a.actor_id
+          select a.action::public.live_stream_moderation_action, i.id, a.session_id, a.user_id,
+                 a.message_id, left(a.reason, 500), a.actor_id
             from unnest($1, $2, $3, $4, $5, $6, $7)
                    with ordinality as a (action, influencer_id, session_id, user_id, message_id,
                                          reason, actor_id, nth)
-            left join public.live_stream_sessions s on s.id = a.session_id
-            join public.influencers i on i.id = coalesce(a.influencer_id, s.influencer_id)
+            join public.influencers i on i.id = a.influencer_id
            order by a.nth",
         &[
             pg_sys::TEXTARRAYOID, pg_sys::UUIDARRAYOID, pg_sys::UUIDARRAYOID, pg_sys::UUIDARRAYOID,
@@ -52,6 +55,7 @@ pub fn note(mut acts: Vec<Act>) -> Result<()> {
         let gone = gone(people.flatten().map(|id| *id.as_bytes()).collect())?;
         let is_there = |id: &Uuid| !gone.contains(id.as_bytes());
         acts.retain(|act| act.user.as_ref().is_none_or(is_there));
+        keep_what_stays(&mut acts)?;
         let actor = |act: &Act| act.actor.or(caller).filter(is_there);
         let args = [
             acts.iter()
@@ -81,17 +85,49 @@ pub fn note(mut acts: Vec<Act>) -> Result<()> {
     })
 }
 
+/// Leaves out what is being deleted, whoever may have to wait for this transaction meanwhile: a
+/// session that an act was about, and the acts of an influencer. An act without either is dropped.
+fn keep_what_stays(acts: &mut Vec<Act>) -> Result<()> {
+    let named: Vec<Uuid> = acts.iter().filter_map(|act| act.session).collect();
+    let sessions = influencers_of(named)?;
+    for act in acts.iter_mut() {
+        let found = act
+            .session
+            .and_then(|session| sessions.iter().find(|(id, _)| *id == session));
+        act.influencer = act.influencer.or(found.map(|(_, influencer)| *influencer));
+        act.session = found.map(|(session, _)| *session);
+    }
+    let Some((table, index)) = keep::referred("live_stream_moderation_log_influencer_id_fkey")?
+    else {
+        return Ok(());
+    };
+    let mut influencers: BTreeMap<[u8; 16], bool> = BTreeMap::new();
+    for influencer in acts.iter().filter_map(|act| act.influencer) {
+        if let Entry::Vacant(entry) = influencers.entry(*influencer.as_bytes()) {
+            let kept = keep::row(table, index, influencer, Wait::UnlessDeleted)?;
+            entry.insert(kept == Kept::Yes);
+        }
+    }
+    acts.retain(|act| {
+        act.influencer
+            .is_some_and(|id| influencers.get(id.as_bytes()) == Some(&true))
+    });
+    for act in acts {
+        if let Some(session) = act.session
+            && sessions::try_keep(session, Wait::Never)? != Kept::Yes
+        {
+            act.session = None;
+        }
+    }
+    Ok(())
+}
+
 /// Those of the people who have no account any more: what is deleted with an account is seen
 /// here, and the log could not refer to it. Asked as foreign keys ask, with the rights of whoever
 /// owns the accounts.
 fn gone(mut people: BTreeSet<[u8; 16]>) -> Result<BTreeSet<[u8; 16]>> {
-    let accounts: Option<pg_sys::Oid> = plan::ask(
-        "select confrelid from pg_constraint
-          where conrelid = 'public.live_stream_moderation_log'::regclass
-            and conname = 'live_stream_moderation_log_user_id_fkey'",
-        &[],
-    )?;
-    let Some(accounts) = accounts else {
+    let accounts = keep::referred("live_stream_moderation_log_user_id_fkey")?;
+    let Some((accounts, index)) = accounts else {
         return Ok(BTreeSet::new());
     };
     let owner: Option<pg_sys::Oid> = plan::ask(
@@ -112,6 +148,10 @@ fn gone(mut people: BTreeSet<[u8; 16]>) -> Result<BTreeSet<[u8; 16]>> {
         })?;
     for person in found.unwrap_or_default() {
         people.remove(person.as_bytes());
+        // Nor is one waited for who is losing it: that may be for this transaction.
+        if keep::row(accounts, index, person, Wait::UnlessDeleted)? != Kept::Yes {
+            people.insert(*person.as_bytes());
+        }
     }
     Ok(people)
 }

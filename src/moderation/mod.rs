@@ -20,12 +20,53 @@ pub use log::{Act, note};
 
 use crate::error::{Error, Result, SqlState};
 use crate::identity;
+use crate::keep::{self, Wait};
 use crate::lock::{Lock, Mode, person_slot};
+use crate::transaction;
 use pgrx::Uuid;
+use std::cell::Cell;
+use std::collections::BTreeSet;
 
-/// Until the transaction ends, nobody else decides on this user's part at any influencer.
-fn hold_part(user: Uuid) {
-    Lock::Part(person_slot(user)).wait(Mode::Alone);
+thread_local! {
+    /// The influencer whose queue this transaction has waited for.
+    static QUEUED: Cell<Option<Uuid>> = const { Cell::new(None) };
+}
+
+/// Forgets with each transaction what it held. Called once per backend.
+pub fn watch_transactions() {
+    transaction::at_end(|| QUEUED.set(None));
+    transaction::at_partial_rollback(|_| QUEUED.set(None));
+}
+
+/// Before a ban or a moderator is written: statements that write several for one influencer go one
+/// after the other, or each would wait for a row of the other's that is the same as its own. And
+/// the influencer stays until the row refers to it: it goes before its sessions go.
+fn queue(influencer: Uuid) -> Result<()> {
+    let lock = Lock::Parts(influencer);
+    match QUEUED.get() {
+        Some(first) if first == influencer => return Ok(()),
+        None => {
+            lock.wait(Mode::Alone);
+            QUEUED.set(Some(influencer));
+        }
+        // In whatever order the statement has them: to wait now is to wait in a circle.
+        Some(_) => {
+            lock.try_now(Mode::Alone);
+        }
+    }
+    if let Some((table, index)) = keep::referred("live_stream_moderation_log_influencer_id_fkey")? {
+        keep::row(table, index, influencer, Wait::Always)?;
+    }
+    Ok(())
+}
+
+/// Until the transaction ends, nobody else decides on the part of these users at any influencer.
+/// What was decided before is seen after this.
+fn hold_parts(users: impl Iterator<Item = Uuid>) {
+    let slots: BTreeSet<u64> = users.map(person_slot).collect();
+    for slot in slots {
+        Lock::Part(slot).wait(Mode::Alone);
+    }
 }
 
 fn signed_in() -> Result<Uuid> {

@@ -30,7 +30,6 @@ fn moderators_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         let influencer: Uuid = required(new, "influencer_id")?;
         let user: Uuid = required(new, "user_id")?;
         check_owned(influencer)?;
-        super::hold_part(user);
         if owner_of(influencer)? == Some(user) {
             return Err(Error::new(
                 SqlState::CHECK_VIOLATION,
@@ -38,15 +37,20 @@ fn moderators_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
             )
             .hint("Name somebody else."));
         }
-        if let Some(ban) = ban_of(influencer, user)? {
-            let what = if ban.is_timeout { "timeout" } else { "ban" };
-            return Err(banned(user, what));
-        }
+        check_is_not_banned(influencer, user)?;
         if !identity::is_service()? || new.is_null("created_at")? {
             new.set("created_at", Some(transaction_time()))?;
         }
-        Ok(())
+        super::queue(influencer)
     })
+}
+
+fn check_is_not_banned(influencer: Uuid, user: Uuid) -> Result<()> {
+    match ban_of(influencer, user)? {
+        Some(ban) if ban.is_timeout => Err(banned(user, "timeout")),
+        Some(_) => Err(banned(user, "ban")),
+        None => Ok(()),
+    }
 }
 
 fn banned(user: Uuid, what: &str) -> Error {
@@ -62,6 +66,7 @@ fn banned(user: Uuid, what: &str) -> Error {
 fn moderators_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     row::after(trigger, |changes| {
         let mut acts = Vec::new();
+        let mut chosen = Vec::new();
         let mut removed = Vec::new();
         changes.for_each(|old, new| {
             let Some(row) = new.or(old) else {
@@ -71,6 +76,8 @@ fn moderators_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
                 (required(row, "influencer_id")?, required(row, "user_id")?);
             if new.is_none() {
                 removed.push((influencer, user));
+            } else {
+                chosen.push((influencer, user));
             }
             acts.push(Act {
                 action: if new.is_some() {
@@ -84,6 +91,10 @@ fn moderators_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
             });
             Ok(())
         })?;
+        super::hold_parts(chosen.iter().map(|(_, user)| *user));
+        for (influencer, user) in chosen {
+            check_is_not_banned(influencer, user)?;
+        }
         close_unwelcome(&removed)?;
         log::note(acts)
     })
@@ -99,6 +110,7 @@ fn guests_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         let session: Uuid = required(new, "session_id")?;
         let user: Uuid = required(new, "user_id")?;
         sessions::own_session(Some(session))?;
+        sessions::keep(session)?;
         if !identity::is_service()? {
             new.set("created_by", identity::user_id()?)?;
             new.set("created_at", Some(transaction_time()))?;
@@ -124,7 +136,7 @@ fn guests_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
 }
 
 /// Sessions with their influencers; those that are gone have none.
-fn influencers_of(sessions: Vec<Uuid>) -> Result<Vec<(Uuid, Uuid)>> {
+pub fn influencers_of(sessions: Vec<Uuid>) -> Result<Vec<(Uuid, Uuid)>> {
     as_owner(|| {
         plan::run(&INFLUENCERS, &[sessions.into()], |rows| {
             Ok((0..rows.len())

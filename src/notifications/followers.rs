@@ -41,7 +41,7 @@ thread_local! {
            where s.status = 'scheduled' and s.visibility = 'public' and s.scheduled_start_time > now()
              and (there.due_at is null
                   or there.due_at > s.scheduled_start_time - make_interval(mins => f.minutes))
-           order by s.id
+           order by s.id for key share of s skip locked
           on conflict (session_id) do update set due_at = least(r.due_at, excluded.due_at)",
         &[pg_sys::UUIDARRAYOID, pg_sys::INT4ARRAYOID],
     ) };

@@ -7,6 +7,7 @@ use super::require_user;
 use crate::error::{Error, OrRaise, Result, SqlState};
 use crate::identity::{self, as_owner};
 use crate::influencers;
+use crate::keep::Wait;
 use crate::metrics::{self, Delta, fold};
 use crate::plan::{self, Plan};
 use crate::sessions;
@@ -32,6 +33,34 @@ thread_local! {
           select s.id, s.status in ('ended', 'cancelled')
             from public.live_stream_sessions s
             join named on named.session_id = s.id",
+        &[pg_sys::UUIDOID],
+    ) };
+    static PARTS: Plan = const { Plan::writing(
+        c"select session_id from public.live_stream_guests where user_id = $1 or created_by = $1
+          union select session_id from public.live_stream_bans
+                 where (user_id = $1 or created_by = $1) and session_id is not null",
+        &[pg_sys::UUIDOID],
+    ) };
+    static LOCK_BANS: Plan = const { Plan::writing(
+        c"select from public.live_stream_bans where user_id = $1 or created_by = $1
+           order by id for update",
+        &[pg_sys::UUIDOID],
+    ) };
+    static LOCK_MODERATORS: Plan = const { Plan::writing(
+        c"select from public.live_stream_moderators where user_id = $1
+           order by influencer_id for update",
+        &[pg_sys::UUIDOID],
+    ) };
+    static LOCK_GUESTS: Plan = const { Plan::writing(
+        c"select from public.live_stream_guests where user_id = $1 or created_by = $1
+           order by session_id, user_id for update",
+        &[pg_sys::UUIDOID],
+    ) };
+    static LOCK_ORDERS: Plan = const { Plan::writing(
+        c"select from public.live_stream_orders
+           where user_id = $1
+              or viewer_id in (select id from public.live_stream_viewers where user_id = $1)
+           order by id for update",
         &[pg_sys::UUIDOID],
     ) };
     static LOCK: Plan = const { Plan::writing(
@@ -148,14 +177,45 @@ fn leave_sessions(user: Uuid, done: &mut Done) -> Result<()> {
             .filter_map(|row| rows.get(row, 0).zip(rows.get(row, 1)))
             .collect())
     })?;
-    // All of them before any row: who joins takes the session first, and then the person.
     named.sort_by_key(|(session, _)| *session.as_bytes());
+    hold_what_others_hold_first(user, &named)?;
+    // All of them before any row: who joins takes the session first, and then the person.
     for (session, is_finished) in &named {
         enter(*session, *is_finished)?;
     }
     for (session, _) in &named {
         pgrx::check_for_interrupts!();
         leave(*session, user, done)?;
+    }
+    Ok(())
+}
+
+/// Who bans, invites or deletes an order has that row before it enters a session: so here. The
+/// sessions are kept before, as one that is deleted takes those rows along.
+fn hold_what_others_hold_first(user: Uuid, named: &[(Uuid, bool)]) -> Result<()> {
+    let parts: Vec<Uuid> = plan::run(&PARTS, &[user.into()], |rows| {
+        Ok((0..rows.len()).filter_map(|row| rows.get(row, 0)).collect())
+    })?;
+    let mut sessions: BTreeMap<[u8; 16], bool> = parts
+        .into_iter()
+        .map(|session| (*session.as_bytes(), false))
+        .collect();
+    sessions.extend(
+        named
+            .iter()
+            .map(|(session, finished)| (*session.as_bytes(), *finished)),
+    );
+    for (session, is_finished) in sessions {
+        let session = Uuid::from_bytes(session);
+        if is_finished {
+            // Later it would wait for others who have kept it like this.
+            plan::execute(&LOCK, &[session.into()])?;
+        } else {
+            sessions::try_keep(session, Wait::Always)?;
+        }
+    }
+    for plan in [&LOCK_BANS, &LOCK_MODERATORS, &LOCK_GUESTS, &LOCK_ORDERS] {
+        plan::execute(plan, &[user.into()])?;
     }
     Ok(())
 }

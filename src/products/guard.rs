@@ -51,9 +51,10 @@ fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
             let session: Uuid = required(new, "session_id")?;
             let product: Uuid = required(new, "product_id")?;
             sessions::own_session(Some(session))?;
+            sessions::keep(session)?;
             // ON CONFLICT DO UPDATE: whoever counts on the product locks it before its session.
             as_owner(|| plan::execute(&LOCK, &[session.into(), product.into()]))?;
-            sessions::enter(session)?;
+            sessions::enter(session)?.ok_or_else(|| sessions::no_such_session(session))?;
             if !service {
                 new.set_zero(TRACKED)?;
                 new.set("created_at", Some(transaction_time()))?;

@@ -77,7 +77,9 @@ fn track_product(
             None
         };
         metrics::settling(|| {
-            plan::execute(plan, &[id.into()])?;
+            if plan::execute(plan, &[id.into()])? == 0 {
+                return Err(no_such_product(id));
+            }
             if let Some(viewer) = viewer {
                 plan::execute(&CLICK_OF_VIEWER, &[viewer.into(), session.into()])?;
             }
@@ -111,12 +113,16 @@ fn visible_product(id: Option<Uuid>) -> Result<(Uuid, Uuid, Status)> {
     {
         return Ok((id, session, status));
     }
-    Err(Error::new(
+    Err(no_such_product(id))
+}
+
+fn no_such_product(id: Uuid) -> Error {
+    Error::new(
         SqlState::NOT_FOUND,
         format!("product {id} is in no session"),
     )
     .detail("Or the session is private, and the caller may not see it.")
-    .hint("Pass the id of a row of live_stream_products, not the shop's own product id."))
+    .hint("Pass the id of a row of live_stream_products, not the shop's own product id.")
 }
 
 /// The caller's viewer row in a session: as given, as the header names it, or a user's own.

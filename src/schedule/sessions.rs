@@ -127,15 +127,19 @@ thread_local! {
         ),
         &[pg_sys::UUIDOID],
     ) };
+    // Whoever changes a schedule has its row, and whoever deletes a session wants that after the
+    // session's: a session that is being deleted is left to who deletes it, here and below.
     static MOVE: Plan = const { Plan::writing(
-        c"with told as (
+        c"with stays as materialized (
+            select id from public.live_stream_sessions where id = $1 for key share skip locked),
+          told as (
             update public.live_stream_schedule_sessions
                set starts_at = $2, ends_at = $3, title = $4, original_starts_at = $5
-             where session_id = $1)
+             where session_id in (select id from stays))
           update public.live_stream_sessions
              set scheduled_start_time = $2, scheduled_end_time = $3,
                  title = case when $6 then $4 else title end
-           where id = $1 and status = 'scheduled'",
+           where id in (select id from stays) and status = 'scheduled'",
         &[
             pg_sys::UUIDOID,
             pg_sys::TIMESTAMPTZOID,
@@ -150,44 +154,61 @@ thread_local! {
         &[pg_sys::UUIDOID],
     ) };
     static CANCEL: Plan = const { Plan::writing(
-        c"update public.live_stream_sessions set status = 'cancelled'
-           where id = any ($1) and status = 'scheduled'",
+        c"with stays as materialized (
+            select id from public.live_stream_sessions
+             where id = any ($1) order by id for key share skip locked)
+          update public.live_stream_sessions set status = 'cancelled'
+           where id in (select id from stays) and status = 'scheduled'",
         &[pg_sys::UUIDARRAYOID],
     ) };
     // Those that the host has made otherwise stay so.
     static AS_VISIBLE: Plan = const { Plan::writing(
-        c"update public.live_stream_sessions s
+        c"with stays as materialized (
+            select s.id
+              from public.live_stream_schedule_sessions l
+              join public.live_stream_sessions s on s.id = l.session_id
+             where l.schedule_id = $1 and s.status = 'scheduled'
+               and s.visibility = $2::public.live_stream_visibility
+             order by s.id for key share of s skip locked)
+          update public.live_stream_sessions
              set visibility = $3::public.live_stream_visibility
-            from public.live_stream_schedule_sessions l
-           where l.schedule_id = $1 and s.id = l.session_id and s.status = 'scheduled'
-             and s.visibility = $2::public.live_stream_visibility",
+           where id in (select id from stays) and status = 'scheduled'
+             and visibility = $2::public.live_stream_visibility",
         &[pg_sys::UUIDOID, pg_sys::TEXTOID, pg_sys::TEXTOID],
     ) };
     // What everybody may read must not be the key to a session that they may not see.
     static NAME_NEXT: Plan = const { Plan::writing(
-        c"update public.live_stream_schedule s
+        c"with next as materialized (
+            select s.id, coming.session_id, coming.reminded, coming.told
+              from (select *,
+                           exists (
+                             select from public.live_stream_notifications n
+                              where n.session_id = first.session_id
+                                and n.type = 'stream_reminder') as reminded,
+                           exists (
+                             select from public.live_stream_notifications n
+                              where n.session_id = first.session_id
+                                and n.type = 'followed_influencer_live') as told
+                      from (
+                        select distinct on (l.schedule_id) l.schedule_id, l.session_id, made.visibility
+                          from public.live_stream_schedule_sessions l
+                          join public.live_stream_sessions made on made.id = l.session_id
+                         where (made.status in ('live', 'paused')
+                                or made.status = 'scheduled' and l.ends_at > now())
+                           and ($1 is null or l.schedule_id = $1)
+                         order by l.schedule_id, l.starts_at) first) coming
+              join public.live_stream_schedule s on s.id = coming.schedule_id
+             where (s.created_session_id, s.reminder_sent, s.notification_sent)
+                   is distinct from (coming.session_id, coming.reminded, coming.told)
+               and (coming.visibility = 'public' or s.visibility <> 'public')),
+          stays as materialized (
+            select id from public.live_stream_sessions
+             where id in (select session_id from next) order by id for key share skip locked)
+          update public.live_stream_schedule s
              set created_session_id = next.session_id, reminder_sent = next.reminded,
                  notification_sent = next.told
-            from (select *,
-                         exists (
-                           select from public.live_stream_notifications n
-                            where n.session_id = coming.session_id and n.type = 'stream_reminder') as reminded,
-                         exists (
-                           select from public.live_stream_notifications n
-                            where n.session_id = coming.session_id
-                              and n.type = 'followed_influencer_live') as told
-                    from (
-                      select distinct on (l.schedule_id) l.schedule_id, l.session_id, made.visibility
-                        from public.live_stream_schedule_sessions l
-                        join public.live_stream_sessions made on made.id = l.session_id
-                       where (made.status in ('live', 'paused')
-                              or made.status = 'scheduled' and l.ends_at > now())
-                         and ($1 is null or l.schedule_id = $1)
-                       order by l.schedule_id, l.starts_at) coming) next
-           where s.id = next.schedule_id
-             and (s.created_session_id, s.reminder_sent, s.notification_sent)
-                 is distinct from (next.session_id, next.reminded, next.told)
-             and (next.visibility = 'public' or s.visibility <> 'public')",
+            from next
+           where s.id = next.id and next.session_id in (select id from stays)",
         &[pg_sys::UUIDOID],
     ) };
 }

@@ -226,7 +226,7 @@ fn take(session: Uuid, taken: Taken) {
     });
 }
 
-fn held(session: Uuid) -> Option<Way> {
+pub fn held(session: Uuid) -> Option<Way> {
     taken(session).map(|held| held.way)
 }
 

@@ -3,12 +3,14 @@
 pub mod code;
 mod credentials;
 mod entry;
+mod keep;
 pub mod lifecycle;
 
 pub use entry::{
     Entered, Way, admit, appended, enter, hold_for_end, hold_off_end, reserve, take_row, updated,
-    was_overtaken, watch_transactions, way,
+    was_overtaken, way,
 };
+pub use keep::{enter_in_order, keep, try_keep};
 
 use crate::error::{Error, OrRaise, Result, SqlState};
 use crate::identity::{self, as_owner};
@@ -22,6 +24,12 @@ use lifecycle::Status;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+
+/// Called once per backend.
+pub fn watch_transactions() {
+    entry::watch_transactions();
+    keep::watch_transactions();
+}
 
 const TITLE_CHARS: usize = 255;
 const DESCRIPTION_CHARS: usize = 10_000;
@@ -47,6 +55,30 @@ fn sessions_credentials<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     row::after_row(trigger, |new| {
         let id = required(new, "id")?;
         credentials::store(id)
+    })
+}
+
+thread_local! {
+    static LOCK_ORDERS: Plan = const { Plan::writing(
+        c"select from public.live_stream_orders where session_id = $1 order by id for update",
+        &[pg_sys::UUIDOID],
+    ) };
+    static LOCK_PRODUCTS: Plan = const { Plan::writing(
+        c"select from public.live_stream_products where session_id = $1 order by id for update",
+        &[pg_sys::UUIDOID],
+    ) };
+}
+
+/// BEFORE DELETE: the orders and products of the session, which would go last, are locked before
+/// its viewers go. Whoever counts an order or a click has them, and then wants a viewer.
+#[pg_trigger]
+fn sessions_leave<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
+    row::before_delete(trigger, |old| {
+        let id: Uuid = required(old, "id")?;
+        as_owner(|| {
+            plan::execute(&LOCK_ORDERS, &[id.into()])?;
+            plan::execute(&LOCK_PRODUCTS, &[id.into()]).map(drop)
+        })
     })
 }
 

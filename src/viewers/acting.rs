@@ -1,5 +1,6 @@
 //! The viewer row that a request acts for, for the rest of its transaction.
 
+use super::presence::no_such_viewer;
 use crate::error::{OrRaise, Result};
 use crate::identity;
 use crate::returned;
@@ -34,17 +35,24 @@ pub fn act_for(viewer: Uuid) -> Result<Uuid> {
 /// caller may; null without one. Read without planning a query, policies and all, each time.
 /// The argument names the type that is returned: `null::public.live_stream_viewers`.
 ///
-/// Errors: 42804 for another type.
+/// Errors: 42804 for another type; PT404 where the row has been deleted meanwhile.
 #[pg_extern(volatile)]
 fn acting_viewer(
     _of_type: Option<AnyElement>,
     call: pg_sys::FunctionCallInfo,
 ) -> Option<AnyElement> {
-    returned::row(
-        call,
-        c"live_stream_viewers",
-        c"live_stream_viewers_pkey",
-        ACTING.with_borrow(|acting| acting.get().copied()),
-    )
-    .or_raise()
+    let find = || {
+        let acting = ACTING.with_borrow(|acting| acting.get().copied());
+        let row = returned::row(
+            call,
+            c"live_stream_viewers",
+            c"live_stream_viewers_pkey",
+            acting,
+        )?;
+        match (row, acting) {
+            (None, Some(gone)) => Err(no_such_viewer(gone)),
+            (row, _) => Ok(row),
+        }
+    };
+    find().or_raise()
 }

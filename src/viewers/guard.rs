@@ -146,13 +146,12 @@ fn check_not_watching_finished(new: &Row<'_>) -> Result<bool> {
         return Ok(false);
     };
     if new.get("is_still_watching")? != Some(true) {
-        let entered = sessions::enter(session)?;
-        return Ok(entered.is_some_and(|entered| entered.status.is_finished()));
+        let entered = sessions::enter(session)?.ok_or_else(|| no_such_session(session))?;
+        return Ok(entered.status.is_finished());
     }
-    sessions::admit(session)?.map_or(Ok(()), |entered| {
-        check_unfinished(session, &entered)
-            .map_err(|error| error.detail("Give left_at of a viewer who was there."))
-    })?;
+    let entered = sessions::admit(session)?.ok_or_else(|| no_such_session(session))?;
+    check_unfinished(session, &entered)
+        .map_err(|error| error.detail("Give left_at of a viewer who was there."))?;
     Ok(false)
 }
 
@@ -181,7 +180,9 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
     new.set_zero(COUNTERS)?;
     new.set_zero(&["buffering_time_seconds", "disconnections_count"])?;
     times(None, new)?;
-    if service && check_not_watching_finished(new)? {
+    let finished = service && check_not_watching_finished(new)?;
+    sessions::keep(session)?;
+    if finished {
         note_addresses(None, new)?;
     }
     count(None, new)?;

@@ -7,7 +7,7 @@ mod people;
 mod presence;
 mod settle;
 
-pub use presence::{close_all, close_user, define_settings, own_viewer, viewer_of};
+pub use presence::{close_all, close_user, define_settings, kept_viewer_of, own_viewer, viewer_of};
 
 /// Called once per backend.
 pub fn watch_transactions() {

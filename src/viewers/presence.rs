@@ -82,7 +82,8 @@ thread_local! {
         &[pg_sys::UUIDOID],
     ) };
     static FIRST_TOUCH: Plan = const { Plan::writing(
-        c"insert into public.live_stream_heartbeats (viewer_id, seen_at) values ($1, now())
+        c"insert into public.live_stream_heartbeats (viewer_id, seen_at)
+          select id, now() from public.live_stream_viewers where id = $1 for key share
           on conflict (viewer_id) do update set seen_at = excluded.seen_at",
         &[pg_sys::UUIDOID],
     ) };
@@ -270,13 +271,26 @@ pub fn viewer_of(session: Uuid, user: Uuid) -> Result<Option<Uuid>> {
     Ok(find(&ROW_OF_USER, session, user)?.map(|(id, _)| id))
 }
 
+/// As [`viewer_of`], for a row that is about to refer to it: it is not deleted before that.
+pub fn kept_viewer_of(session: Uuid, user: Uuid) -> Result<Option<Uuid>> {
+    Ok(find(&RETURN_OF_USER, session, user)?.map(|(id, _)| id))
+}
+
 fn touch(viewer: Uuid) -> Result<()> {
     as_owner(|| {
-        if plan::execute(&TOUCH, &[viewer.into()])? == 0 {
-            plan::execute(&FIRST_TOUCH, &[viewer.into()])?;
+        if plan::execute(&TOUCH, &[viewer.into()])? > 0
+            || plan::execute(&FIRST_TOUCH, &[viewer.into()])? > 0
+        {
+            return Ok(());
         }
-        Ok(())
+        Err(no_such_viewer(viewer))
     })
+}
+
+pub fn no_such_viewer(id: Uuid) -> Error {
+    Error::new(SqlState::NOT_FOUND, format!("viewer {id} does not exist"))
+        .detail("Or it is somebody else's.")
+        .hint("Pass the id that joining returned.")
 }
 
 /// A viewer row that the caller may act for.
@@ -313,11 +327,7 @@ pub fn own_viewer(viewer_id: Option<Uuid>) -> Result<Own> {
         {
             Ok(own)
         }
-        _ => Err(
-            Error::new(SqlState::NOT_FOUND, format!("viewer {id} does not exist"))
-                .detail("Or it is somebody else's.")
-                .hint("Pass the id that joining returned."),
-        ),
+        _ => Err(no_such_viewer(id)),
     }
 }
 

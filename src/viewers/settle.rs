@@ -137,12 +137,20 @@ fn viewers_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
             }
             Ok(())
         })?;
-        for (session, mut change) in sessions {
-            let session = Uuid::from_bytes(session);
+        for change in sessions.values_mut() {
             change.people.retain(|_, rows| *rows != 0);
+        }
+        if sessions.len() > 1 {
+            hold_in_order(&sessions)?;
+        }
+        for (session, change) in &mut sessions {
+            let session = Uuid::from_bytes(*session);
             if !change.people.is_empty() {
-                // In the order in which a join takes them.
-                sessions::way(session)?;
+                // In the order in which a join takes them. A session that is deleted takes its
+                // rows along, and nobody is held up for them.
+                if sessions::way(session)?.is_none() {
+                    continue;
+                }
                 change.delta.unique_viewers += new_people(session, &change.people)?;
             }
             if !change.newcomers.is_empty() {
@@ -156,6 +164,23 @@ fn viewers_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         }
         Ok(())
     })
+}
+
+/// For a statement on several sessions: all of them before any person, both from the lowest up.
+fn hold_in_order(sessions: &BTreeMap<Id, Change>) -> Result<()> {
+    let mut slots = BTreeSet::new();
+    for (session, change) in sessions {
+        let changes =
+            !(change.people.is_empty() && change.newcomers.is_empty() && change.delta.is_nothing());
+        if changes && sessions::way(Uuid::from_bytes(*session))?.is_some() {
+            let users = change.people.keys().chain(&change.newcomers);
+            slots.extend(users.map(|user| person_slot(Uuid::from_bytes(*user))));
+        }
+    }
+    for slot in slots {
+        Lock::Person(slot).wait(Mode::Alone);
+    }
+    Ok(())
 }
 
 /// AFTER TRUNCATE: as if every row had been deleted.

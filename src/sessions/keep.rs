@@ -1,0 +1,60 @@
+//! Keeping a session from being deleted while something of it is written, and entering several.
+
+use super::entry::{Way, held, take_row, way};
+use super::no_such_session;
+use crate::catalog::relation_id;
+use crate::error::Result;
+use crate::keep::{self, Kept, Wait};
+use crate::transaction;
+use pgrx::Uuid;
+use pgrx::pg_sys;
+use std::cell::Cell;
+
+thread_local! {
+    /// The session that this transaction has kept last.
+    static KEPT: Cell<Option<Uuid>> = const { Cell::new(None) };
+}
+
+/// Forgets with each transaction what it kept. Called once per backend.
+pub fn watch_transactions() {
+    transaction::at_end(|| KEPT.set(None));
+    transaction::at_partial_rollback(|_| KEPT.set(None));
+}
+
+/// Makes the deletion of a session wait for this transaction, before a row that refers to it is
+/// written; and waits for one that is under way.
+///
+/// Errors: PT404 where the session is gone.
+pub fn keep(session: Uuid) -> Result<()> {
+    // Whoever has the row has it against deletion too.
+    if KEPT.get() == Some(session) || matches!(held(session), Some(Way::Row | Way::Places)) {
+        return Ok(());
+    }
+    if try_keep(session, Wait::Always)? != Kept::Yes {
+        return Err(no_such_session(session));
+    }
+    KEPT.set(Some(session));
+    Ok(())
+}
+
+/// As [`keep`], for who can do without the session.
+pub fn try_keep(session: Uuid, wait: Wait) -> Result<Kept> {
+    let table = relation_id(c"public", c"live_stream_sessions");
+    let index = relation_id(c"public", c"live_stream_sessions_pkey");
+    match table {
+        Some(table) => keep::row(table, index.unwrap_or(pg_sys::InvalidOid), session, wait),
+        None => Ok(Kept::Gone),
+    }
+}
+
+/// Enters the sessions of a statement that changes several of them, from the lowest id to the
+/// highest; each with whether its change is too large to be appended. So those who wait for a
+/// session have none that whoever they wait for still needs.
+pub fn enter_in_order(sessions: impl IntoIterator<Item = (Uuid, bool)>) -> Result<()> {
+    for (session, is_large) in sessions {
+        if way(session)? == Some(Way::Log) && is_large {
+            take_row(session)?;
+        }
+    }
+    Ok(())
+}

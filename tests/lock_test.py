@@ -1,0 +1,428 @@
+"""One order of locks: who deletes orders, sessions and messages, and who bans, waits for others and never in a circle."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+import uuid
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+
+from people import people
+from recount import differences
+from steps import Steps, sqlstate
+
+WORKERS = pytest.mark.parametrize("workers", ["on", "off"])
+
+
+def gate(db, table, event, column):
+    """Rows of a table with the value that a connection names wait for the test, before our triggers see them."""
+    db.owner(
+        f"""create function public.test_gate() returns trigger language plpgsql as $$
+        begin
+          if new.{column}::text = current_setting('test.gate', true) then
+            perform pg_advisory_xact_lock_shared(4711);
+          end if;
+          return new;
+        end $$"""
+    )
+    db.owner(
+        f"create trigger a_gate before {event} on public.{table} for each row execute function public.test_gate()"
+    )
+
+
+def at_gate(client, value):
+    client.run("select set_config('test.gate', %s, false)", [str(value)])
+    client.commit()
+
+
+def closed(steps):
+    """Whoever holds it opens the gate by ending its transaction."""
+    keeper = steps.client()
+    keeper.run("select pg_advisory_xact_lock(4711)")
+    return keeper
+
+
+def all_end_well(*tasks, allowed=(None,)):
+    states = [sqlstate(task) for task in tasks]
+    assert set(states) <= set(allowed), [task.exception() for task in tasks]
+
+
+def shop(world, by=None):
+    """A live session with a viewer, a message of its and an order."""
+    by = by or world.new_influencer()
+    session = world.session(by=by)
+    viewer = world.join(session, world.viewer)
+    message = world.say(session, world.viewer, viewer=viewer)
+    product = world.product(session, by)
+    order = world.service.rpc(
+        "live_stream_record_order",
+        session_id=session["id"],
+        product_id=product["product_id"],
+        amount=5,
+        viewer_id=viewer["id"],
+    )
+    return by, session, viewer, message, product, order
+
+
+DELETE = "delete from public.live_stream_sessions where id = %s"
+
+
+def held(steps, table, row):
+    """A row that somebody has: whoever wants it stops there."""
+    keeper = steps.client()
+    keeper.run(f"select from public.live_stream_{table} where id = %s for update", [row["id"]])
+    return keeper
+
+
+# Bans.
+
+
+@pytest.mark.parametrize("whose", ["one influencer's", "two influencers'"])
+def test_bans_of_the_same_people_in_opposite_order(plain_db, whose):
+    world = people(plain_db)
+    one = world.influencer
+    other = one if whose == "one influencer's" else world.new_influencer()
+    first, second = world.new_user().user_id, world.new_user().user_id
+    gate(plain_db, "live_stream_bans", "insert", "user_id")
+    sql = "insert into public.live_stream_bans (influencer_id, user_id) values (%(i)s, %(a)s), (%(i)s, %(b)s)"
+    with Steps(plain_db) as steps:
+        keeper, a, b = closed(steps), steps.client(one), steps.client(other)
+        at_gate(a, second)
+        waiting = a.start(sql, {"i": one.influencer_id, "a": first, "b": second})
+        a.waits()
+        beside = b.start(sql, {"i": other.influencer_id, "a": second, "b": first})
+        if one is other:
+            b.waits()
+        else:
+            assert sqlstate(beside) is None
+        keeper.commit()
+        # One who bans whom somebody has just banned is told so, as ever.
+        all_end_well(waiting, beside, allowed=(None, "23505") if one is other else (None,))
+    assert plain_db.value("select count(*) from public.live_stream_bans") == (2 if one is other else 4)
+
+
+def test_bans_for_two_influencers_in_opposite_order(plain_db):
+    """By a server, of the same people; a third row for the other influencer is not waited for in its turn."""
+    world = people(plain_db)
+    one, other = world.influencer.influencer_id, world.new_influencer().influencer_id
+    first, second = world.new_user().user_id, world.new_user().user_id
+    gate(plain_db, "live_stream_bans", "insert", "influencer_id")
+    sql = "insert into public.live_stream_bans (influencer_id, user_id) values (%s, %s), (%s, %s)"
+    with Steps(plain_db) as steps:
+        keeper, a, b = closed(steps), steps.client("service_role"), steps.client("service_role")
+        at_gate(a, other)
+        waiting = a.start(sql, [one, first, other, second])
+        a.waits()
+        beside = b.start(sql, [other, first, one, second])
+        assert sqlstate(beside) is None
+        keeper.commit()
+        all_end_well(waiting)
+    assert plain_db.value("select count(*) from public.live_stream_bans") == 4
+
+
+def test_moderators_and_bans_of_the_same_people_in_opposite_order(plain_db):
+    """Each person gets one part and not the other, whoever comes first."""
+    world = people(plain_db)
+    host = world.influencer
+    first, second = world.new_user().user_id, world.new_user().user_id
+    gate(plain_db, "live_stream_bans", "insert", "user_id")
+    with Steps(plain_db) as steps:
+        keeper, a, b = closed(steps), steps.client("service_role"), steps.client("service_role")
+        at_gate(a, second)
+        rows = "(influencer_id, user_id) values (%s, %s), (%s, %s)"
+        ban = a.start(f"insert into public.live_stream_bans {rows}", [host.influencer_id, first, host.influencer_id, second])
+        a.waits()
+        choice = b.start(
+            f"insert into public.live_stream_moderators {rows}", [host.influencer_id, second, host.influencer_id, first]
+        )
+        b.waits()
+        keeper.commit()
+        all_end_well(ban, choice, allowed=(None, "42501", "23514"))
+        assert sorted([sqlstate(ban) is None, sqlstate(choice) is None]) == [False, True]
+    both = "select count(*) from public.live_stream_bans join public.live_stream_moderators using (influencer_id, user_id)"
+    assert plain_db.value(both) == 0
+
+
+def test_a_ban_while_the_influencer_is_deleted(plain_db):
+    """The influencer goes before its sessions: who bans in one of them waits for the influencer first."""
+    world = people(plain_db)
+    host, session, *_ = shop(world)
+    with Steps(plain_db) as steps:
+        keeper, deleting, banning = steps.client(), steps.client(), steps.client("service_role")
+        keeper.run("select from public.live_stream_sessions where id = %s for key share", [session["id"]])
+        gone = deleting.start("delete from public.influencers where id = %s", [host.influencer_id])
+        deleting.waits()
+        ban = banning.start(
+            "select * from public.live_stream_ban(%s, session_id => %s)", [world.viewer.user_id, session["id"]]
+        )
+        banning.waits()
+        keeper.commit()
+        all_end_well(gone)
+        assert sqlstate(ban) == "PT404"
+    assert differences(plain_db) == []
+
+
+# Orders.
+
+
+@WORKERS
+def test_orders_of_several_sessions_are_deleted_at_once(plain_db, workers):
+    """By two statements whose products have the sessions in opposite order; so much money is not left to the worker."""
+    plain_db.set(background_worker=workers)
+    world = people(plain_db)
+    low, high = sorted((shop(world) for _ in range(2)), key=lambda one: one[1]["id"])
+    ids = [str(uuid.UUID(int=n)) for n in range(1, 5)]
+    # The one statement's products name the higher session first, the other's the lower.
+    places = [(ids[0], high, "a"), (ids[1], low, "b"), (ids[2], low, "c"), (ids[3], high, "d")]
+    for product, place, _ in places:
+        shown = {"id": product, "session_id": place[1]["id"], "product_id": world.new_product()}
+        row = world.service.insert("live_stream_products", shown)
+        order = {"session_id": place[1]["id"], "product_id": row["product_id"], "amount": 6_000_000}
+        world.service.insert("live_stream_orders", order)
+    gate(plain_db, "live_stream_products", "update", "id")
+    sql = "delete from public.live_stream_orders where session_product_id = any (%s::uuid[])"
+    with Steps(plain_db) as steps:
+        keeper, a, b = closed(steps), steps.client("service_role"), steps.client("service_role")
+        at_gate(a, ids[1])
+        one = a.start(sql, [ids[:2]])
+        a.waits()
+        two = b.start(sql, [ids[2:]])
+        b.waits()
+        keeper.commit()
+        all_end_well(one, two)
+    assert differences(plain_db) == []
+    for place in (low, high):
+        session = world.read(place[1], place[0])
+        assert (session["total_orders"], session["total_revenue"]) == (1, 5)
+
+
+def test_orders_are_deleted_while_their_session_is(plain_db):
+    """An order has its product, and then wants the viewer who goes with the session."""
+    world = people(plain_db)
+    _, session, _, message, _, order = shop(world)
+    with Steps(plain_db) as steps:
+        keeper, deleting, server = held(steps, "chat", message), steps.client(), steps.client("service_role")
+        gone = deleting.start(DELETE, [session["id"]])
+        deleting.waits()
+        lost = server.start("delete from public.live_stream_orders where id = %s", [order["id"]])
+        server.waits()
+        keeper.commit()
+        all_end_well(gone, lost)
+    assert differences(plain_db) == []
+
+
+def test_a_click_while_the_session_is_deleted(plain_db):
+    world = people(plain_db)
+    _, session, viewer, message, product, _ = shop(world)
+    with Steps(plain_db) as steps:
+        keeper, deleting, client = held(steps, "chat", message), steps.client(), steps.client(world.viewer)
+        gone = deleting.start(DELETE, [session["id"]])
+        deleting.waits()
+        click = client.start("select * from public.live_stream_track_click(%s, %s)", [product["id"], viewer["id"]])
+        client.waits()
+        keeper.commit()
+        all_end_well(gone)
+        assert sqlstate(click) == "PT404"
+    assert differences(plain_db) == []
+
+
+# What is deleted while others are at it.
+
+
+def test_a_message_is_taken_away_while_its_session_is_deleted(plain_db):
+    """The log of it names no session that goes."""
+    world = people(plain_db)
+    host, session, viewer, message, _, _ = shop(world)
+    with Steps(plain_db) as steps:
+        keeper, deleting, client = held(steps, "viewers", viewer), steps.client(), steps.client(host)
+        gone = deleting.start(DELETE, [session["id"]])
+        deleting.waits()
+        taken = client.start("update public.live_stream_chat set is_deleted = true where id = %s", [message["id"]])
+        assert sqlstate(taken) is None
+        keeper.commit()
+        all_end_well(gone)
+    log = plain_db.sql("select action::text, session_id from public.live_stream_moderation_log where message_id = %s", [message["id"]])
+    assert log == [{"action": "delete_message", "session_id": None}]
+    assert differences(plain_db) == []
+
+
+@pytest.mark.parametrize("goes", [True, False])
+def test_a_reaction_is_taken_back_while_its_message_is_deleted(plain_db, goes):
+    world = people(plain_db)
+    _, session, viewer, message, _, _ = shop(world)
+    world.viewer.api.rpc("live_stream_react", message_id=message["id"], reaction="🔥")
+    with Steps(plain_db) as steps:
+        keeper, deleting, client = held(steps, "viewers", viewer), steps.client("service_role"), steps.client(world.viewer)
+        back = client.start("select * from public.live_stream_unreact(%s, '🔥')", [message["id"]])
+        client.waits()
+        gone = deleting.start("delete from public.live_stream_chat where id = %s", [message["id"]], commit=goes)
+        deleting.waits()
+        keeper.commit()
+        all_end_well(back, gone)
+        deleting.rollback()
+    assert differences(plain_db) == []
+
+
+def test_an_invitation_is_accepted_while_the_session_is_deleted(plain_db):
+    world = people(plain_db)
+    host, session, viewer, *_ = shop(world)
+    link = host.api.rpc("live_stream_create_invitation", session_id=session["id"])
+    with Steps(plain_db) as steps:
+        keeper, deleting, client = held(steps, "viewers", viewer), steps.client(), steps.client(world.stranger)
+        gone = deleting.start(DELETE, [session["id"]])
+        deleting.waits()
+        accepted = client.start("select * from public.live_stream_accept_invitation(%s)", [link["token"]])
+        client.waits()
+        keeper.commit()
+        all_end_well(gone)
+        assert sqlstate(accepted) == "PT404" and "not valid" in str(accepted.exception())
+    assert differences(plain_db) == []
+
+
+@pytest.mark.parametrize("change", ["title = 'Another'", "visibility = 'private'", "status = 'cancelled'"])
+def test_a_schedule_is_changed_while_its_session_is_deleted(plain_db, change):
+    world = people(plain_db)
+    host = world.influencer
+    schedule = world.schedule(scheduled_date=time.strftime("%Y-%m-%d", time.gmtime(time.time() + 2 * 86400)))
+    assert plain_db.value("select live_stream.materialize_occurrences('7 days')") == 1
+    (session,) = plain_db.sql("select session_id as id from public.live_stream_schedule_sessions")
+    viewer = world.join(session, world.viewer)
+    with Steps(plain_db) as steps:
+        keeper, deleting, client = held(steps, "viewers", viewer), steps.client(), steps.client(host)
+        gone = deleting.start(DELETE, [session["id"]])
+        deleting.waits()
+        changed = client.start(f"update public.live_stream_schedule set {change} where id = %s", [schedule["id"]])
+        assert sqlstate(changed) is None
+        keeper.commit()
+        all_end_well(gone)
+    assert plain_db.value("select count(*) from public.live_stream_sessions") == 0
+
+
+# All of it at once.
+
+# What a request may be told here.
+EXPECTED = {"22023", "23505", "23514", "42501", "PT404", "PT409"}
+SECONDS = 20
+
+
+class Bustle:
+    """Hosts whose sessions come and go, people who are banned, invited and made moderators in them, and a server."""
+
+    def __init__(self, db):
+        db.without_limits()
+        db.sql(f"alter database {db.name} set deadlock_timeout = '20ms'")
+        self.db, self.world = db, people(db)
+        self.hosts = [self.world.new_influencer() for _ in range(3)]
+        self.users = [self.world.new_user() for _ in range(8)]
+        self.products = [self.world.new_product() for _ in range(3)]
+        self.done, self.refused, self.unexpected = Counter(), Counter(), []
+        self.local = threading.local()
+        with Steps(db) as steps:
+            for host in self.hosts * 2:
+                self.another(host, steps.client(host))
+
+    def another(self, host, client):
+        """One more session, with all products."""
+        made = client.run(
+            "insert into public.live_stream_sessions (influencer_id, title) values (%s, 'Another') returning id",
+            [host.influencer_id],
+        )
+        client.run(
+            "insert into public.live_stream_products (session_id, product_id) select %s, unnest(%s::uuid[])",
+            [made[0]["id"], self.products],
+        )
+        client.commit()
+
+    def some(self, table, n=1):
+        query = f"select id from public.live_stream_{table} order by random() limit {n}"
+        return [str(row["id"]) for row in self.local.connection.execute(query)]
+
+    def session(self, pick):
+        """Any that is there, and its host."""
+        query = "select id, influencer_id from public.live_stream_sessions order by random() limit 1"
+        for row in self.local.connection.execute(query):
+            (host,) = [host for host in self.hosts if host.influencer_id == str(row["influencer_id"])]
+            return str(row["id"]), host
+        return str(uuid.uuid4()), pick.choice(self.hosts)
+
+    def requests(self, pick):
+        """Each as (name, how often, who, statement, arguments)."""
+        user = pick.choice(self.users)
+        session, host = self.session(pick)
+        users = [user.user_id for user in pick.sample(self.users, 3)]
+        server = "service_role"
+        # Who is erased may meet an order that is being recorded for the same viewer: so the README says.
+        buyer, erased = pick.choice(self.users[:4]).user_id, pick.choice(self.users[4:]).user_id
+        two = self.some("sessions", 2)
+        return [
+            ("join", 6, user, "select * from public.live_stream_join(%s)", [session]),
+            ("insert", 2, user, "insert into public.live_stream_viewers (session_id) values (%s)", [session]),
+            ("leave", 3, user, "update public.live_stream_viewers set is_still_watching = false where session_id = %s", [session]),
+            ("come back", 2, user, "update public.live_stream_viewers set is_still_watching = true where session_id = %s", [session]),
+            ("write", 4, user, "select * from public.live_stream_send_message(%s, 'hi')", [session]),
+            ("react", 3, user, "select * from public.live_stream_react(%s, '🔥')", self.some("chat") or [None]),
+            ("unreact", 2, user, "select * from public.live_stream_unreact(%s, '🔥')", self.some("chat") or [None]),
+            ("click", 4, user, "select * from public.live_stream_track_click(%s)", self.some("products") or [None]),
+            ("order", 5, server, "select * from public.live_stream_record_order(%s, %s, 3, user_id => %s)", [session, pick.choice(self.products), buyer]),
+            ("delete orders", 3, server, "delete from public.live_stream_orders where session_id = any (%s::uuid[])", [two]),
+            ("change orders", 1, server, "update public.live_stream_orders set amount = amount + 1 where session_id = any (%s::uuid[])", [two[:1]]),
+            ("ban", 1, host, "select * from public.live_stream_ban(%s)", users[:1]),
+            ("ban some", 2, server, "insert into public.live_stream_bans (influencer_id, user_id) select i, u from unnest(%s::uuid[]) i, unnest(%s::uuid[]) u on conflict do nothing", [[one.influencer_id for one in pick.sample(self.hosts, 2)], users]),
+            ("ban in", 1, host, "select * from public.live_stream_ban(%s, session_id => %s)", [users[0], session]),
+            ("unban", 6, host, "select * from public.live_stream_unban(%s)", users[:1]),
+            ("moderator", 1, host, "select * from public.live_stream_add_moderator(%s)", users[:1]),
+            ("no moderator", 2, host, "select * from public.live_stream_remove_moderator(%s)", users[:1]),
+            ("invite", 2, host, "select * from public.live_stream_invite(%s, %s)", [session, users[0]]),
+            ("uninvite", 2, host, "select * from public.live_stream_uninvite(%s, %s)", [session, users[0]]),
+            ("visibility", 1, host, "update public.live_stream_sessions set visibility = %s where id = %s", [pick.choice(["public", "private"]), session]),
+            ("take away", 2, host, "select * from public.live_stream_delete_message(%s)", self.some("chat") or [None]),
+            ("live", 4, host, "update public.live_stream_sessions set status = 'live' where id = %s and status = 'scheduled'", [session]),
+            ("end", 1, host, "select * from public.live_stream_end(%s)", [session]),
+            ("delete session", 1, host, "delete from public.live_stream_sessions where id = %s", [session]),
+            ("server deletes it", 1, server, "delete from public.live_stream_sessions where id = %s", [session]),
+            ("erase", 1, server, "select live_stream.erase_user(%s)", [erased]),
+        ]  # fmt: skip
+
+    def take_part(self, seed, stop):
+        pick = random.Random(seed)
+        with Steps(self.db) as steps, self.db.connect() as looking:
+            self.local.connection = looking
+            client = steps.client("anon")
+            while not stop.is_set():
+                requests = self.requests(pick)
+                name, _, who, sql, args = pick.choices(requests, [request[1] for request in requests])[0]
+                client.become(who)
+                try:
+                    client.run(sql, args)
+                    client.commit()
+                    self.done[name] += 1
+                except psycopg.Error as error:
+                    client.rollback()
+                    self.refused[name] += 1
+                    if error.sqlstate not in EXPECTED:
+                        self.unexpected.append(f"{name}: {error.sqlstate} {error}")
+                left = "select count(*) as n from public.live_stream_sessions where status in ('scheduled', 'live')"
+                if "session" in name or name in ("server deletes it", "end"):
+                    if looking.execute(left).fetchone()["n"] < 4:
+                        host = pick.choice(self.hosts)
+                        self.another(host, client.become(host))
+
+
+def test_nobody_meets_others_in_a_circle(plain_db):
+    bustle, stop = Bustle(plain_db), threading.Event()
+    with ThreadPoolExecutor(8) as threads:
+        tasks = [threads.submit(bustle.take_part, 100 + n, stop) for n in range(8)]
+        deadline = time.monotonic() + SECONDS
+        while time.monotonic() < deadline and not any(task.done() for task in tasks):
+            time.sleep(0.1)
+        stop.set()
+        for task in tasks:
+            task.result()
+    assert bustle.unexpected == []
+    assert sum(bustle.done.values()) > 500
+    assert differences(plain_db) == []
