@@ -32,6 +32,28 @@ pub enum Locked {
     Moved,
 }
 
+/// How a row is locked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Strength {
+    /// Against changes, as SELECT FOR NO KEY UPDATE does.
+    Change,
+    /// Against being deleted, as SELECT FOR KEY SHARE does.
+    Deletion,
+}
+
+/// What became of keeping a row from being deleted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Attempt {
+    Kept,
+    Gone,
+    /// Between the look at it and its lock.
+    Moved,
+    /// Somebody else has it.
+    Busy {
+        is_deleted: bool,
+    },
+}
+
 /// How far a table was read.
 #[derive(Clone, Copy)]
 pub struct Read {
@@ -64,6 +86,23 @@ impl Table {
     /// A table of the app's own, of whatever kind: for a look at its columns.
     pub fn of_app(schema: &'static CStr, name: &'static CStr) -> Result<Self> {
         Self::locked(schema, name, pg_sys::AccessShareLock)
+    }
+
+    /// A table by its OID, for locking rows; none if it is gone, or of another kind than ours are.
+    pub fn of_others(id: pg_sys::Oid) -> Option<Self> {
+        let lock = pg_sys::RowShareLock as pg_sys::LOCKMODE;
+        // SAFETY: opens whatever has the OID, or answers with null where it is gone by now.
+        let relation = unsafe { pg_sys::try_relation_open(id, lock) };
+        if relation.is_null() {
+            return None;
+        }
+        let table = Self { relation, lock };
+        // SAFETY: the relation is open and locked.
+        if unsafe { shape::check_table(table.relation, None) }.is_err() {
+            table.give_back();
+            return None;
+        }
+        Some(table)
     }
 
     fn open(schema: &'static CStr, name: &'static CStr, lock: u32) -> Result<Self> {
@@ -356,11 +395,11 @@ impl Table {
         }
     }
 
-    /// Locks the row at a place against changes, as SELECT FOR NO KEY UPDATE does, if the visible
-    /// version there `is_it`.
+    /// Locks the row at a place, if the visible version there `is_it`.
     pub fn lock(
         &self,
         place: pg_sys::ItemPointerData,
+        strength: Strength,
         wait: bool,
         is_it: impl FnOnce(&Stored<'_>) -> Result<bool>,
     ) -> Result<Locked> {
@@ -389,13 +428,9 @@ impl Table {
                     self.relation,
                     &mut tuple,
                     pg_sys::GetCurrentCommandId(true),
-                    pg_sys::LockTupleMode::LockTupleNoKeyExclusive,
-                    if wait {
-                        pg_sys::LockWaitPolicy::LockWaitBlock
-                    } else {
-                        pg_sys::LockWaitPolicy::LockWaitSkip
-                    },
-                    false,
+                    strength.mode(),
+                    waiting(wait),
+                    strength.follows_updates(),
                     &mut buffer,
                     &mut failure,
                 );
@@ -408,6 +443,56 @@ impl Table {
             });
             pg_sys::ReleaseBuffer(pinned);
             outcome
+        }
+    }
+
+    /// Keeps the row with this `id` from being deleted, found through an index; waits for who has
+    /// it if it `blocks`.
+    pub fn keep(&self, index: Option<pg_sys::Oid>, id: Uuid, blocks: bool) -> Result<Attempt> {
+        let mut attempt = Attempt::Gone;
+        self.scan(index, &[("id", id)], &Latest::take(), |found| {
+            // SAFETY: the scan keeps the page of its row pinned, so that nothing else comes to
+            // that place before it is locked.
+            attempt = unsafe { self.try_keep((*found).t_self, blocks) };
+            Ok(false)
+        })?;
+        Ok(attempt)
+    }
+
+    /// # Safety
+    /// `place` must be of a row of this table, whose page is pinned.
+    unsafe fn try_keep(&self, place: pg_sys::ItemPointerData, blocks: bool) -> Attempt {
+        let mut tuple = pg_sys::HeapTupleData {
+            t_self: place,
+            ..Default::default()
+        };
+        let mut buffer = pg_sys::InvalidBuffer as pg_sys::Buffer;
+        let mut failure = pg_sys::TM_FailureData::default();
+        // SAFETY: the caller vouches for the place; the buffer is given back.
+        unsafe {
+            let outcome = pg_sys::heap_lock_tuple(
+                self.relation,
+                &mut tuple,
+                pg_sys::GetCurrentCommandId(true),
+                Strength::Deletion.mode(),
+                waiting(blocks),
+                Strength::Deletion.follows_updates(),
+                &mut buffer,
+                &mut failure,
+            );
+            let attempt = match outcome {
+                pg_sys::TM_Result::TM_Ok => Attempt::Kept,
+                pg_sys::TM_Result::TM_WouldBlock => Attempt::Busy {
+                    is_deleted: is_being_deleted(&tuple, buffer),
+                },
+                // By this transaction itself, later than this command began.
+                pg_sys::TM_Result::TM_SelfModified | pg_sys::TM_Result::TM_Invisible => {
+                    Attempt::Gone
+                }
+                _ => Attempt::Moved,
+            };
+            pg_sys::ReleaseBuffer(buffer);
+            attempt
         }
     }
 
@@ -692,6 +777,53 @@ pub fn oldest_running() -> pg_sys::TransactionId {
     let snapshot = Latest::take();
     // SAFETY: a snapshot that is registered.
     unsafe { (*snapshot.0).xmin }
+}
+
+impl Strength {
+    fn mode(self) -> pg_sys::LockTupleMode::Type {
+        match self {
+            Self::Change => pg_sys::LockTupleMode::LockTupleNoKeyExclusive,
+            Self::Deletion => pg_sys::LockTupleMode::LockTupleKeyShare,
+        }
+    }
+
+    /// Whether versions that others are just making are locked too.
+    fn follows_updates(self) -> bool {
+        self == Self::Deletion
+    }
+}
+
+fn waiting(wait: bool) -> pg_sys::LockWaitPolicy::Type {
+    if wait {
+        pg_sys::LockWaitPolicy::LockWaitBlock
+    } else {
+        pg_sys::LockWaitPolicy::LockWaitSkip
+    }
+}
+
+/// Whether the row is one that somebody has deleted, rather than locked or made another version of.
+///
+/// # Safety
+/// `tuple` must be in `buffer`, which is pinned and not locked.
+unsafe fn is_being_deleted(tuple: &pg_sys::HeapTupleData, buffer: pg_sys::Buffer) -> bool {
+    // SAFETY: the caller vouches for both; the page is locked while the row's header is read.
+    unsafe {
+        pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
+        let header = &*tuple.t_data;
+        let bits = u32::from(header.t_infomask);
+        let only_locked = bits & pg_sys::HEAP_XMAX_LOCK_ONLY != 0
+            || bits & (pg_sys::HEAP_XMAX_IS_MULTI | pg_sys::HEAP_LOCK_MASK)
+                == pg_sys::HEAP_XMAX_EXCL_LOCK;
+        let place =
+            |at: &pg_sys::ItemPointerData| (at.ip_blkid.bi_hi, at.ip_blkid.bi_lo, at.ip_posid);
+        let stays = place(&header.t_ctid) == place(&tuple.t_self);
+        let is_deleted = bits & pg_sys::HEAP_XMAX_INVALID == 0
+            && !only_locked
+            && u32::from(header.t_infomask2) & pg_sys::HEAP_KEYS_UPDATED != 0
+            && stays;
+        pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_UNLOCK as i32);
+        is_deleted
+    }
 }
 
 /// The page of a place.

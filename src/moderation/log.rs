@@ -97,14 +97,14 @@ fn keep_what_stays(acts: &mut Vec<Act>) -> Result<()> {
         act.influencer = act.influencer.or(found.map(|(_, influencer)| *influencer));
         act.session = found.map(|(session, _)| *session);
     }
-    let Some((table, index)) = keep::referred("live_stream_moderation_log_influencer_id_fkey")?
-    else {
+    let referred = keep::referred("live_stream_moderation_log_influencer_id_fkey")?;
+    let Some(referred) = referred else {
         return Ok(());
     };
     let mut influencers: BTreeMap<[u8; 16], bool> = BTreeMap::new();
     for influencer in acts.iter().filter_map(|act| act.influencer) {
         if let Entry::Vacant(entry) = influencers.entry(*influencer.as_bytes()) {
-            let kept = keep::row(table, index, influencer, Wait::UnlessDeleted)?;
+            let kept = referred.keep(influencer, Wait::UnlessDeleted)?;
             entry.insert(kept == Kept::Yes);
         }
     }
@@ -127,16 +127,17 @@ fn keep_what_stays(acts: &mut Vec<Act>) -> Result<()> {
 /// owns the accounts.
 fn gone(mut people: BTreeSet<[u8; 16]>) -> Result<BTreeSet<[u8; 16]>> {
     let accounts = keep::referred("live_stream_moderation_log_user_id_fkey")?;
-    let Some((accounts, index)) = accounts else {
+    let Some(accounts) = accounts else {
         return Ok(BTreeSet::new());
     };
+    let table = accounts.table();
     let owner: Option<pg_sys::Oid> = plan::ask(
         "select relowner from pg_class where oid = $1",
-        &[accounts.into()],
+        &[table.into()],
     )?;
     let query: Option<String> = plan::ask(
         "select format('select array_agg(id) from %s where id = any ($1)', $1::regclass)",
-        &[accounts.into()],
+        &[table.into()],
     )?;
     let Some((owner, query)) = owner.zip(query) else {
         return Ok(people);
@@ -149,7 +150,7 @@ fn gone(mut people: BTreeSet<[u8; 16]>) -> Result<BTreeSet<[u8; 16]>> {
     for person in found.unwrap_or_default() {
         people.remove(person.as_bytes());
         // Nor is one waited for who is losing it: that may be for this transaction.
-        if keep::row(accounts, index, person, Wait::UnlessDeleted)? != Kept::Yes {
+        if accounts.keep(person, Wait::UnlessDeleted)? != Kept::Yes {
             people.insert(*person.as_bytes());
         }
     }

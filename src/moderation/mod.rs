@@ -54,8 +54,8 @@ fn queue(influencer: Uuid) -> Result<()> {
             lock.try_now(Mode::Alone);
         }
     }
-    if let Some((table, index)) = keep::referred("live_stream_moderation_log_influencer_id_fkey")? {
-        keep::row(table, index, influencer, Wait::Always)?;
+    if let Some(referred) = keep::referred("live_stream_moderation_log_influencer_id_fkey")? {
+        referred.keep(influencer, Wait::Always)?;
     }
     Ok(())
 }

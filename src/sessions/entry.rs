@@ -13,7 +13,7 @@
 use super::lifecycle::Status;
 use crate::catalog;
 use crate::error::Result;
-use crate::heap::{Found, Locked, Table};
+use crate::heap::{Found, Locked, Strength, Table};
 use crate::identity::as_owner;
 use crate::lock::{Lock, Mode};
 use crate::metrics::{fold, hot, log, worker};
@@ -514,20 +514,24 @@ fn choose_log(session: Uuid) -> Result<Way> {
 }
 
 /// Locks a session's row without the executor; moved where that does not get at it.
-fn lock_known_row(session: Uuid, wait: bool) -> Result<Locked> {
+pub fn lock_known_row(session: Uuid, strength: Strength, wait: bool) -> Result<Locked> {
     let known = || VERSION.get().filter(|last| last.session == session);
     if transaction::has_fixed_snapshot() || known().is_none() && read(session)?.is_none() {
         return Ok(Locked::Moved);
     }
     known().map_or(Ok(Locked::Moved), |last| {
-        Table::lock_rows(c"public", c"live_stream_sessions")?
-            .lock(last.place, wait, |row| Ok(row.get("id")? == Some(session)))
+        Table::lock_rows(c"public", c"live_stream_sessions")?.lock(
+            last.place,
+            strength,
+            wait,
+            |row| Ok(row.get("id")? == Some(session)),
+        )
     })
 }
 
 /// True with the row of a session locked; false if somebody else has it, or there is none.
 fn try_lock_row(session: Uuid) -> Result<bool> {
-    match lock_known_row(session, false)? {
+    match lock_known_row(session, Strength::Change, false)? {
         Locked::Yes => Ok(true),
         Locked::Busy => Ok(false),
         Locked::Moved => Ok(as_owner(|| plan::execute(&TRY_LOCK, &[session.into()]))? > 0),
@@ -535,7 +539,7 @@ fn try_lock_row(session: Uuid) -> Result<bool> {
 }
 
 fn lock_row(session: Uuid) -> Result<Way> {
-    if lock_known_row(session, true)? == Locked::Moved {
+    if lock_known_row(session, Strength::Change, true)? == Locked::Moved {
         as_owner(|| plan::execute(&LOCK, &[session.into()]))?;
     }
     hold(session, Way::Row);

@@ -1,13 +1,13 @@
 //! Keeping a session from being deleted while something of it is written, and entering several.
 
-use super::entry::{Way, held, take_row, way};
+use super::entry::{Way, held, lock_known_row, take_row, way};
 use super::no_such_session;
 use crate::catalog::relation_id;
 use crate::error::Result;
+use crate::heap::{Locked, Strength, Table};
 use crate::keep::{self, Kept, Wait};
 use crate::transaction;
 use pgrx::Uuid;
-use pgrx::pg_sys;
 use std::cell::Cell;
 
 thread_local! {
@@ -39,12 +39,13 @@ pub fn keep(session: Uuid) -> Result<()> {
 
 /// As [`keep`], for who can do without the session.
 pub fn try_keep(session: Uuid, wait: Wait) -> Result<Kept> {
-    let table = relation_id(c"public", c"live_stream_sessions");
-    let index = relation_id(c"public", c"live_stream_sessions_pkey");
-    match table {
-        Some(table) => keep::row(table, index.unwrap_or(pg_sys::InvalidOid), session, wait),
-        None => Ok(Kept::Gone),
+    // Where it was read a moment ago, without looking for it.
+    if wait == Wait::Always && lock_known_row(session, Strength::Deletion, true)? == Locked::Yes {
+        return Ok(Kept::Yes);
     }
+    let index = relation_id(c"public", c"live_stream_sessions_pkey");
+    let sessions = Table::lock_rows(c"public", c"live_stream_sessions")?;
+    keep::row(&sessions, index, session, wait)
 }
 
 /// Enters the sessions of a statement that changes several of them, from the lowest id to the
