@@ -2,7 +2,7 @@
 export PG_CONFIG
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' Makefile | expand -t 13
 
 run: build  ## start a private PostgreSQL under target/run and play a live stream in it; leaves the server up
 	@scripts/demo
@@ -12,6 +12,9 @@ stop:  ## stop the server that `make run` left up
 
 test: build  ## the whole test suite; TESTS='tests/chat_test.py -k react' runs a part of it
 	@scripts/test $(TESTS)
+
+test-faults: build  ## ten thousand random alterations by the tables' owner: an hour or two; FAULTS=500 SEED=7 for fewer, and others
+	@OWNER_FUZZ_ROUNDS=$(or $(FAULTS),10000) OWNER_FUZZ_SEED=$(or $(SEED),1) scripts/test tests/owner_fuzz_test.py -k whatever
 
 bench:  ## measure the release against bare tables and PL/pgSQL triggers; writes BENCHMARK.md, in ten minutes or less
 	@scripts/setup bench
@@ -32,4 +35,4 @@ install: setup  ## build the release and install it into the server of PG_CONFIG
 clean:  ## stop the servers under target/ and delete everything there
 	@scripts/clean
 
-.PHONY: help run stop test bench lint build setup install clean
+.PHONY: help run stop test test-faults bench lint build setup install clean

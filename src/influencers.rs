@@ -46,7 +46,7 @@ pub fn is_ours() -> Result<bool> {
 
 fn check_shape() -> Result<()> {
     let shaped: Option<bool> = plan::ask(
-        "select c.relkind in ('r', 'p')
+        "select c.relkind in ('r', 'p') and c.relpersistence = 'p'
             and exists (select from pg_attribute a
                          where a.attrelid = c.oid and a.attname = 'user_id' and not a.attisdropped
                            and a.atttypid = 'uuid'::regtype)
@@ -66,7 +66,7 @@ fn check_shape() -> Result<()> {
     }
     Err(Error::new(SqlState::DUPLICATE_TABLE, "table public.influencers cannot be used")
         .detail(
-            "It must be a table with a primary key id uuid and a column user_id uuid, and the \
+            "It must be a logged table with a primary key id uuid and a column user_id uuid, and the \
              installing role needs the privileges SELECT and REFERENCES on it, and to see every row \
              whatever its policies say.",
         )

@@ -200,6 +200,7 @@ def test_a_column_of_the_apps_that_changes_does_not_come_out_by_its_old_name(ser
         "create table public.influencers (id uuid primary key, name text)",
         "create table public.influencers (id bigint primary key, user_id uuid)",
         "create table public.influencers (id uuid, user_id uuid)",
+        "create unlogged table public.influencers (id uuid primary key, user_id uuid)",
         "create table public.influencers (id uuid primary key, user_id text)",
         "create table public.influencers (id uuid, user_id uuid, primary key (id, user_id))",
         "create table public.influencers (id uuid, user_id uuid); create unique index on public.influencers (id)"

@@ -550,8 +550,9 @@ def test_influencers_whose_rows_are_hidden_from_the_installing_role_are_refused(
     a_stream_works(plain)
 
 
-def test_products_without_a_uuid_are_left_alone(plain: Database) -> None:
-    plain.owner("create table public.products (id bigint primary key)")
+@pytest.mark.parametrize("table", ["table public.products (id bigint primary key)", "unlogged table public.products (id uuid primary key)"])
+def test_products_that_cannot_be_referred_to_are_left_alone(plain: Database, table: str) -> None:
+    plain.owner(f"create {table}")
     assert create(plain) == ["WARNING: live_stream makes no foreign keys to public.products"]
     assert foreign_keys_to(plain, "public.products") == set()
     a_stream_works(plain)

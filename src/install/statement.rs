@@ -460,7 +460,8 @@ fn can_refer_to(table: &str) -> Result<bool> {
             where a.attrelid = to_regclass($1) and a.attname = 'id'
               and a.atttypid = 'uuid'::regtype and i.indisunique and i.indisvalid
               and i.indpred is null and i.indnkeyatts = 1 and i.indkey[0] = a.attnum)
-         and has_table_privilege($1, 'references')",
+         and has_table_privilege($1, 'references')
+         and (select relpersistence = 'p' from pg_class where oid = to_regclass($1))",
         &[table.into()],
     )?;
     if keyed != Some(true) {
@@ -474,7 +475,7 @@ fn warn_no_reference(table: &str) {
         PgLogLevel::WARNING,
         PgSqlErrorCode::ERRCODE_WARNING,
         format!("live_stream makes no foreign keys to {table}"),
-        "A foreign key needs a unique column id of type uuid there, and the REFERENCES privilege."
+        "A foreign key needs a logged table with a unique column id of type uuid, and the REFERENCES privilege."
     );
 }
 
