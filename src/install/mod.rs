@@ -97,9 +97,8 @@ fn install_api() -> Result<()> {
 fn check_encoding() -> Result<()> {
     // SAFETY: plain reads of this database's encoding, whose name is a constant.
     let (encoding, name) = unsafe {
-        let encoding = pg_sys::GetDatabaseEncoding();
-        let name = std::ffi::CStr::from_ptr(pg_sys::pg_encoding_to_char(encoding));
-        (encoding, name.to_string_lossy())
+        let name = std::ffi::CStr::from_ptr(pg_sys::GetDatabaseEncodingName());
+        (pg_sys::GetDatabaseEncoding(), name.to_string_lossy())
     };
     if encoding == pg_sys::pg_enc::PG_UTF8 as i32 {
         return Ok(());
