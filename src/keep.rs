@@ -4,6 +4,7 @@
 
 use crate::error::Result;
 use crate::heap::{Attempt, Table};
+use crate::identity::as_owner;
 use crate::plan;
 use pgrx::Uuid;
 use pgrx::pg_sys;
@@ -35,11 +36,14 @@ pub struct Referred {
 
 /// The table and index that a foreign key of ours refers to; none where there is none.
 pub fn referred(constraint: &str) -> Result<Option<Referred>> {
-    let found: Option<Vec<pg_sys::Oid>> = plan::ask(
-        "select array[confrelid, conindid] from pg_constraint
-          where connamespace = 'public'::regnamespace and conname = $1 and contype = 'f'",
-        &[constraint.into()],
-    )?;
+    // With a search path that the caller has no part in: it may have a table pg_constraint.
+    let found: Option<Vec<pg_sys::Oid>> = as_owner(|| {
+        plan::ask(
+            "select array[confrelid, conindid] from pg_catalog.pg_constraint
+              where connamespace = 'public'::regnamespace and conname = $1 and contype = 'f'",
+            &[constraint.into()],
+        )
+    })?;
     Ok(match found.as_deref() {
         Some([table, index]) => Some(Referred {
             table: *table,

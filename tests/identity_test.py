@@ -430,6 +430,29 @@ def test_traps_on_the_search_path_are_never_stepped_on(db, world, mallory, path)
     assert (totals["current_viewers"], totals["total_reactions"], totals["peak_viewers"]) == (0, 1, 1)
 
 
+def test_a_catalog_of_the_callers_is_not_asked(db, world, mallory):
+    """A temporary table by the name of a catalog comes before it on the search path: none of the owner's rows is locked."""
+    (row,) = db.owner(
+        "insert into public.influencers (user_id, display_name) values (%s, 'Mallory') returning id", [world.stranger.user_id]
+    )
+    db.owner("create table public.secrets (id uuid primary key)")
+    db.owner("insert into public.secrets values (%s)", [row["id"]])
+    mallory.execute("create temp table pg_constraint (confrelid oid, conindid oid, connamespace oid, conname text, contype text)")
+    for key in ("influencer_id", "user_id"):
+        mallory.execute(
+            """insert into pg_temp.pg_constraint
+               values ('public.secrets'::regclass, 'public.secrets_pkey'::regclass, 'public'::regnamespace, %s, 'f')""",
+            [f"live_stream_moderation_log_{key}_fkey"],
+        )
+    for table in ("live_stream_moderators", "live_stream_bans"):
+        mallory.execute(
+            f"insert into public.{table} (influencer_id, user_id) values (%s, %s)", [row["id"], world.new_user().user_id]
+        )
+    assert db.value("select xmax::text from public.secrets") == "0"
+    assert db.value("select xmax::text from public.secrets") == "0"
+    assert db.value("select count(*) from public.live_stream_moderation_log where influencer_id = %s", [row["id"]]) == 2
+
+
 def test_a_type_of_the_callers_runs_no_code_as_the_owner(db, world, mallory):
     """A domain by the name of a built-in type, whose check is a function of the caller's: where a definer function
     resolves the name to it, the check runs with the rights of the owner."""
