@@ -80,10 +80,18 @@ impl<'a> Row<'a> {
         if self.nulls[index] {
             return Ok(None);
         }
+        let kind = self.kind(index);
         let value = pg_sys::Oid::from(self.values[index].value() as u32);
-        shape::enum_label(self.kind(index), value)
-            .map(Some)
-            .ok_or_else(|| self.desc.changed(name, Change::Values))
+        let label = match shape::is_whole_enum(kind)? {
+            true => shape::enum_label(kind, value),
+            false => None,
+        };
+        label.map(Some).ok_or_else(|| self.other_values(name))
+    }
+
+    /// For a column that has a value which is none of ours.
+    pub fn other_values(&self, name: &str) -> Error {
+        self.desc.changed(name, Change::Values)
     }
 
     /// True when a column has the same value in both rows.
@@ -104,8 +112,8 @@ impl<'a> Row<'a> {
 
     pub fn set_label(&mut self, name: &str, label: &str) -> Result<()> {
         let index = self.index(name)?;
-        let oid = shape::enum_value(self.kind(index), label)
-            .ok_or_else(|| self.desc.changed(name, Change::Values))?;
+        let oid = shape::new_enum_value(self.kind(index), label)
+            .ok_or_else(|| self.other_values(name))?;
         self.put(index, oid.into_datum());
         Ok(())
     }
@@ -476,9 +484,9 @@ impl<'a> Changes<'a> {
     pub fn enum_column(&self, name: &str) -> Result<EnumColumn> {
         let index = column(self.desc, name)?;
         let found = self.desc.attribute(index).map(|it| it.atttypid);
-        match found.filter(|kind| shape::is_some_enum(*kind)) {
-            Some(kind) => Ok(EnumColumn { index, kind }),
-            None => Err(self.desc.changed(name, Change::Values)),
+        match found {
+            Some(kind) if shape::is_whole_enum(kind)? => Ok(EnumColumn { index, kind }),
+            _ => Err(self.desc.changed(name, Change::Values)),
         }
     }
 

@@ -87,6 +87,11 @@ pub fn table(schema: &str, name: &str) -> Option<&'static Table> {
         .find(|table| (table.schema, table.name) == (schema, name))
 }
 
+/// Every enum of ours.
+pub fn enums() -> &'static [Enum] {
+    &ENUMS
+}
+
 /// An enum by its name as a column has it, with its schema.
 pub fn enumeration(kind: &str) -> Option<&'static Enum> {
     let (schema, name) = kind.split_once('.')?;

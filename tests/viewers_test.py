@@ -1017,9 +1017,14 @@ def test_only_a_heartbeat_that_is_alone_is_committed_without_waiting_for_the_dis
                     "alter table public.live_stream_heartbeats drop constraint buy",
                 ),
                 (
-                    purchase.format(type="boolean", kind="", value="true"),
-                    "create rule buy as on update to public.live_stream_heartbeats do also insert into public.purchases values (3, null)",
-                    "drop rule buy on public.live_stream_heartbeats",
+                    """create table public.balance (viewer_id uuid, at timestamptz, n integer default 0);
+                       insert into public.balance select viewer_id, seen_at from public.live_stream_heartbeats;"""
+                    + purchase.format(type="trigger", kind="", value="new"),
+                    """alter table public.live_stream_heartbeats add constraint buy unique (viewer_id, seen_at);
+                       alter table public.balance add foreign key (viewer_id, at)
+                         references public.live_stream_heartbeats (viewer_id, seen_at) on update cascade;
+                       create trigger buy before update on public.balance for each row execute function public.buy()""",
+                    "drop table public.balance; alter table public.live_stream_heartbeats drop constraint buy",
                 ),
             ):
                 db.owner(function)

@@ -7,15 +7,17 @@
 //!
 //! | of | is looked at |
 //! | --- | --- |
-//! | every table | that it is an ordinary table of PostgreSQL's own kind of storage, without child tables, and without a rule that does something INSTEAD |
-//! | a table of the engine's own | besides, that it has these columns and no other, each of its type, and no trigger, rule or check that could change what the engine writes |
+//! | every table | that it is an ordinary table of PostgreSQL's own kind of storage, without child tables, and without a rule |
+//! | a table of the engine's own | besides, that it has these columns and no other, each of its type, and no trigger or check that could change what the engine writes |
 //! | a column that is relied on | its type, and that PostgreSQL does not compute it |
 
+use crate::catalog;
 use crate::error::{Error, Result, SqlState};
 use crate::tables::{self, Column, Table};
 use pgrx::PgList;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use std::cell::RefCell;
 use std::ffi::{CStr, CString};
 
 /// Whether a value of a type can be taken for a `T`: it is of that type, or stored the same way.
@@ -108,13 +110,9 @@ pub unsafe fn check_table(relation: pg_sys::Relation, table: Option<&Table>) -> 
             const HINT: &str = "Let no table inherit from it: ALTER TABLE the_child NO INHERIT …";
             return Err(altered(relation, "has child tables", HINT));
         }
-        let rules = (*relation).rd_rules;
-        if !rules.is_null() {
-            let rules = std::slice::from_raw_parts((*rules).rules, (*rules).numLocks as usize);
-            if rules.iter().any(|rule| (**rule).isInstead) {
-                const WHAT: &str = "has a rule that does something instead";
-                return Err(altered(relation, WHAT, "Drop the rule."));
-            }
+        // What a rule does passes for a write of the engine's own.
+        if !(*relation).rd_rules.is_null() {
+            return Err(altered(relation, "has a rule", "Make it a trigger."));
         }
         match table {
             Some(table) if table.schema == tables::PRIVATE => check_own(relation, table),
@@ -133,9 +131,6 @@ unsafe fn check_own(relation: pg_sys::Relation, table: &Table) -> Result<()> {
         let class = &*(*relation).rd_rel;
         let desc = Descriptor::of((*relation).rd_att);
         let refuse = |what: &str| Err(altered(relation, what, HINT));
-        if !(*relation).rd_rules.is_null() {
-            return refuse("has a rule");
-        }
         if !(*relation).trigdesc.is_null() && (*(*relation).trigdesc).numtriggers > 0 {
             return refuse("has a trigger, or a foreign key");
         }
@@ -192,9 +187,10 @@ unsafe fn check_own(relation: pg_sys::Relation, table: &Table) -> Result<()> {
             let name = gone.map_or("", |column| column.name);
             return Err(desc.changed(name, Change::Missing));
         }
+        let key = numbers_of(desc, &table.key).unwrap_or_default();
         for index in indexes(relation) {
             let index = Index::open(index);
-            if !index.is_plain() || index.is_unique() && !index.is_primary() {
+            if !index.lets_pass(&key) {
                 return refuse("has an index that live_stream does not keep");
             }
         }
@@ -212,12 +208,7 @@ pub unsafe fn check_key(relation: pg_sys::Relation, table: &Table) -> Result<()>
     // SAFETY: the caller vouches for the relation.
     unsafe {
         let desc = Descriptor::of((*relation).rd_att);
-        let columns: Option<Vec<pg_sys::AttrNumber>> = table
-            .key
-            .iter()
-            .map(|name| Some(desc.find(name)? as pg_sys::AttrNumber + 1))
-            .collect();
-        let has_key = columns.is_some_and(|columns| {
+        let has_key = numbers_of(desc, &table.key).is_some_and(|columns| {
             indexes(relation).into_iter().any(|index| {
                 let index = Index::open(index);
                 index.is_primary() && index.is_plain() && index.keys() == columns
@@ -233,6 +224,12 @@ pub unsafe fn check_key(relation: pg_sys::Relation, table: &Table) -> Result<()>
             &format!("Run ALTER TABLE … ADD CONSTRAINT … PRIMARY KEY ({key})."),
         ))
     }
+}
+
+/// The numbers of columns; none if one is missing.
+fn numbers_of(desc: Descriptor<'_>, names: &[&str]) -> Option<Vec<pg_sys::AttrNumber>> {
+    let number = |name: &&str| Some(desc.find(name)? as pg_sys::AttrNumber + 1);
+    names.iter().map(number).collect()
 }
 
 /// # Safety
@@ -269,20 +266,29 @@ impl Index {
         self.form().is_some_and(|form| form.indisunique)
     }
 
-    /// Whether it is whole, of all rows and of columns alone, and checked at once.
-    fn is_plain(&self) -> bool {
+    /// Whether it is of all rows and of columns alone, and checked at once.
+    fn is_simple(&self) -> bool {
         self.form().is_some_and(|form| {
             // SAFETY: open as long as `self` lives.
             let is_of_columns = unsafe {
                 pg_sys::RelationGetIndexExpressions(self.0).is_null()
                     && pg_sys::RelationGetIndexPredicate(self.0).is_null()
             };
-            is_of_columns
-                && form.indisvalid
-                && form.indisready
-                && form.indimmediate
-                && !form.indisexclusion
+            is_of_columns && form.indimmediate && !form.indisexclusion
         })
+    }
+
+    /// Whether it is simple, and whole: not while it is built concurrently, nor after that failed.
+    fn is_plain(&self) -> bool {
+        let is_whole = |form: &pg_sys::FormData_pg_index| form.indisvalid && form.indisready;
+        self.is_simple() && self.form().is_some_and(is_whole)
+    }
+
+    /// Whether it refuses no row that the table's `key` does not refuse. REINDEX CONCURRENTLY makes
+    /// a second one of the key, and leaves it where it is broken off.
+    fn lets_pass(&self, key: &[pg_sys::AttrNumber]) -> bool {
+        let is_ready = self.form().is_some_and(|form| form.indisready);
+        !is_ready || self.is_simple() && (!self.is_unique() || self.keys() == key)
     }
 
     fn keys(&self) -> Vec<pg_sys::AttrNumber> {
@@ -333,9 +339,11 @@ pub unsafe fn runs_no_code(relation: pg_sys::Relation, table: &Table) -> bool {
                         wanted.name == name && built_in(wanted.kind) == Some(column.atttypid)
                     })
             })
-            && indexes(relation)
-                .into_iter()
-                .all(|index| Index::open(index).is_plain())
+            && indexes(relation).into_iter().all(|index| {
+                // Another unique index may be what a foreign key of the app's refers to.
+                let index = Index::open(index);
+                index.is_plain() && (index.is_primary() || !index.is_unique())
+            })
     }
 }
 
@@ -362,6 +370,11 @@ pub fn check_columns(desc: Descriptor<'_>, table: &Table, columns: &[&Column]) -
     Ok(())
 }
 
+thread_local! {
+    /// The enums that have all their labels, with the generation of the catalog.
+    static WHOLE_ENUMS: RefCell<(u64, Vec<pg_sys::Oid>)> = const { RefCell::new((0, Vec::new())) };
+}
+
 /// Whether a type is the enum of this name; one that lacks labels is refused.
 fn is_enum(kind: &str, found: pg_sys::Oid) -> Result<bool> {
     let Some(wanted) = tables::enumeration(kind) else {
@@ -370,14 +383,47 @@ fn is_enum(kind: &str, found: pg_sys::Oid) -> Result<bool> {
     if enum_type(wanted.schema, wanted.name) != Some(found) {
         return Ok(false);
     }
+    check_labels(wanted, found).map(|()| true)
+}
+
+/// Whether a type is one of our enums; one that lacks labels is refused. A value whose label was
+/// renamed would be taken for one that never was.
+///
+/// Errors: 55000.
+pub fn is_whole_enum(kind: pg_sys::Oid) -> Result<bool> {
+    let generation = catalog::generation();
+    let is_known =
+        |(seen, known): &(u64, Vec<pg_sys::Oid>)| *seen == generation && known.contains(&kind);
+    if WHOLE_ENUMS.with_borrow(is_known) {
+        return Ok(true);
+    }
+    let mut enums = tables::enums().iter();
+    let Some(wanted) = enums.find(|it| enum_type(it.schema, it.name) == Some(kind)) else {
+        return Ok(false);
+    };
+    check_labels(wanted, kind)?;
+    WHOLE_ENUMS.with_borrow_mut(|(seen, known)| {
+        if *seen != generation {
+            known.clear();
+            *seen = generation;
+        }
+        known.push(kind);
+    });
+    Ok(true)
+}
+
+fn check_labels(wanted: &tables::Enum, found: pg_sys::Oid) -> Result<()> {
     let mut labels = wanted.labels.iter();
     match labels.find(|label| enum_value(found, label).is_none()) {
-        None => Ok(true),
-        Some(label) => Err(changed(
-            format!("type {kind} lacks the value '{label}'"),
-            "The live_stream extension needs it.",
-            format!("Put it back: ALTER TYPE {kind} RENAME VALUE … TO '{label}'."),
-        )),
+        None => Ok(()),
+        Some(label) => {
+            let kind = format!("{}.{}", wanted.schema, wanted.name);
+            Err(changed(
+                format!("type {kind} lacks the value '{label}'"),
+                "The live_stream extension needs it.",
+                format!("Put it back: ALTER TYPE {kind} RENAME VALUE … TO '{label}'."),
+            ))
+        }
     }
 }
 
@@ -398,12 +444,6 @@ fn enum_type(schema: &str, name: &str) -> Option<pg_sys::Oid> {
     (kind != pg_sys::InvalidOid).then_some(kind)
 }
 
-/// Whether a type is an enum at all.
-pub fn is_some_enum(kind: pg_sys::Oid) -> bool {
-    // SAFETY: a look-up in the system cache, also of a type that is not there.
-    unsafe { pg_sys::get_typtype(kind) as u8 == pg_sys::TYPTYPE_ENUM }
-}
-
 /// The value of an enum that has this label; none if there is none, or the type is no enum.
 pub fn enum_value(kind: pg_sys::Oid, label: &str) -> Option<pg_sys::Oid> {
     let label = CString::new(label).ok()?;
@@ -420,6 +460,25 @@ pub fn enum_value(kind: pg_sys::Oid, label: &str) -> Option<pg_sys::Oid> {
         let oid = (*(pg_sys::GETSTRUCT(tuple) as *const pg_sys::FormData_pg_enum)).oid;
         pg_sys::ReleaseSysCache(tuple);
         Some(oid)
+    }
+}
+
+/// As [`enum_value`], to be written: PostgreSQL refuses one that is not committed yet, which a
+/// rollback would leave in indexes.
+///
+/// Errors: PostgreSQL's own, 55P04.
+pub fn new_enum_value(kind: pg_sys::Oid, label: &str) -> Option<pg_sys::Oid> {
+    enum_value(kind, label)?;
+    let label = CString::new(label).ok()?;
+    // SAFETY: the input function of enums, with its two arguments: a text and an enum's type.
+    unsafe {
+        pgrx::direct_function_call(
+            pg_sys::enum_in,
+            &[
+                Some(pg_sys::Datum::from(label.as_ptr())),
+                Some(pg_sys::Datum::from(kind)),
+            ],
+        )
     }
 }
 

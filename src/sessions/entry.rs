@@ -11,6 +11,7 @@
 //! waits for: the end locks the row first and then waits for the appenders.
 
 use super::lifecycle::Status;
+use super::required;
 use crate::catalog;
 use crate::error::Result;
 use crate::heap::{Found, Locked, Strength, Table};
@@ -157,12 +158,12 @@ struct Version {
 fn read(session: Uuid) -> Result<Option<Entered>> {
     let sessions = Table::read(c"public", c"live_stream_sessions")?;
     let version = |row: &Stored<'_>| -> Result<Option<Version>> {
-        Ok(entered(row)?.map(|entered| Version {
+        Ok(Some(Version {
             session,
             place: row.place(),
             transaction: row.version(),
             generation: catalog::generation(),
-            entered,
+            entered: entered(row)?,
         }))
     };
     if let Some(last) = VERSION.get()
@@ -199,20 +200,21 @@ fn read(session: Uuid) -> Result<Option<Entered>> {
     Ok(found.map(|version| version.entered))
 }
 
-fn entered(row: &Row<'_>) -> Result<Option<Entered>> {
-    let status = row.label("status")?.and_then(|label| label.parse().ok());
-    let (Some(status), Some(influencer)) = (status, row.get("influencer_id")?) else {
-        return Ok(None);
-    };
-    Ok(Some(Entered {
+fn entered(row: &Row<'_>) -> Result<Entered> {
+    // What cannot be read is not what is not there: a change of it would be dropped.
+    let label = row.label("status")?.unwrap_or_default();
+    let status = label.parse().map_err(|()| row.other_values("status"))?;
+    let influencer = required(row, "influencer_id")?;
+    let visibility = row.label("visibility")?;
+    Ok(Entered {
         status,
         influencer,
-        private: row.label("visibility")?.as_deref() == Some("private"),
+        private: !matches!(visibility.as_deref(), Some("public" | "unlisted")),
         chat_enabled: row.get("is_chat_enabled")?.unwrap_or(false),
         slow_mode: row.get("slow_mode_seconds")?.unwrap_or(0),
         max_viewers: row.get("max_viewers")?,
         current_viewers: row.get("current_viewers")?.unwrap_or(0),
-    }))
+    })
 }
 
 fn taken(session: Uuid) -> Option<Taken> {

@@ -338,8 +338,8 @@ fn count(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
             new.set("counted_until", clock::now())
         }
         (false, true) => {
-            let mut before: Vec<TimestampWithTimeZone> =
-                old.get("counted_before")?.unwrap_or_default();
+            let before: Option<Vec<Option<TimestampWithTimeZone>>> = old.get("counted_before")?;
+            let mut before: Vec<_> = before.into_iter().flatten().flatten().collect();
             if let (Some(since), Some(until)) =
                 (time(old, "counted_since")?, time(old, "counted_until")?)
             {

@@ -34,7 +34,10 @@ pub fn watch_transactions() {
 pub fn writing<R>(write: impl FnOnce() -> Result<R>) -> Result<R> {
     let before = logged();
     let alone = (before == NOTHING || AFTER.get() == Some(before)) && runs_no_code()?;
+    let generation = catalog::generation();
     let outcome = write()?;
+    // Something may have been put on the table while the write waited for it.
+    let alone = alone && catalog::generation() == generation;
     AFTER.set(alone.then(logged));
     Ok(outcome)
 }
