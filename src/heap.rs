@@ -642,22 +642,62 @@ impl Table {
         Ok(())
     }
 
-    /// Deletes the row at a place; false if somebody else has.
-    pub fn delete(&self, mut place: pg_sys::ItemPointerData) -> bool {
-        let mut failure = pg_sys::TM_FailureData::default();
-        // SAFETY: the relation is open; the place is one that a scan gave.
-        let outcome = unsafe {
-            pg_sys::heap_delete(
-                self.relation,
-                &mut place,
-                pg_sys::GetCurrentCommandId(true),
-                std::ptr::null_mut(),
-                true,
-                &mut failure,
-                false,
-            )
-        };
-        outcome == pg_sys::TM_Result::TM_Ok
+    /// Deletes the row at a place, if the visible version there `is_it`; false if it is not, or
+    /// somebody else has deleted it. Since the place was found, the row may have gone and another
+    /// one come there: after a VACUUM, or when the table was written anew.
+    pub fn delete(
+        &self,
+        mut place: pg_sys::ItemPointerData,
+        is_it: impl FnOnce(&Stored<'_>) -> bool,
+    ) -> Result<bool> {
+        // Looked at without the executor's lock: the page is pinned until it is deleted.
+        self.pinned(place, |row| {
+            if !is_it(row) {
+                return false;
+            }
+            let mut failure = pg_sys::TM_FailureData::default();
+            // SAFETY: the relation is open; the place is that of a visible row, pinned.
+            let outcome = unsafe {
+                pg_sys::heap_delete(
+                    self.relation,
+                    &mut place,
+                    pg_sys::GetCurrentCommandId(true),
+                    std::ptr::null_mut(),
+                    true,
+                    &mut failure,
+                    false,
+                )
+            };
+            outcome == pg_sys::TM_Result::TM_Ok
+        })
+        .map(|done| done == Some(true))
+    }
+
+    /// Runs `f` with the row that is visible at a place, whose page stays pinned meanwhile: nothing
+    /// there is removed or put to another use. None where there is no such row.
+    fn pinned<R>(
+        &self,
+        place: pg_sys::ItemPointerData,
+        f: impl FnOnce(&Stored<'_>) -> R,
+    ) -> Result<Option<R>> {
+        if !self.has_block(block_of(&place)) {
+            return Ok(None);
+        }
+        let snapshot = Latest::take();
+        // SAFETY: the block exists; the row is read while its page is pinned.
+        unsafe {
+            let mut tuple = pg_sys::HeapTupleData {
+                t_self: place,
+                ..Default::default()
+            };
+            let mut pinned = pg_sys::InvalidBuffer as pg_sys::Buffer;
+            if !pg_sys::heap_fetch(self.relation, snapshot.0, &mut tuple, &mut pinned, false) {
+                return Ok(None);
+            }
+            let outcome = f(&Stored::of_tuple(self.desc(), &mut tuple));
+            pg_sys::ReleaseBuffer(pinned);
+            Ok(Some(outcome))
+        }
     }
 }
 

@@ -1044,6 +1044,29 @@ def test_a_fold_that_fails_and_is_tried_again_counts_nothing_twice(plain_db):
     assert kept(db, session, "peak_viewers") == 3 and differences(db) == []
 
 
+@pytest.mark.parametrize("anew", ["vacuum live_stream.metric_changes", "cluster live_stream.metric_changes using metric_changes_pkey"])
+def test_a_place_in_the_log_that_another_change_has_taken(plain_db, anew):
+    """Between the worker's look at the log and its fold, others fold, and new changes come where the old ones were."""
+    db, world = plain_db, people(plain_db)
+    db.without_limits()
+    db.set(flush_interval=10)
+    sessions = [world.session(max_viewers=None, by=world.new_influencer()) for _ in range(3)]
+    ends = time.monotonic() + 5
+
+    def work(connection, n):
+        while time.monotonic() < ends:
+            if n == 0:
+                for session in sessions:
+                    connection.execute("select live_stream.flush_metrics(%s)", [session["id"]])
+                connection.execute(anew)
+            else:
+                for session in sessions:
+                    join(connection, session)
+
+    crowd(db, work, 5)
+    assert all(kept(db, session) for session in sessions) and differences(db) == []
+
+
 def test_a_log_of_many_entries_is_folded_in_parts(plain_db):
     """More than the worker reads at once, of sessions of which one cannot be folded for the time being."""
     db, world = plain_db, people(plain_db)

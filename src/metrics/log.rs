@@ -25,11 +25,15 @@ pub const BATCH: usize = 10_000;
 #[derive(Clone, Copy)]
 pub struct Entry {
     place: pg_sys::ItemPointerData,
+    key: Key,
     pub delta: Delta,
     pub at: i64,
     /// The peak must be counted from the rows.
     pub doubtful: bool,
 }
+
+/// What tells an entry from all others: when, in which transaction, and which of it.
+type Key = (i64, i64, i32);
 
 impl Entry {
     pub fn event(&self) -> Event {
@@ -259,6 +263,7 @@ fn entry(row: &Row<'_>, place: pg_sys::ItemPointerData, columns: &Columns) -> En
     let viewers = number(columns.viewers);
     Entry {
         place,
+        key: key(row, columns),
         at,
         doubtful: row.at(columns.doubtful).unwrap_or(false),
         delta: Delta {
@@ -282,11 +287,23 @@ fn entry(row: &Row<'_>, place: pg_sys::ItemPointerData, columns: &Columns) -> En
     }
 }
 
+fn key(row: &Row<'_>, columns: &Columns) -> Key {
+    (
+        row.at(columns.at).map_or(0, i64::from),
+        row.at(columns.transaction).unwrap_or(0),
+        row.at(columns.nth).unwrap_or(0),
+    )
+}
+
 /// Takes entries out of the log; returns those that were still there.
 pub fn take(entries: impl IntoIterator<Item = Entry>) -> Result<Vec<Entry>> {
     let table = open()?;
-    Ok(entries
-        .into_iter()
-        .filter(|entry| table.delete(entry.place))
-        .collect())
+    let columns = Columns::of(&table)?;
+    let mut taken = Vec::new();
+    for entry in entries {
+        if table.delete(entry.place, |row| key(row, &columns) == entry.key)? {
+            taken.push(entry);
+        }
+    }
+    Ok(taken)
 }
