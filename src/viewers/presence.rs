@@ -3,8 +3,11 @@
 use super::acting::act_for;
 use super::guard::{kind, reserve};
 use super::lone;
+use crate::catalog::relation_id;
 use crate::error::{Error, OrRaise, Result, SqlState};
+use crate::heap::Table;
 use crate::identity::{self, as_owner};
+use crate::keep::{self, Kept, Wait};
 use crate::limits;
 use crate::metrics::{self, Delta};
 use crate::moderation;
@@ -82,8 +85,7 @@ thread_local! {
         &[pg_sys::UUIDOID],
     ) };
     static FIRST_TOUCH: Plan = const { Plan::writing(
-        c"insert into public.live_stream_heartbeats (viewer_id, seen_at)
-          select id, now() from public.live_stream_viewers where id = $1 for key share
+        c"insert into public.live_stream_heartbeats (viewer_id, seen_at) values ($1, now())
           on conflict (viewer_id) do update set seen_at = excluded.seen_at",
         &[pg_sys::UUIDOID],
     ) };
@@ -278,12 +280,15 @@ pub fn kept_viewer_of(session: Uuid, user: Uuid) -> Result<Option<Uuid>> {
 
 fn touch(viewer: Uuid) -> Result<()> {
     as_owner(|| {
-        if plan::execute(&TOUCH, &[viewer.into()])? > 0
-            || plan::execute(&FIRST_TOUCH, &[viewer.into()])? > 0
-        {
+        if plan::execute(&TOUCH, &[viewer.into()])? > 0 {
             return Ok(());
         }
-        Err(no_such_viewer(viewer))
+        let viewers = Table::lock_rows(c"public", c"live_stream_viewers")?;
+        let index = relation_id(c"public", c"live_stream_viewers_pkey");
+        if keep::row(&viewers, index, viewer, Wait::Always)? != Kept::Yes {
+            return Err(no_such_viewer(viewer));
+        }
+        plan::execute(&FIRST_TOUCH, &[viewer.into()]).map(drop)
     })
 }
 
