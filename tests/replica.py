@@ -48,7 +48,9 @@ class Machine(Server):
 
     def __init__(self) -> None:
         super().__init__()
-        self.configure(log_min_messages="debug1", wal_retrieve_retry_interval="50ms")
+        # A first copy takes an origin for each table, and gives it back a while later.
+        self.configure(log_min_messages="debug1", wal_retrieve_retry_interval="50ms", max_replication_slots=100)
+        self.crash()
 
     @property
     def folder(self) -> Path:
