@@ -369,30 +369,13 @@ impl Table {
         known: Option<pg_sys::TransactionId>,
         read: impl FnOnce(&Stored<'_>) -> Result<T>,
     ) -> Result<Found<T>> {
-        if !self.has_block(block_of(&place)) {
-            return Ok(Found::Nothing);
-        }
-        let snapshot = Latest::take();
-        // SAFETY: the block exists; the row is read while its page is pinned.
-        unsafe {
-            let mut tuple = pg_sys::HeapTupleData {
-                t_self: place,
-                ..Default::default()
-            };
-            let mut buffer = pg_sys::InvalidBuffer as pg_sys::Buffer;
-            let visible =
-                pg_sys::heap_fetch(self.relation, snapshot.0, &mut tuple, &mut buffer, false);
-            if !visible {
-                return Ok(Found::Nothing);
+        let found = self.pinned(place, |pinned| {
+            if known == Some(pinned.version()) {
+                return Ok(Found::Same);
             }
-            let outcome = if known == Some((*tuple.t_data).t_choice.t_heap.t_xmin) {
-                Ok(Found::Same)
-            } else {
-                read(&Stored::of_tuple(self.desc(), &mut tuple)).map(Found::Row)
-            };
-            pg_sys::ReleaseBuffer(buffer);
-            outcome
-        }
+            read(&pinned.row()).map(Found::Row)
+        });
+        found.unwrap_or(Ok(Found::Nothing))
     }
 
     /// Locks the row at a place, if the visible version there `is_it`.
@@ -403,47 +386,19 @@ impl Table {
         wait: bool,
         is_it: impl FnOnce(&Stored<'_>) -> Result<bool>,
     ) -> Result<Locked> {
-        if !self.has_block(block_of(&place)) {
-            return Ok(Locked::Moved);
-        }
-        let snapshot = Latest::take();
-        // SAFETY: the block exists; the page stays pinned, so that nothing there is removed or
-        // put to another use between the look at the row and its lock.
-        unsafe {
-            let mut tuple = pg_sys::HeapTupleData {
-                t_self: place,
-                ..Default::default()
-            };
-            let mut pinned = pg_sys::InvalidBuffer as pg_sys::Buffer;
-            if !pg_sys::heap_fetch(self.relation, snapshot.0, &mut tuple, &mut pinned, false) {
+        let locked = self.pinned(place, |pinned| {
+            if !is_it(&pinned.row())? {
                 return Ok(Locked::Moved);
             }
-            let outcome = is_it(&Stored::of_tuple(self.desc(), &mut tuple)).map(|is_it| {
-                if !is_it {
-                    return Locked::Moved;
-                }
-                let mut buffer = pg_sys::InvalidBuffer as pg_sys::Buffer;
-                let mut failure = pg_sys::TM_FailureData::default();
-                let outcome = pg_sys::heap_lock_tuple(
-                    self.relation,
-                    &mut tuple,
-                    pg_sys::GetCurrentCommandId(true),
-                    strength.mode(),
-                    waiting(wait),
-                    strength.follows_updates(),
-                    &mut buffer,
-                    &mut failure,
-                );
-                pg_sys::ReleaseBuffer(buffer);
-                match outcome {
-                    pg_sys::TM_Result::TM_Ok => Locked::Yes,
-                    pg_sys::TM_Result::TM_WouldBlock => Locked::Busy,
-                    _ => Locked::Moved,
-                }
-            });
-            pg_sys::ReleaseBuffer(pinned);
-            outcome
-        }
+            // SAFETY: the row is of this table, and its page is pinned.
+            let (outcome, _) = unsafe { self.lock_tuple(place, strength, wait) };
+            Ok(match outcome {
+                pg_sys::TM_Result::TM_Ok => Locked::Yes,
+                pg_sys::TM_Result::TM_WouldBlock => Locked::Busy,
+                _ => Locked::Moved,
+            })
+        });
+        locked.unwrap_or(Ok(Locked::Moved))
     }
 
     /// Keeps the row with this `id` from being deleted, found through an index; waits for who has
@@ -462,6 +417,27 @@ impl Table {
     /// # Safety
     /// `place` must be of a row of this table, whose page is pinned.
     unsafe fn try_keep(&self, place: pg_sys::ItemPointerData, blocks: bool) -> Attempt {
+        // SAFETY: the caller vouches for the place.
+        let (outcome, is_deleted) = unsafe { self.lock_tuple(place, Strength::Deletion, blocks) };
+        match outcome {
+            pg_sys::TM_Result::TM_Ok => Attempt::Kept,
+            pg_sys::TM_Result::TM_WouldBlock => Attempt::Busy { is_deleted },
+            // By this transaction itself, later than this command began.
+            pg_sys::TM_Result::TM_SelfModified | pg_sys::TM_Result::TM_Invisible => Attempt::Gone,
+            _ => Attempt::Moved,
+        }
+    }
+
+    /// Locks the row at a place. Also says of one that somebody else has, whether it is being deleted.
+    ///
+    /// # Safety
+    /// `place` must be of a row of this table, whose page is pinned.
+    unsafe fn lock_tuple(
+        &self,
+        place: pg_sys::ItemPointerData,
+        strength: Strength,
+        wait: bool,
+    ) -> (pg_sys::TM_Result::Type, bool) {
         let mut tuple = pg_sys::HeapTupleData {
             t_self: place,
             ..Default::default()
@@ -474,25 +450,16 @@ impl Table {
                 self.relation,
                 &mut tuple,
                 pg_sys::GetCurrentCommandId(true),
-                Strength::Deletion.mode(),
-                waiting(blocks),
-                Strength::Deletion.follows_updates(),
+                strength.mode(),
+                waiting(wait),
+                strength.follows_updates(),
                 &mut buffer,
                 &mut failure,
             );
-            let attempt = match outcome {
-                pg_sys::TM_Result::TM_Ok => Attempt::Kept,
-                pg_sys::TM_Result::TM_WouldBlock => Attempt::Busy {
-                    is_deleted: is_being_deleted(&tuple, buffer),
-                },
-                // By this transaction itself, later than this command began.
-                pg_sys::TM_Result::TM_SelfModified | pg_sys::TM_Result::TM_Invisible => {
-                    Attempt::Gone
-                }
-                _ => Attempt::Moved,
-            };
+            let is_deleted =
+                outcome == pg_sys::TM_Result::TM_WouldBlock && is_being_deleted(&tuple, buffer);
             pg_sys::ReleaseBuffer(buffer);
-            attempt
+            (outcome, is_deleted)
         }
     }
 
@@ -649,10 +616,9 @@ impl Table {
         &self,
         mut place: pg_sys::ItemPointerData,
         is_it: impl FnOnce(&Stored<'_>) -> bool,
-    ) -> Result<bool> {
-        // Looked at without the executor's lock: the page is pinned until it is deleted.
-        self.pinned(place, |row| {
-            if !is_it(row) {
+    ) -> bool {
+        let deleted = self.pinned(place, |pinned| {
+            if !is_it(&pinned.row()) {
                 return false;
             }
             let mut failure = pg_sys::TM_FailureData::default();
@@ -669,8 +635,8 @@ impl Table {
                 )
             };
             outcome == pg_sys::TM_Result::TM_Ok
-        })
-        .map(|done| done == Some(true))
+        });
+        deleted == Some(true)
     }
 
     /// Runs `f` with the row that is visible at a place, whose page stays pinned meanwhile: nothing
@@ -678,10 +644,10 @@ impl Table {
     fn pinned<R>(
         &self,
         place: pg_sys::ItemPointerData,
-        f: impl FnOnce(&Stored<'_>) -> R,
-    ) -> Result<Option<R>> {
+        f: impl FnOnce(&Pinned<'_>) -> R,
+    ) -> Option<R> {
         if !self.has_block(block_of(&place)) {
-            return Ok(None);
+            return None;
         }
         let snapshot = Latest::take();
         // SAFETY: the block exists; the row is read while its page is pinned.
@@ -692,12 +658,34 @@ impl Table {
             };
             let mut pinned = pg_sys::InvalidBuffer as pg_sys::Buffer;
             if !pg_sys::heap_fetch(self.relation, snapshot.0, &mut tuple, &mut pinned, false) {
-                return Ok(None);
+                return None;
             }
-            let outcome = f(&Stored::of_tuple(self.desc(), &mut tuple));
+            let outcome = f(&Pinned {
+                desc: self.desc(),
+                tuple: &tuple,
+            });
             pg_sys::ReleaseBuffer(pinned);
-            Ok(Some(outcome))
+            Some(outcome)
         }
+    }
+}
+
+/// A row whose page is pinned, not taken apart yet.
+struct Pinned<'a> {
+    desc: Descriptor<'a>,
+    tuple: &'a pg_sys::HeapTupleData,
+}
+
+impl Pinned<'_> {
+    /// The transaction that wrote this version of the row.
+    fn version(&self) -> pg_sys::TransactionId {
+        // SAFETY: a row that was fetched has its header.
+        unsafe { (*self.tuple.t_data).t_choice.t_heap.t_xmin }
+    }
+
+    fn row(&self) -> Stored<'_> {
+        // SAFETY: `Table::pinned` makes these, of rows of the table whose shape this is.
+        unsafe { Stored::of_tuple(self.desc, self.tuple) }
     }
 }
 

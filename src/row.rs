@@ -195,11 +195,11 @@ impl<'a> std::ops::Deref for Stored<'a> {
 impl<'a> Stored<'a> {
     /// # Safety
     /// `tuple` must be a row of the shape `desc` that was read from a table, and live for `'a`.
-    pub unsafe fn of_tuple(desc: Descriptor<'a>, tuple: pg_sys::HeapTuple) -> Self {
-        // SAFETY: the caller vouches for it.
+    pub unsafe fn of_tuple(desc: Descriptor<'a>, tuple: *const pg_sys::HeapTupleData) -> Self {
+        // SAFETY: the caller vouches for it; it is only read.
         unsafe {
             Self {
-                row: Row::of_tuple(desc, tuple),
+                row: Row::of_tuple(desc, tuple.cast_mut()),
                 tuple: &*tuple,
             }
         }

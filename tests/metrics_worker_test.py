@@ -588,8 +588,11 @@ def alive(db: Database) -> bool:
 def test_a_worker_that_is_told_to_stop_is_replaced(plain_db):
     db, session = plain_db, people(plain_db).session(max_viewers=None)
     finish = loaded(db, session)
+    told: list[int] = []
     for _ in range(3):
-        pid = until(lambda: status(db)["worker_pid"])
+        # A worker holds its lock a moment before it has written down that it started.
+        pid = until(lambda: db.value("select max(pid) from live_stream.metric_worker where pid <> all(%s)", [told]))
+        told.append(pid)
         db.sql("select pg_terminate_backend(%s)", [pid])
         until(lambda: status(db)["worker_pid"] not in (None, pid))
     check_all_there(db, session, finish())
