@@ -30,6 +30,7 @@ from database import ROOT, Database, Server
 from people import people
 
 WORKER = "live_stream metrics"
+LOG = "live_stream.metric_changes"
 
 
 def until(condition: Callable[[], Any], what: str = "it", seconds: float = 30) -> Any:
@@ -213,7 +214,7 @@ def contents(db: Database) -> dict[str, Any]:
     """The sessions with their numbers, what waits to be folded, and a digest of every other table."""
     found: dict[str, Any] = {}
     for name in (row["name"] for row in db.sql(PUBLISHED)):
-        text = "to_jsonb(t)::text" if name in ("live_stream_sessions", "live_stream.metric_changes") else "md5(t::text)"
+        text = "to_jsonb(t)::text" if name in ("live_stream_sessions", LOG) else "md5(t::text)"
         rows = sorted(row["text"] for row in db.sql(f"select {text} as text from {name} t"))
         found[name] = rows if text.startswith("to_jsonb") else (len(rows), hash(tuple(rows)))
     return found
@@ -307,3 +308,12 @@ class Show:
 
     def fold(self) -> None:
         self.db.sql("select live_stream.flush_metrics()")
+
+    def with_a_full_log(self, look: Callable[[], Any]) -> Any:
+        """Fills the log, and what `look` found while nobody folded: where the minute was over meanwhile, looks again."""
+        while True:
+            self.fill_the_log()
+            waiting = contents(self.db)[LOG]
+            found = look()
+            if contents(self.db)[LOG] == waiting:
+                return found

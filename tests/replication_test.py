@@ -112,8 +112,13 @@ SERVICE_READS = (
 
 
 def assert_same(replica: Database, db: Database) -> None:
+    assert differing(replica, db) == []
+
+
+def differing(replica: Database, db: Database) -> list[str]:
+    """The tables whose rows are not the same."""
     there, here = contents(db), contents(replica)
-    assert [name for name in there if there[name] != here[name]] == []
+    return [name for name in there if there[name] != here[name]]
 
 
 # While it follows.
@@ -131,9 +136,13 @@ def test_an_initial_copy_of_a_busy_publisher(near, far, kind):
         with following(replica, db) as subscription:
             with show.crowd():
                 until(subscription.copied, "the first copy")
-            subscription.catch_up()
-            assert pending(replica) == pending(db) > 0
-            assert_same(replica, db)
+
+            def both() -> tuple[list[str], int, int]:
+                subscription.catch_up()
+                return differing(replica, db), pending(replica), pending(db)
+
+            others, here, there = show.with_a_full_log(both)
+            assert others == [] and here == there > 0
             show.fold()
             subscription.catch_up()
             assert_same(replica, db)
@@ -394,13 +403,17 @@ def test_a_replica_has_replicas(db, replica, near):
             assert_same(last, db)
             assert pending(last) > 0
             show.fold()
-            show.fill_the_log()
-            first.catch_up()
-            second.catch_up()
-            assert_same(last, db)
-            ask(replica)
-            ask(last)
-            assert pending(last) == pending(db) > 0
+
+            def both() -> tuple[list[str], int, int]:
+                first.catch_up()
+                second.catch_up()
+                others = differing(last, db)
+                ask(replica)
+                ask(last)
+                return others, pending(last), pending(db)
+
+            others, here, there = show.with_a_full_log(both)
+            assert others == [] and here == there > 0
             second.end()
             ask(last)
             assert differences(last) == []

@@ -17,6 +17,7 @@ from people import at_once, people
 from postgrest import RequestError, Row
 from recount import differences, rest
 from refusals import refused
+from replica import until
 
 NUMBERS = (
     "messages_sent",
@@ -1033,6 +1034,19 @@ def test_only_a_heartbeat_that_is_alone_is_committed_without_waiting_for_the_dis
                 db.owner(take_away)
                 db.owner("drop function public.buy()")
             assert is_behind(heartbeat)
+
+            # Also when it comes while the heartbeat waits for it.
+            db.owner(purchase.format(type="trigger", kind="", value="new"))
+            with ThreadPoolExecutor() as threads, db.connect(OWNER) as owner:
+                with owner.transaction():
+                    owner.execute(
+                        """create trigger buy after update on public.live_stream_heartbeats
+                             for each row execute function public.buy()"""
+                    )
+                    beat = threads.submit(is_behind, heartbeat)
+                    waiting = "select 1 from pg_locks where not granted and relation = 'public.live_stream_heartbeats'::regclass"
+                    until(lambda: db.sql(waiting))
+                assert not beat.result()
 
 
 def test_a_rollback_to_a_savepoint_leaves_what_was_before(db, world):
