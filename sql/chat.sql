@@ -184,6 +184,11 @@ create or replace trigger live_stream_chat_settle_delete
 create or replace trigger live_stream_chat_truncated
   after truncate on public.live_stream_chat
   for each statement execute function live_stream.chat_truncated();
+-- As live_stream_viewers_stands_alone.
+create or replace trigger live_stream_chat_stands_alone
+  after delete on public.live_stream_chat
+  referencing old table as old_rows
+  for each row when (false) execute function live_stream.chat_settle();
 
 create or replace trigger live_stream_chat_reactions_guard
   before insert or update on public.live_stream_chat_reactions
@@ -203,6 +208,11 @@ create or replace trigger live_stream_chat_reactions_settle_delete
 create or replace trigger live_stream_chat_reactions_truncated
   after truncate on public.live_stream_chat_reactions
   for each statement execute function live_stream.chat_reactions_truncated();
+-- As live_stream_viewers_stands_alone.
+create or replace trigger live_stream_chat_reactions_stands_alone
+  after delete on public.live_stream_chat_reactions
+  referencing old table as old_rows
+  for each row when (false) execute function live_stream.chat_reactions_settle();
 
 create or replace function live_stream.message(message_id uuid)
   returns setof public.live_stream_chat

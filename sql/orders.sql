@@ -93,6 +93,11 @@ create or replace trigger live_stream_orders_settle_delete
 create or replace trigger live_stream_orders_truncated
   before truncate on public.live_stream_orders
   for each statement execute function live_stream.orders_truncated();
+-- As live_stream_viewers_stands_alone.
+create or replace trigger live_stream_orders_stands_alone
+  after delete on public.live_stream_orders
+  referencing old table as old_rows
+  for each row when (false) execute function live_stream.orders_settle();
 
 create or replace function public.live_stream_record_order(
     session_id uuid,

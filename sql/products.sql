@@ -120,6 +120,11 @@ create or replace trigger live_stream_products_settle_delete
 create or replace trigger live_stream_products_truncated
   after truncate on public.live_stream_products
   for each statement execute function live_stream.products_truncated();
+-- As live_stream_viewers_stands_alone.
+create or replace trigger live_stream_products_stands_alone
+  after delete on public.live_stream_products
+  referencing old table as old_rows
+  for each row when (false) execute function live_stream.products_settle();
 
 create or replace function live_stream.session_product(session_product_id uuid)
   returns setof public.live_stream_products

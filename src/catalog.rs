@@ -46,8 +46,8 @@ impl Known {
 /// Called once per backend.
 pub fn watch() {
     use pg_sys::SysCacheIdentifier::{
-        AUTHMEMROLEMEM, AUTHOID, ENUMOID, ENUMTYPOIDNAME, NAMESPACEOID, SUBSCRIPTIONOID,
-        SUBSCRIPTIONRELMAP, TYPEOID,
+        AUTHMEMROLEMEM, AUTHOID, ENUMOID, ENUMTYPOIDNAME, NAMESPACEOID, PUBLICATIONNAMESPACEMAP,
+        PUBLICATIONOID, PUBLICATIONRELMAP, SUBSCRIPTIONOID, SUBSCRIPTIONRELMAP, TYPEOID,
     };
     // SAFETY: both callbacks live as long as the library, which is never unloaded.
     unsafe {
@@ -58,6 +58,9 @@ pub fn watch() {
             ENUMOID,
             ENUMTYPOIDNAME,
             NAMESPACEOID,
+            PUBLICATIONNAMESPACEMAP,
+            PUBLICATIONOID,
+            PUBLICATIONRELMAP,
             SUBSCRIPTIONOID,
             SUBSCRIPTIONRELMAP,
             TYPEOID,
@@ -79,8 +82,8 @@ unsafe extern "C-unwind" fn entry_changed(_arg: pg_sys::Datum, _cache: i32, _has
     GENERATION.set(GENERATION.get() + 1);
 }
 
-/// Changes whenever a table, a schema, a type, a role, a membership or a subscription has: what was
-/// looked up in another generation must be looked up again. Never 0.
+/// Changes whenever a table, a schema, a type, a role, a membership, a publication or a subscription
+/// has: what was looked up in another generation must be looked up again. Never 0.
 pub fn generation() -> u64 {
     GENERATION.get()
 }

@@ -8,6 +8,7 @@ use crate::error::{Error, Result, SqlState};
 use crate::pg::shape::{self, Descriptor};
 use crate::row::{Column, Stored};
 use crate::tables;
+use crate::transaction;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -162,6 +163,14 @@ impl Table {
         unsafe { shape::check_key(self.relation, table) }
     }
 
+    /// Checks that its rows are of sessions that are in another table.
+    ///
+    /// Errors: 55000.
+    pub fn check_refers(&self, to: pg_sys::Oid) -> Result<()> {
+        // SAFETY: the relation is open and locked.
+        unsafe { shape::check_refers(self.relation, to) }
+    }
+
     /// Whether no code of the app's runs with a write to it.
     pub fn runs_no_code(&self, table: &tables::Table) -> bool {
         // SAFETY: the relation is open and locked.
@@ -233,7 +242,7 @@ impl Table {
         ids: &[(&'static str, Uuid)],
         mut each: impl FnMut(&Stored<'_>) -> Result<bool>,
     ) -> Result<()> {
-        self.scan(relation_id(schema, index), ids, &Latest::take(), |tuple| {
+        self.scan(relation_id(schema, index), ids, &Latest::take()?, |tuple| {
             // SAFETY: the scan hands out rows of this table, one at a time.
             let row = unsafe { Stored::of_tuple(self.desc(), tuple) };
             each(&row)
@@ -270,7 +279,7 @@ impl Table {
         enough: i64,
     ) -> Result<i64> {
         let mut found = 0;
-        self.scan(relation_id(schema, index), ids, &Latest::take(), |_| {
+        self.scan(relation_id(schema, index), ids, &Latest::take()?, |_| {
             found += 1;
             Ok(found < enough)
         })?;
@@ -285,7 +294,7 @@ impl Table {
         ids: &[(&'static str, Uuid)],
     ) -> Result<bool> {
         let mut found = false;
-        let snapshot = Latest::of_others();
+        let snapshot = Latest::of_others()?;
         self.scan(relation_id(schema, index), ids, &snapshot, |_| {
             found = true;
             Ok(false)
@@ -374,7 +383,7 @@ impl Table {
                 return Ok(Found::Same);
             }
             read(&pinned.row()).map(Found::Row)
-        });
+        })?;
         found.unwrap_or(Ok(Found::Nothing))
     }
 
@@ -397,7 +406,7 @@ impl Table {
                 pg_sys::TM_Result::TM_WouldBlock => Locked::Busy,
                 _ => Locked::Moved,
             })
-        });
+        })?;
         locked.unwrap_or(Ok(Locked::Moved))
     }
 
@@ -405,7 +414,7 @@ impl Table {
     /// it if it `blocks`.
     pub fn keep(&self, index: Option<pg_sys::Oid>, id: Uuid, blocks: bool) -> Result<Attempt> {
         let mut attempt = Attempt::Gone;
-        self.scan(index, &[("id", id)], &Latest::take(), |found| {
+        self.scan(index, &[("id", id)], &Latest::take()?, |found| {
             // SAFETY: the scan keeps the page of its row pinned, so that nothing else comes to
             // that place before it is locked.
             attempt = unsafe { self.try_keep((*found).t_self, blocks) };
@@ -518,7 +527,7 @@ impl Table {
         only: Option<(Column<Uuid>, Uuid)>,
         mut each: impl FnMut(&Stored<'_>) -> Result<bool>,
     ) -> Result<Read> {
-        let snapshot = Latest::take();
+        let snapshot = Latest::take()?;
         let pages = self.pages();
         let mut read = Read {
             // SAFETY: a snapshot that is registered.
@@ -551,8 +560,9 @@ impl Table {
                 if tuple.is_null() {
                     break;
                 }
-                let is_other = only
-                    .is_some_and(|(column, id)| column.number() == 1 && !begins_with(tuple, &id));
+                let is_other = only.is_some_and(|(column, id)| {
+                    column.number() == 1 && !may_begin_with(tuple, &id)
+                });
                 if is_other {
                     continue;
                 }
@@ -616,7 +626,7 @@ impl Table {
         &self,
         mut place: pg_sys::ItemPointerData,
         is_it: impl FnOnce(&Stored<'_>) -> bool,
-    ) -> bool {
+    ) -> Result<bool> {
         let deleted = self.pinned(place, |pinned| {
             if !is_it(&pinned.row()) {
                 return false;
@@ -635,8 +645,8 @@ impl Table {
                 )
             };
             outcome == pg_sys::TM_Result::TM_Ok
-        });
-        deleted == Some(true)
+        })?;
+        Ok(deleted == Some(true))
     }
 
     /// Runs `f` with the row that is visible at a place, whose page stays pinned meanwhile: nothing
@@ -645,11 +655,11 @@ impl Table {
         &self,
         place: pg_sys::ItemPointerData,
         f: impl FnOnce(&Pinned<'_>) -> R,
-    ) -> Option<R> {
+    ) -> Result<Option<R>> {
         if !self.has_block(block_of(&place)) {
-            return None;
+            return Ok(None);
         }
-        let snapshot = Latest::take();
+        let snapshot = Latest::take()?;
         // SAFETY: the block exists; the row is read while its page is pinned.
         unsafe {
             let mut tuple = pg_sys::HeapTupleData {
@@ -658,14 +668,14 @@ impl Table {
             };
             let mut pinned = pg_sys::InvalidBuffer as pg_sys::Buffer;
             if !pg_sys::heap_fetch(self.relation, snapshot.0, &mut tuple, &mut pinned, false) {
-                return None;
+                return Ok(None);
             }
             let outcome = f(&Pinned {
                 desc: self.desc(),
                 tuple: &tuple,
             });
             pg_sys::ReleaseBuffer(pinned);
-            Some(outcome)
+            Ok(Some(outcome))
         }
     }
 }
@@ -752,21 +762,23 @@ impl NewRow {
 struct Latest(pg_sys::Snapshot);
 
 impl Latest {
-    fn take() -> Self {
+    /// Errors: 25000 in a parallel query.
+    fn take() -> Result<Self> {
+        transaction::check_not_parallel()?;
         // SAFETY: registered until dropped; what this command has written becomes visible, as
         // for a query of the trigger's own.
         unsafe {
             pg_sys::CommandCounterIncrement();
-            Self(pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot()))
+            Ok(Self(pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot())))
         }
     }
 
     /// As [`take`](Self::take), but without what this transaction has done.
-    fn of_others() -> Self {
-        let snapshot = Self::take();
+    fn of_others() -> Result<Self> {
+        let snapshot = Self::take()?;
         // SAFETY: registered, so a copy of our own: no command of this transaction is before it.
         unsafe { (*snapshot.0).curcid = pg_sys::FirstCommandId };
-        snapshot
+        Ok(snapshot)
     }
 }
 
@@ -779,17 +791,20 @@ impl Drop for Latest {
     }
 }
 
-/// Whether the first column of a row, which is a UUID, is this one: without taking the row apart.
-/// A row in which it is null says no.
+/// Whether the first column of a row, which is a UUID, may be this one: without taking the row apart.
+/// A row in which it is null says no; one that was stored before the table had the column, yes.
 ///
 /// # Safety
 /// `tuple` must be a valid row of a table whose first column is a UUID.
-unsafe fn begins_with(tuple: pg_sys::HeapTuple, id: &Uuid) -> bool {
+unsafe fn may_begin_with(tuple: pg_sys::HeapTuple, id: &Uuid) -> bool {
     // SAFETY: the values of a row begin `t_hoff` bytes behind its header, and the first bit of the
     // map of nulls, if there is one, is of the first column.
     let first = unsafe {
         let header = (*tuple).t_data;
         let has_nulls = (*header).t_infomask & pg_sys::HEAP_HASNULL as u16 != 0;
+        if u32::from((*header).t_infomask2) & pg_sys::HEAP_NATTS_MASK == 0 {
+            return true;
+        }
         if has_nulls && *(*header).t_bits.as_ptr() & 1 == 0 {
             return false;
         }
@@ -801,10 +816,10 @@ unsafe fn begins_with(tuple: pg_sys::HeapTuple, id: &Uuid) -> bool {
 
 /// The oldest transaction that is still running, or one before it: what all before it have done
 /// can be seen, or never will.
-pub fn oldest_running() -> pg_sys::TransactionId {
-    let snapshot = Latest::take();
+pub fn oldest_running() -> Result<pg_sys::TransactionId> {
+    let snapshot = Latest::take()?;
     // SAFETY: a snapshot that is registered.
-    unsafe { (*snapshot.0).xmin }
+    Ok(unsafe { (*snapshot.0).xmin })
 }
 
 impl Strength {

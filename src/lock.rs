@@ -1,7 +1,8 @@
 //! The locks of live_stream, taken beside the rows of sessions and people, and for what is done by one at a time.
 //!
 //! They are PostgreSQL's advisory locks, with classes that no SQL function can name: nobody
-//! stalls a session, the worker or an installation from outside.
+//! stalls a session, the worker or an installation from outside. What the worker keeps beyond a
+//! transaction can be lost to `pg_advisory_unlock_all()` in a trigger of the app's; so it looks.
 //!
 //! | lock | held by | to |
 //! | --- | --- | --- |
@@ -134,8 +135,31 @@ impl Lock {
 
     /// Gives back a lock that this backend has kept.
     pub fn let_go(self, mode: Mode) {
+        if self.still_keeps(mode) {
+            self.release_kept(mode);
+        }
+    }
+
+    /// Whether this backend keeps a lock that it has kept; takes it again where it is lost and free.
+    /// All that a backend keeps is lost by `pg_advisory_unlock_all()`, which any trigger of an
+    /// app's may call in it.
+    pub fn still_keeps(self, mode: Mode) -> bool {
         let tag = self.tag();
-        // SAFETY: as above.
+        // SAFETY: a lock of ours, which is not waited for.
+        match unsafe { pg_sys::LockAcquire(&tag, mode as i32, true, true) } {
+            pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL => false,
+            pg_sys::LockAcquireResult::LOCKACQUIRE_OK => true,
+            _ => {
+                // Held once more than before.
+                self.release_kept(mode);
+                true
+            }
+        }
+    }
+
+    fn release_kept(self, mode: Mode) {
+        let tag = self.tag();
+        // SAFETY: a lock of ours, which this backend keeps.
         unsafe { pg_sys::LockRelease(&tag, mode as i32, true) };
     }
 

@@ -122,10 +122,10 @@ impl<'a> Row<'a> {
     pub fn set_zero(&mut self, names: &[&str]) -> Result<()> {
         for name in names {
             let index = self.index(name)?;
-            let zero = match self.kind(index) {
+            let zero = match shape::base_type(self.kind(index)) {
                 pg_sys::INT4OID | pg_sys::INT8OID => pg_sys::Datum::from(0),
                 pg_sys::NUMERICOID => hundredths(0),
-                _ => return Err(self.desc.changed(name, Change::Type("a number"))),
+                _ => return Err(self.desc.changed(name, Change::Number)),
             };
             self.put(index, Some(zero));
         }

@@ -36,7 +36,22 @@ pub struct Column {
     pub name: &'static str,
     /// As the file has it, without a length: `varchar`, `timestamptz[]`, `public.live_stream_status`.
     pub kind: &'static str,
+    /// What follows: `(12,2)`; empty where nothing does.
+    pub length: &'static str,
     pub not_null: bool,
+}
+
+impl Column {
+    /// Digits after the point; none where they are not limited.
+    pub fn decimals(&self) -> Option<i32> {
+        let (_, decimals) = self.length.strip_suffix(')')?.split_once(',')?;
+        decimals.trim().parse().ok()
+    }
+
+    /// Its type as SQL names it.
+    pub fn type_name(&self) -> String {
+        format!("{}{}", self.kind, self.length)
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -174,11 +189,12 @@ fn column_of(line: &'static str) -> Option<Column> {
         return None;
     }
     let (name, rest) = line.split_once(' ')?;
-    let kind = rest.split([' ', ',']).next()?;
+    let kind = rest.split(' ').next()?.trim_end_matches(',');
     let end = kind.find('(').unwrap_or(kind.len());
     Some(Column {
         name,
         kind: &kind[..end],
+        length: &kind[end..],
         not_null: rest.contains(" not null"),
     })
 }
@@ -242,6 +258,12 @@ mod tests {
             columns.find(|it| it.name == name).map(|it| it.kind)
         };
         assert_eq!(kind_of("city"), Some("varchar"));
+        let sessions = table("public", "live_stream_sessions").unwrap();
+        let revenue = sessions
+            .columns
+            .iter()
+            .find(|it| it.name == "total_revenue");
+        assert_eq!(revenue.map(|it| it.decimals()), Some(Some(2)));
         assert_eq!(kind_of("counted_before"), Some("timestamptz[]"));
         assert_eq!(kind_of("constraint"), None);
         let rates = table("live_stream", "person_rates").unwrap();

@@ -1,5 +1,6 @@
 //! What a backend remembers of a transaction, and must forget with it.
 
+use crate::error::{Error, Result, SqlState};
 use pgrx::pg_sys;
 use std::ffi::c_void;
 
@@ -15,10 +16,31 @@ pub fn is_on_standby() -> bool {
     unsafe { pg_sys::RecoveryInProgress() }
 }
 
-/// The id of the transaction, without wrap-around: it takes one where it had none.
-pub fn full_id() -> i64 {
+/// Checks that no query of several processes is under way, which may not write, and sees no more than
+/// it saw as it began. So it is where a function of ours is called by one that says of itself that it is
+/// parallel safe, and is not.
+///
+/// Errors: 25000, as PostgreSQL has it.
+pub fn check_not_parallel() -> Result<()> {
     // SAFETY: a read of this backend's transaction state.
-    unsafe { pg_sys::GetTopFullTransactionId() }.value as i64
+    if !unsafe { pg_sys::IsInParallelMode() } {
+        return Ok(());
+    }
+    Err(Error::new(
+        SqlState::INVALID_TRANSACTION_STATE,
+        "cannot do this during a parallel operation",
+    )
+    .detail("A function of live_stream that is not parallel safe was called in a parallel query.")
+    .hint("Mark the function that calls it as PARALLEL UNSAFE."))
+}
+
+/// The id of the transaction, without wrap-around: it takes one where it had none.
+///
+/// Errors: 25000 in a parallel query.
+pub fn full_id() -> Result<i64> {
+    check_not_parallel()?;
+    // SAFETY: a read of this backend's transaction state.
+    Ok(unsafe { pg_sys::GetTopFullTransactionId() }.value as i64)
 }
 
 /// Has `forget` called whenever a transaction ends, in whatever way. Called once per backend for

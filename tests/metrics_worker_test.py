@@ -1289,3 +1289,59 @@ def test_a_limit_counts_those_who_came_before_it_and_are_not_seen_yet(plain_db):
     rest(db)
     assert refusals == [None] * 9 + ["PT409"] * 11
     assert watching(db, session) == kept(db, session) == 60 and differences(db) == []
+
+
+# What an app's trigger does in the worker.
+
+
+def in_the_worker(db: Database, does: str) -> None:
+    """An app's trigger on sessions, which does it where the worker updates one."""
+    db.owner(
+        f"""create function public.app() returns trigger language plpgsql as $$
+            begin
+              if (select backend_type from pg_stat_activity where pid = pg_backend_pid()) like 'live%' then
+                perform {does};
+              end if;
+              return null;
+            end $$;
+            create trigger app after update on public.live_stream_sessions for each row execute function public.app()"""
+    )
+
+
+@pytest.mark.parametrize(
+    "setting, value",
+    [
+        ("default_transaction_read_only", "on"),
+        ("default_transaction_isolation", "serializable"),
+        ("lock_timeout", "0"),
+        ("live_stream.flush_interval", "60000"),
+        ("statement_timeout", "1"),
+        ("search_path", "pg_temp"),
+        ("timezone", "Pacific/Kiritimati"),
+    ],
+)
+def test_what_an_app_sets_in_the_worker_ends_with_the_fold(plain_db, setting, value):
+    db, session = plain_db, people(plain_db).session(max_viewers=None)
+    in_the_worker(db, f"set_config('{setting}', '{value}', false)")
+    for round_ in (1, 2):
+        crowd(db, lambda c, n: [join(c, session) for _ in range(10)])
+        # Nobody else folds.
+        until(lambda: pending(db) == 0 and kept(db, session) == watching(db, session), seconds=5)
+        if round_ == 1:
+            db.owner("drop trigger app on public.live_stream_sessions")
+    assert differences(db) == []
+
+
+def test_an_app_that_gives_up_the_locks_of_the_worker(plain_db):
+    """One goes on, or another has taken its place: they do not become many."""
+    db, session = plain_db, people(plain_db).session(max_viewers=None)
+    in_the_worker(db, "pg_advisory_unlock_all()")
+    size, most = len(db.server.log), []
+    count = "select count(*) from pg_stat_activity where backend_type like 'live_stream%%' and datname = current_database()"
+    finish = loaded(db, session)
+    for _ in range(40):
+        most.append(db.value(count))
+        time.sleep(0.05)  # of load
+    check_all_there(db, session, finish())
+    assert "you don't own a lock" not in db.server.log[size:]
+    assert 0 < max(most) <= 2, most

@@ -1023,3 +1023,38 @@ def test_what_only_reads_takes_no_transaction_id(db, world):
                 assert connection.execute(query, {"user": world.viewer.user_id}).fetchall()
                 (row,) = connection.execute("select pg_current_xact_id_if_assigned()::text as id").fetchall()
                 assert row["id"] is None, query
+
+
+APP_WRITES = {
+    "comes": """insert into public.live_stream_viewers (session_id) values ('{session}');
+                insert into public.live_stream_chat (session_id, message) values ('{session}', 'by the app');""",
+    "goes": """delete from public.live_stream_viewers
+                where id = (select id from public.live_stream_viewers where user_id is null order by id limit 1);
+               delete from public.live_stream_chat
+                where id = (select id from public.live_stream_chat where message = 'nobody''s' order by id limit 1);""",
+}
+
+
+@pytest.mark.parametrize("writes", APP_WRITES)
+@pytest.mark.parametrize("table", ["live_stream_viewers", "live_stream_chat", "live_stream_chat_reactions"])
+def test_what_an_apps_trigger_writes_while_a_person_is_erased_is_counted(plain_db, table, writes):
+    """It is no part of what goes into the archive."""
+    db, world = plain_db, people(plain_db)
+    session = world.session(max_viewers=None)
+    everything_of(db, world, session)
+    for _ in range(9):
+        world.join(session)
+        world.service.insert("live_stream_chat", {"session_id": session["id"], "message": "nobody's"})
+    db.owner(
+        f"""create function public.app() returns trigger language plpgsql as $$
+            begin
+              if pg_trigger_depth() < 4 then {APP_WRITES[writes].format(session=session["id"])} end if;
+              return null;
+            end $$"""
+    )
+    for event in ("update", "delete"):
+        db.owner(f"create trigger app_{event} after {event} on public.{table} for each statement execute function public.app()")
+    erase(db, world.viewer.user_id)
+    for event in ("update", "delete"):
+        db.owner(f"drop trigger app_{event} on public.{table}")
+    assert db.sql("select * from live_stream.verify_metrics()") == [] and differences(db) == []

@@ -64,7 +64,11 @@ pub unsafe fn policy(policy: &pg_sys::CreatePolicyStmt) -> Result<bool> {
 pub unsafe fn trigger(trigger: &pg_sys::CreateTrigStmt) -> Result<bool> {
     // SAFETY: the parser fills the fields.
     unsafe {
-        if !trigger.whenClause.is_null() || !trigger.args.is_null() || trigger.isconstraint {
+        let never = is_false(trigger.whenClause);
+        if !(trigger.whenClause.is_null() || never)
+            || !trigger.args.is_null()
+            || trigger.isconstraint
+        {
             return Ok(false);
         }
         let function = strings(trigger.funcname);
@@ -84,7 +88,8 @@ pub unsafe fn trigger(trigger: &pg_sys::CreateTrigStmt) -> Result<bool> {
         let there: Option<bool> = plan::ask(
             "select true from pg_trigger t
               where tgrelid = to_regclass($1) and tgname = $2 and tgtype = $3
-                and tgfoid = to_regproc($4) and tgenabled = 'O' and tgqual is null
+                and tgfoid = to_regproc($4) and tgenabled = 'O'
+                and pg_get_expr(tgqual, tgrelid) is not distinct from case when $8 then 'false' end
                 and tgoldtable is not distinct from $5 and tgnewtable is not distinct from $6
                 and (select coalesce(array_agg(attname::text order by attname::text), '{}')
                        from pg_attribute where attrelid = tgrelid and attnum = any (tgattr))
@@ -97,9 +102,27 @@ pub unsafe fn trigger(trigger: &pg_sys::CreateTrigStmt) -> Result<bool> {
                 transition(false).into(),
                 transition(true).into(),
                 strings(trigger.columns).into(),
+                never.into(),
             ],
         )?;
         Ok(there.is_some())
+    }
+}
+
+/// Whether an expression is the word `false`.
+///
+/// # Safety
+/// `expression` must be null or come from the parser.
+unsafe fn is_false(expression: *mut pg_sys::Node) -> bool {
+    // SAFETY: each cast follows the node's tag.
+    unsafe {
+        if expression.is_null() || (*expression).type_ != pg_sys::NodeTag::T_A_Const {
+            return false;
+        }
+        let constant: &pg_sys::A_Const = &*expression.cast();
+        !constant.isnull
+            && constant.val.node.type_ == pg_sys::NodeTag::T_Boolean
+            && !constant.val.boolval.boolval
     }
 }
 

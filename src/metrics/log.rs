@@ -146,7 +146,7 @@ pub fn append(session: Uuid, delta: &Delta, doubtful: bool) -> Result<()> {
     let mut row = table.new_row();
     row.put(columns.session_id, session);
     row.put(columns.at, time(last)?);
-    row.put(columns.transaction, transaction::full_id());
+    row.put(columns.transaction, transaction::full_id()?);
     row.put(columns.nth, nth);
     if let Some(first) = delta.first.filter(|&first| first < last) {
         row.put(columns.since, time(first)?);
@@ -253,7 +253,7 @@ pub fn sessions(session: Option<Uuid>) -> Result<(BTreeSet<[u8; 16]>, i64)> {
 }
 
 /// Transactions before this one have nothing to come.
-pub fn complete_before() -> pg_sys::TransactionId {
+pub fn complete_before() -> Result<pg_sys::TransactionId> {
     heap::oldest_running()
 }
 
@@ -301,7 +301,7 @@ pub fn take(entries: impl IntoIterator<Item = Entry>) -> Result<Vec<Entry>> {
     let columns = Columns::of(&table)?;
     let mut taken = Vec::new();
     for entry in entries {
-        if table.delete(entry.place, |row| key(row, &columns) == entry.key) {
+        if table.delete(entry.place, |row| key(row, &columns) == entry.key)? {
             taken.push(entry);
         }
     }

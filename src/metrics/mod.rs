@@ -59,8 +59,7 @@ const MAX_REVENUE_HUNDREDTHS: i64 = 1_000_000_000_000;
 thread_local! {
     static SETTLING: OwnWrites = const { OwnWrites::new() };
     static ARCHIVING: OwnWrites = const { OwnWrites::new() };
-    /// The session whose changes are collected instead of applied.
-    static COLLECTING: RefCell<Option<(Uuid, Delta)>> = const { RefCell::new(None) };
+    static COLLECTING: RefCell<Option<Collecting>> = const { RefCell::new(None) };
     static APPLY: Plan = const { Plan::writing(
         c"update public.live_stream_sessions
              set current_viewers = current_viewers + $2,
@@ -144,11 +143,15 @@ pub fn is_archiving() -> bool {
 /// Deletes rows that the caller counts into the archive, with the rights of the tables' owner:
 /// no number changes. What an app's trigger writes meanwhile is counted as ever.
 pub fn archiving<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
+    transaction::check_not_parallel()?;
     own_writes::with(&ARCHIVING, true, || as_owner(f))
 }
 
 /// Runs updates of the engine's own, with the rights of the tables' owner.
+///
+/// Errors: 25000 in a parallel query.
 pub fn settling<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
+    transaction::check_not_parallel()?;
     own_writes::with(&SETTLING, true, || as_owner(f))
 }
 
@@ -161,7 +164,7 @@ pub fn apply(session: Uuid, delta: Delta) -> Result<()> {
         return Ok(());
     }
     match sessions::way(session)? {
-        None => Ok(()),
+        None => sessions::check_gone(),
         Some(Way::Log) if !delta.is_large() => append(session, &delta, false),
         Some(Way::Log) => {
             sessions::take_row(session)?;
@@ -173,11 +176,11 @@ pub fn apply(session: Uuid, delta: Delta) -> Result<()> {
 
 /// The peak of a session must be counted from the rows: one that counted is gone, or elsewhere.
 pub fn doubt_peak(session: Uuid) -> Result<()> {
-    if COLLECTING.with_borrow(|collecting| collecting.is_some_and(|(of, _)| of == session)) {
+    if COLLECTING.with_borrow(|collecting| collecting.is_some_and(|it| it.takes(session))) {
         return Ok(());
     }
     match sessions::way(session)? {
-        None => Ok(()),
+        None => sessions::check_gone(),
         Some(Way::Log) => append(session, &Delta::default(), true),
         Some(_) => fold::count_peak(session),
     }
@@ -266,32 +269,74 @@ fn too_large(session: Uuid) -> Error {
     .hint("Look at what the products of the session count.")
 }
 
+/// The session whose changes are collected instead of applied.
+#[derive(Clone, Copy)]
+struct Collecting {
+    session: Uuid,
+    sum: Delta,
+    /// Only changes that are counted this deep in triggers.
+    depth: Option<i32>,
+}
+
+impl Collecting {
+    fn takes(&self, session: Uuid) -> bool {
+        self.session == session
+            && self
+                .depth
+                .is_none_or(|depth| own_writes::trigger_depth() == depth)
+    }
+}
+
 fn collected(session: Uuid, delta: Delta) -> bool {
     COLLECTING.with_borrow_mut(|collecting| match collecting {
-        Some((of, sum)) if *of == session => {
-            *sum += delta;
+        Some(collecting) if collecting.takes(session) => {
+            collecting.sum += delta;
             true
         }
         _ => false,
     })
 }
 
-struct Collecting(Option<(Uuid, Delta)>);
-
-impl Drop for Collecting {
-    fn drop(&mut self) {
-        COLLECTING.replace(self.0.take());
+fn collecting(collecting: Collecting, f: impl FnOnce() -> Result<()>) -> Result<Delta> {
+    struct Restore(Option<Collecting>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            COLLECTING.replace(self.0.take());
+        }
     }
+    let _outer = Restore(COLLECTING.replace(Some(collecting)));
+    f()?;
+    Ok(COLLECTING.take().map_or_else(Delta::default, |it| it.sum))
 }
 
 /// Runs `f` and returns what it changed of a session's numbers, for a trigger that is changing
 /// that session's row itself.
 pub fn collect(session: Uuid, f: impl FnOnce() -> Result<()>) -> Result<Delta> {
-    let _outer = Collecting(COLLECTING.replace(Some((session, Delta::default()))));
-    f()?;
-    Ok(COLLECTING
-        .take()
-        .map_or_else(Delta::default, |(_, delta)| delta))
+    let sum = Delta::default();
+    let depth = None;
+    collecting(
+        Collecting {
+            session,
+            sum,
+            depth,
+        },
+        f,
+    )
+}
+
+/// As [`collect`], of what the statements of `f` change by themselves: what an app's triggers
+/// write meanwhile is applied as ever. So is what goes with a row by its foreign key: delete that first.
+pub fn collect_own(session: Uuid, f: impl FnOnce() -> Result<()>) -> Result<Delta> {
+    let sum = Delta::default();
+    let depth = Some(own_writes::trigger_depth() + 1);
+    collecting(
+        Collecting {
+            session,
+            sum,
+            depth,
+        },
+        f,
+    )
 }
 
 /// Takes what is pending of a session out of the log, for a trigger that is changing that

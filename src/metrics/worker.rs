@@ -362,22 +362,14 @@ pub extern "C-unwind" fn live_stream_metrics_worker(database: pg_sys::Datum) {
         Some(pg_sys::Oid::from(database.value() as u32)),
         Some(pg_sys::Oid::from(owner)),
     );
-    for (name, value) in [
-        (c"default_transaction_read_only", c"off"),
-        (c"default_transaction_isolation", c"read committed"),
-        // What a crash takes away is folded again.
-        (c"synchronous_commit", c"off"),
-        (c"jit", c"off"),
-        // For the turn of a session, and the worker's own lock.
-        (c"lock_timeout", c"20ms"),
-    ] {
-        // SAFETY: settings that every role may change, for this process.
+    for (name, value) in SETTINGS {
+        // SAFETY: settings that every role may change, for this process; RESET comes back to them.
         unsafe {
             pg_sys::SetConfigOption(
                 name.as_ptr(),
                 value.as_ptr(),
                 pg_sys::GucContext::PGC_USERSET,
-                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucSource::PGC_S_OVERRIDE,
             );
         }
     }
@@ -407,6 +399,7 @@ pub extern "C-unwind" fn live_stream_metrics_worker(database: pg_sys::Datum) {
             continue;
         }
         round = Instant::now();
+        reset_settings();
         if transaction(follows) != Some(Ok(false)) {
             // Another server counts from now on.
             return;
@@ -424,6 +417,10 @@ pub extern "C-unwind" fn live_stream_metrics_worker(database: pg_sys::Datum) {
             if transaction(|| identity::as_owner(schedule::tick)).is_none() {
                 return;
             }
+            reset_settings();
+            if !Lock::Worker.still_keeps(Mode::Alone) {
+                return;
+            }
         }
         if busy.elapsed() >= IDLE && worker.sessions.is_empty() {
             match worker.may_end() {
@@ -433,6 +430,23 @@ pub extern "C-unwind" fn live_stream_metrics_worker(database: pg_sys::Datum) {
             }
         }
     }
+}
+
+/// What the worker has otherwise than its database and its role.
+const SETTINGS: [(&CStr, &CStr); 5] = [
+    (c"default_transaction_read_only", c"off"),
+    (c"default_transaction_isolation", c"read committed"),
+    // What a crash takes away is folded again.
+    (c"synchronous_commit", c"off"),
+    (c"jit", c"off"),
+    // For the turn of a session, and the worker's own lock.
+    (c"lock_timeout", c"20ms"),
+];
+
+/// Undoes what an app's trigger has set in this process for longer than its transaction.
+fn reset_settings() {
+    // SAFETY: as RESET ALL does, between transactions.
+    unsafe { pg_sys::ResetAllOptions() };
 }
 
 /// Takes the worker's lock, unless another has it. It is waited for in line: each who looks whether
@@ -636,7 +650,7 @@ impl Worker {
     }
 
     /// Folds entries of a session into its row, and remembers what the row has if that is
-    /// committed; none when the extension is gone.
+    /// committed; none when the extension is gone, or another is the worker.
     fn fold(&mut self, id: [u8; 16], entries: &[Entry], complete_before: i64) -> Option<Outcome> {
         let session = Uuid::from_bytes(id);
         let has_turn = |known: &&Session| known.has_turn;
@@ -651,6 +665,12 @@ impl Worker {
             Ok(done) => done,
             Err(()) => (Outcome::Failed, None),
         };
+        // An app's trigger has run.
+        reset_settings();
+        if !Lock::Worker.still_keeps(Mode::Alone) {
+            return None;
+        }
+        known.has_turn = known.has_turn && Lock::Turn(session).still_keeps(Mode::Alone);
         if let Some((timeline, at)) = updated {
             known.timeline = timeline;
             known.updated = at;
@@ -804,6 +824,7 @@ fn fold_session(
         if exists(session)? {
             return Ok((Outcome::Busy, None));
         }
+        crate::sessions::check_gone()?;
         log::take(entries.iter().copied())?;
         hot::forget(session)?;
         return Ok((Outcome::Gone, None));

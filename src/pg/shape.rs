@@ -29,10 +29,15 @@ fn same_storage(wanted: pg_sys::Oid, kind: pg_sys::Oid) -> bool {
     if is_same(wanted, kind) {
         return true;
     }
+    let base = base_type(kind);
+    base != kind && is_same(wanted, base)
+}
+
+/// The type under a domain; of another type, that type.
+pub fn base_type(kind: pg_sys::Oid) -> pg_sys::Oid {
     // SAFETY: a look-up in the system cache, which answers with the type itself for one that is
     // no domain, or unknown.
-    let base = unsafe { pg_sys::getBaseType(kind) };
-    base != kind && is_same(wanted, base)
+    unsafe { pg_sys::getBaseType(kind) }
 }
 
 fn is_same(wanted: pg_sys::Oid, kind: pg_sys::Oid) -> bool {
@@ -110,6 +115,15 @@ pub unsafe fn check_table(relation: pg_sys::Relation, table: Option<&Table>) -> 
             const HINT: &str = "Let no table inherit from it: ALTER TABLE the_child NO INHERIT …";
             return Err(altered(relation, "has child tables", HINT));
         }
+        // A write through the other table would fire no trigger for a statement of this one.
+        if table.is_some_and(Table::is_ours) && has_superclass((*relation).rd_id) {
+            const HINT: &str = "Let it stand alone: ALTER TABLE … NO INHERIT …, or ALTER TABLE … DETACH PARTITION …";
+            return Err(altered(
+                relation,
+                "is a child or a partition of another table",
+                HINT,
+            ));
+        }
         // What a rule does passes for a write of the engine's own.
         if !(*relation).rd_rules.is_null() {
             return Err(altered(relation, "has a rule", "Make it a trigger."));
@@ -134,9 +148,6 @@ unsafe fn check_own(relation: pg_sys::Relation, table: &Table) -> Result<()> {
         if !(*relation).trigdesc.is_null() && (*(*relation).trigdesc).numtriggers > 0 {
             return refuse("has a trigger, or a foreign key");
         }
-        if class.relispartition {
-            return refuse("is a partition");
-        }
         let persistence = if table.unlogged {
             pg_sys::RELPERSISTENCE_UNLOGGED
         } else {
@@ -149,8 +160,14 @@ unsafe fn check_own(relation: pg_sys::Relation, table: &Table) -> Result<()> {
                 "is not logged: a crash would lose what it holds"
             });
         }
-        if class.relreplident as u8 == pg_sys::REPLICA_IDENTITY_NOTHING {
+        let identity = class.relreplident as u8;
+        if identity != pg_sys::REPLICA_IDENTITY_FULL
+            && pg_sys::RelationGetReplicaIndex(relation) == pg_sys::InvalidOid
+        {
             return refuse("has no replica identity: replicas would count twice");
+        }
+        if table.name == "metric_changes" {
+            check_published(relation)?;
         }
         let constraints = (*(*relation).rd_att).constr;
         if !constraints.is_null() && (*constraints).num_check > 0 {
@@ -163,7 +180,7 @@ unsafe fn check_own(relation: pg_sys::Relation, table: &Table) -> Result<()> {
             let Some(wanted) = columns.find(|column| column.name == name) else {
                 return refuse(&format!("has another column, \"{name}\""));
             };
-            if built_in(wanted.kind) != Some(attribute.atttypid) {
+            if built_in(wanted.kind) != Some(attribute.atttypid) || attribute.atttypmod != -1 {
                 return Err(desc.changed(&name, Change::Type(wanted.kind)));
             }
             if attribute.attnotnull != wanted.not_null {
@@ -359,15 +376,148 @@ pub fn check_columns(desc: Descriptor<'_>, table: &Table, columns: &[&Column]) -
             .and_then(|index| desc.attribute(index))
             .ok_or_else(|| desc.changed(column.name, Change::Missing))?;
         match built_in(column.kind) {
-            Some(wanted) if same_storage(wanted, attribute.atttypid) => {}
+            Some(wanted)
+                if same_storage(wanted, attribute.atttypid) && !rounds(column, attribute) => {}
             None if is_enum(column.kind, attribute.atttypid)? => {}
-            _ => return Err(desc.changed(column.name, Change::Type(column.kind))),
+            _ => return Err(desc.changed(column.name, Change::Type(&column.type_name()))),
         }
         if is_ours && is_computed(attribute) {
             return Err(desc.changed(column.name, Change::Computed));
         }
     }
     Ok(())
+}
+
+/// Whether a column is given fewer digits after the point than the engine counts with: PostgreSQL
+/// would round without a word.
+fn rounds(column: &Column, attribute: &pg_sys::FormData_pg_attribute) -> bool {
+    let mut modifier = attribute.atttypmod;
+    // SAFETY: a look-up in the system cache, which leaves the modifier of what is no domain.
+    unsafe { pg_sys::getBaseTypeAndTypmod(attribute.atttypid, &mut modifier) };
+    if modifier < 0 {
+        return false;
+    }
+    match column.kind {
+        // As numeric_typmod_scale() of PostgreSQL has it: eleven bits, the first of them a sign.
+        "numeric" => {
+            let scale = ((modifier - pg_sys::VARHDRSZ as i32) & 0x7ff ^ 1024) - 1024;
+            column.decimals().is_none_or(|decimals| scale < decimals)
+        }
+        "timestamptz" | "timestamptz[]" | "timestamp" | "time" => modifier < 6,
+        _ => false,
+    }
+}
+
+/// Checks that whoever gets the log by a publication gets all of it, and what is taken out of it:
+/// else a replica would count what it lacks never, or what was folded twice.
+///
+/// Errors: 55000.
+///
+/// # Safety
+/// As of [`check_table`].
+unsafe fn check_published(log: pg_sys::Relation) -> Result<()> {
+    // SAFETY: the caller vouches for the relation; the lists hold OIDs, and each tuple is released.
+    unsafe {
+        let id = (*log).rd_id;
+        let of = [
+            pg_sys::GetRelationPublications(id),
+            pg_sys::GetSchemaPublications((*(*log).rd_rel).relnamespace),
+            pg_sys::GetAllTablesPublications(),
+        ];
+        let publications = of.into_iter().flat_map(|list| {
+            PgList::<pg_sys::Oid>::from_pg(list)
+                .iter_oid()
+                .collect::<Vec<_>>()
+        });
+        for publication in publications {
+            let tuple = pg_sys::SearchSysCache1(
+                pg_sys::SysCacheIdentifier::PUBLICATIONOID as i32,
+                pg_sys::Datum::from(publication),
+            );
+            if tuple.is_null() {
+                continue;
+            }
+            let form = &*(pg_sys::GETSTRUCT(tuple) as *const pg_sys::FormData_pg_publication);
+            let name = CStr::from_ptr(form.pubname.data.as_ptr())
+                .to_string_lossy()
+                .into_owned();
+            let is_half = form.pubinsert && !form.pubdelete;
+            pg_sys::ReleaseSysCache(tuple);
+            let what = if is_half {
+                "inserts and no deletes"
+            } else if is_partly_published(id, publication) {
+                "only some of its rows or columns"
+            } else {
+                continue;
+            };
+            return Err(altered(
+                log,
+                &format!("is in the publication {name} with {what}: replicas would count wrong"),
+                "Publish all of it, or nothing: ALTER PUBLICATION … SET (publish = 'insert, update, delete, truncate'), \
+                 or take the table out and add it again without WHERE and columns.",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a publication has a table with a row filter or a list of columns.
+///
+/// # Safety
+/// None but that it reads the system cache.
+unsafe fn is_partly_published(table: pg_sys::Oid, publication: pg_sys::Oid) -> bool {
+    const CACHE: i32 = pg_sys::SysCacheIdentifier::PUBLICATIONRELMAP as i32;
+    // Columns of pg_publication_rel, which pgrx leaves out of its bindings.
+    const ROW_FILTER: pg_sys::AttrNumber = 4;
+    const COLUMNS: pg_sys::AttrNumber = 5;
+    // SAFETY: the tuple is released; of its columns only whether they are null is asked.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache2(
+            CACHE,
+            pg_sys::Datum::from(table),
+            pg_sys::Datum::from(publication),
+        );
+        if tuple.is_null() {
+            return false;
+        }
+        let has = |column: pg_sys::AttrNumber| {
+            let mut null = true;
+            pg_sys::SysCacheGetAttr(CACHE, tuple, column, &mut null);
+            !null
+        };
+        let is_part = has(ROW_FILTER) || has(COLUMNS);
+        pg_sys::ReleaseSysCache(tuple);
+        is_part
+    }
+}
+
+/// Checks that a table refers to another one by its column `session_id`.
+///
+/// Errors: 55000.
+///
+/// # Safety
+/// As of [`check_table`].
+pub unsafe fn check_refers(relation: pg_sys::Relation, to: pg_sys::Oid) -> Result<()> {
+    // SAFETY: the caller vouches for the relation; the list holds what is cached of foreign keys.
+    unsafe {
+        let column = Descriptor::of((*relation).rd_att)
+            .find("session_id")
+            .map(|index| index as pg_sys::AttrNumber + 1);
+        let keys =
+            PgList::<pg_sys::ForeignKeyCacheInfo>::from_pg(pg_sys::RelationGetFKeyList(relation));
+        let refers = keys.iter_ptr().any(|key| {
+            (*key).confrelid == to && (*key).nkeys == 1 && Some((*key).conkey[0]) == column
+        });
+        if refers {
+            return Ok(());
+        }
+        Err(altered(
+            relation,
+            "does not refer to public.live_stream_sessions by its column session_id",
+            "Give both tables their names back, or add the foreign key again, as CREATE EXTENSION \
+             live_stream made it; NOT VALID where rows are left without a session.",
+        ))
+    }
 }
 
 thread_local! {
@@ -511,6 +661,8 @@ pub enum Change<'a> {
     Missing,
     /// It has another type than this one.
     Type(&'a str),
+    /// It holds no numbers.
+    Number,
     /// It is no enum, or one of other values.
     Values,
     /// It is generated, or an identity.
@@ -599,6 +751,7 @@ impl<'a> Descriptor<'a> {
                 format!("The live_stream extension needs it as {kind}."),
                 format!("Give the column the type {kind} again."),
             ),
+            Change::Number => ("is no number", kept, as_made),
             Change::Values => ("is no enum, or one of other values", kept, as_made),
             Change::Computed => (
                 "is computed by PostgreSQL",
@@ -709,6 +862,15 @@ fn has_children(table: pg_sys::Oid) -> bool {
         let children = find_inheritance_children(table, pg_sys::NoLock as pg_sys::LOCKMODE);
         !PgList::<pg_sys::Oid>::from_pg(children).is_empty()
     }
+}
+
+fn has_superclass(table: pg_sys::Oid) -> bool {
+    unsafe extern "C-unwind" {
+        // pgrx leaves it out of its bindings.
+        fn has_superclass(relation: pg_sys::Oid) -> bool;
+    }
+    // SAFETY: reads the catalog.
+    unsafe { has_superclass(table) }
 }
 
 fn is_computed(attribute: &pg_sys::FormData_pg_attribute) -> bool {

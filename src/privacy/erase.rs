@@ -11,6 +11,7 @@ use crate::keep::Wait;
 use crate::metrics::{self, Delta, fold};
 use crate::plan::{self, Plan};
 use crate::sessions;
+use crate::transaction;
 use crate::viewers;
 use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid, pg_sys};
@@ -84,6 +85,17 @@ thread_local! {
         c"delete from public.live_stream_chat_reactions where session_id = $1 and user_id = $2",
         &[pg_sys::UUIDOID, pg_sys::UUIDOID],
     ) };
+    static REACTIONS_TO_CHAT: Plan = const { Plan::writing(
+        c"delete from public.live_stream_chat_reactions
+           where message_id in (
+                 select m.id from public.live_stream_chat m
+                  where m.session_id = $1
+                    and (m.user_id = $2
+                         or m.user_id is null
+                            and m.viewer_id in (select v.id from public.live_stream_viewers v
+                                                 where v.session_id = $1 and v.user_id = $2)))",
+        &[pg_sys::UUIDOID, pg_sys::UUIDOID],
+    ) };
     static CHAT: Plan = const { Plan::writing(
         c"delete from public.live_stream_chat m
            where m.session_id = $1
@@ -152,6 +164,7 @@ fn erase_user(user_id: Option<Uuid>, erase_influencer: default!(Option<bool>, "f
     let erase = || {
         identity::require_service("erase a user")?;
         let user = require_user(user_id)?;
+        transaction::check_not_parallel()?;
         let mut done = Done::default();
         as_owner(|| {
             remove_influencer(user, erase_influencer == Some(true), &mut done)?;
@@ -240,9 +253,11 @@ fn leave(session: Uuid, user: Uuid, done: &mut Done) -> Result<()> {
         plan::execute(&ORDERS, &args)?,
     );
     let mut gone = 0;
-    let numbers = metrics::collect(session, || {
+    let numbers = metrics::collect_own(session, || {
+        let of_the_user = plan::execute(&REACTIONS, &args)?;
+        count(&mut done.removed, "live_stream_chat_reactions", of_the_user);
+        plan::execute(&REACTIONS_TO_CHAT, &args)?;
         for (table, plan) in [
-            ("live_stream_chat_reactions", &REACTIONS),
             ("live_stream_chat", &CHAT),
             ("live_stream_viewers", &VIEWERS),
         ] {

@@ -18,6 +18,7 @@ use crate::heap::{Found, Locked, Strength, Table};
 use crate::identity::as_owner;
 use crate::lock::{Lock, Mode};
 use crate::metrics::{fold, hot, log, worker};
+use crate::pg::shape;
 use crate::plan::{self, Plan};
 use crate::row::{Row, Stored};
 use crate::transaction::{self, Scoped};
@@ -25,6 +26,7 @@ use pgrx::Uuid;
 use pgrx::pg_sys;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::ffi::CStr;
 use std::time::{Duration, Instant};
 
 /// A session as it is now; it does not end before this transaction does.
@@ -104,6 +106,8 @@ thread_local! {
     static RESERVED: RefCell<Scoped<Option<Uuid>>> = const { RefCell::new(Scoped::new()) };
     /// When another was last seen at a session: the start of the statement that saw it.
     static BUSY: RefCell<HashMap<[u8; 16], i64>> = RefCell::new(HashMap::new());
+    /// The generation of the catalog in which what is counted was seen to refer to the sessions.
+    static REFERRED_TO: Cell<Option<u64>> = const { Cell::new(None) };
     static UPDATES: RefCell<HashMap<[u8; 16], (Instant, u32)>> = RefCell::new(HashMap::new());
     static LOCK: Plan = const { Plan::writing(
         c"select from public.live_stream_sessions where id = $1 for no key update",
@@ -424,7 +428,7 @@ fn count_places(session: Uuid, free: i32) -> Result<()> {
     }
     if crowded {
         // Those who come after need not count; the worker sees it and goes on from here.
-        let complete_before = log::complete_before();
+        let complete_before = log::complete_before()?;
         hot::note(session, hot::full(complete_before), false, 0)?;
         log::append(session, &Default::default(), false)?;
     }
@@ -555,6 +559,33 @@ pub fn way(session: Uuid) -> Result<Option<Way>> {
         Some(way) => Ok(Some(way)),
         None => Ok(enter(session)?.and_then(|_| held(session))),
     }
+}
+
+/// The tables whose rows are counted in sessions.
+const COUNTED: [&CStr; 4] = [
+    c"live_stream_viewers",
+    c"live_stream_chat",
+    c"live_stream_chat_reactions",
+    c"live_stream_products",
+];
+
+/// Checks that a session that is not found is gone, and not under another name, where its row would
+/// miss a change: what is counted refers to the table of sessions.
+///
+/// Errors: 55000.
+pub fn check_gone() -> Result<()> {
+    let generation = catalog::generation();
+    if REFERRED_TO.get() == Some(generation) {
+        return Ok(());
+    }
+    let (schema, name) = (c"public", c"live_stream_sessions");
+    let sessions =
+        catalog::relation_id(schema, name).ok_or_else(|| shape::missing(schema, name))?;
+    for counted in COUNTED {
+        Table::read(schema, counted)?.check_refers(sessions)?;
+    }
+    REFERRED_TO.set(Some(generation));
+    Ok(())
 }
 
 /// Holds the session as one whose end, or whose count, this transaction is about to write.

@@ -7,8 +7,8 @@ mod keep;
 pub mod lifecycle;
 
 pub use entry::{
-    Entered, Way, admit, appended, enter, hold_for_end, hold_off_end, reserve, take_row, updated,
-    was_overtaken, way,
+    Entered, Way, admit, appended, check_gone, enter, hold_for_end, hold_off_end, reserve,
+    take_row, updated, was_overtaken, way,
 };
 pub use keep::{enter_in_order, keep, try_keep};
 

@@ -149,6 +149,7 @@ fn viewers_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
                 // In the order in which a join takes them. A session that is deleted takes its
                 // rows along, and nobody is held up for them.
                 if sessions::way(session)?.is_none() {
+                    sessions::check_gone()?;
                     continue;
                 }
                 change.delta.unique_viewers += new_people(session, &change.people)?;
