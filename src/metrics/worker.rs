@@ -716,7 +716,8 @@ impl Worker {
             let outcome = transaction(|| {
                 // Who counts places notes that with the row locked: never wait for it.
                 if fold::lock(session, false)?.is_some() {
-                    if doubtful {
+                    // Another worker may have been in doubt, and noted it since this one began.
+                    if doubtful || hot::is_doubtful(session)? {
                         fold::count_peak(session)?;
                     }
                 } else if exists(session)? {
