@@ -372,7 +372,7 @@ class Bustle:
             ("delete orders", 3, server, "delete from public.live_stream_orders where session_id = any (%s::uuid[])", [two]),
             ("change orders", 1, server, "update public.live_stream_orders set amount = amount + 1 where session_id = any (%s::uuid[])", [two[:1]]),
             ("ban", 1, host, "select * from public.live_stream_ban(%s)", users[:1]),
-            ("ban some", 2, server, "insert into public.live_stream_bans (influencer_id, user_id) select i, u from unnest(%s::uuid[]) i, unnest(%s::uuid[]) u on conflict do nothing", [[one.influencer_id for one in pick.sample(self.hosts, 2)], users]),
+            ("ban some", 2, server, "insert into public.live_stream_bans (influencer_id, user_id) select i, u from unnest(%s::uuid[]) i, unnest(%s::uuid[]) u order by i, u on conflict do nothing", [[one.influencer_id for one in pick.sample(self.hosts, 2)], users]),
             ("ban in", 1, host, "select * from public.live_stream_ban(%s, session_id => %s)", [users[0], session]),
             ("unban", 6, host, "select * from public.live_stream_unban(%s)", users[:1]),
             ("moderator", 1, host, "select * from public.live_stream_add_moderator(%s)", users[:1]),

@@ -683,9 +683,10 @@ class Fuzz:
                     connection.execute(HEARTBEAT)
             time.sleep(0.02)
 
-    def check(self, copy: Copy, exact: bool) -> bool:
-        """Every number is right again, or is after counting again; false if rows have values that nobody counts again."""
-        if self.log.worker_failed:
+    def check(self, copy: Copy, exact: bool, setting: bool = False) -> bool:
+        """Every number is right again, or is after counting again; false if rows have values that nobody counts again.
+        After a `setting` was another, the worker, which has read it as it began, is told to stop."""
+        if self.log.worker_failed or setting:
             self.log.worker_failed = False
             copy.old.sql("select pg_terminate_backend(pid) from pg_stat_activity where backend_type = 'live_stream metrics'")
         self.rest(copy)
@@ -760,7 +761,7 @@ class Fuzz:
         exact = all(alteration.exact for alteration in done)
         # Else rows may have kept what was written under another name or type, such as the times that the peak is counted
         # from: right with the numbers of this moment, and not with those of the next round.
-        return self.check(copy, exact) and exact
+        return self.check(copy, exact, any(alteration.kind == "setting" for alteration in done)) and exact
 
 
 SETTINGS = {

@@ -315,5 +315,5 @@ class Show:
             self.fill_the_log()
             waiting = contents(self.db)[LOG]
             found = look()
-            if contents(self.db)[LOG] == waiting:
+            if waiting and contents(self.db)[LOG] == waiting:
                 return found

@@ -57,6 +57,17 @@ thread_local! {
            order by session_id, user_id for update",
         &[pg_sys::UUIDOID],
     ) };
+    static LOCK_REACTIONS: Plan = const { Plan::writing(
+        c"with mine as (
+                 select id from public.live_stream_chat where user_id = $1
+                 union select m.id from public.live_stream_chat m
+                         join public.live_stream_viewers v on v.id = m.viewer_id
+                        where m.user_id is null and v.user_id = $1)
+          select from public.live_stream_chat_reactions
+           where user_id = $1 or message_id in (select id from mine)
+           order by message_id, user_id, reaction for update",
+        &[pg_sys::UUIDOID],
+    ) };
     static LOCK_ORDERS: Plan = const { Plan::writing(
         c"select from public.live_stream_orders
            where user_id = $1
@@ -203,8 +214,8 @@ fn leave_sessions(user: Uuid, done: &mut Done) -> Result<()> {
     Ok(())
 }
 
-/// Who bans, invites or deletes an order has that row before it enters a session: so here. The
-/// sessions are kept before, as one that is deleted takes those rows along.
+/// Who bans, invites, takes a reaction away or deletes an order has that row before it enters a
+/// session: so here. The sessions are kept before, as one that is deleted takes those rows along.
 fn hold_what_others_hold_first(user: Uuid, named: &[(Uuid, bool)]) -> Result<()> {
     let parts: Vec<Uuid> = plan::run(&PARTS, &[user.into()], |rows| {
         Ok((0..rows.len()).filter_map(|row| rows.get(row, 0)).collect())
@@ -227,11 +238,24 @@ fn hold_what_others_hold_first(user: Uuid, named: &[(Uuid, bool)]) -> Result<()>
             sessions::try_keep(session, Wait::Always)?;
         }
     }
-    for plan in [&LOCK_BANS, &LOCK_MODERATORS, &LOCK_GUESTS, &LOCK_ORDERS] {
+    for plan in [
+        &LOCK_BANS,
+        &LOCK_MODERATORS,
+        &LOCK_GUESTS,
+        &LOCK_REACTIONS,
+        &LOCK_ORDERS,
+    ] {
         plan::execute(plan, &[user.into()])?;
     }
     Ok(())
 }
+
+/// The tables of [`hold_what_others_hold_first`] that lose their rows of the user at the end.
+const HELD_FIRST: [&str; 3] = [
+    "live_stream_bans",
+    "live_stream_moderators",
+    "live_stream_guests",
+];
 
 /// Waits for those who are changing a session, holds up others, and folds what is pending.
 fn enter(session: Uuid, is_finished: bool) -> Result<()> {
@@ -305,13 +329,23 @@ fn everywhere_else(user: Uuid, done: &mut Done) -> Result<()> {
     change(&mut done.removed, table, &rates)?;
     for held in people::held()? {
         let (table, column) = (held.table, held.column);
+        let named = if HELD_FIRST.contains(&table) {
+            // All were held before the sessions: one that has come since, and that somebody has, is
+            // left, as sessions are.
+            format!(
+                "ctid = any (array(select ctid from public.{table} where {column} = $1
+                                      for update skip locked))"
+            )
+        } else {
+            format!("{column} = $1")
+        };
         let (statement, to) = match held.on_erase {
             OnErase::Deleted => (
-                format!("delete from public.{table} where {column} = $1"),
+                format!("delete from public.{table} where {named}"),
                 &mut done.removed,
             ),
             OnErase::Anonymised => (
-                format!("update public.{table} set {column} = null where {column} = $1"),
+                format!("update public.{table} set {column} = null where {named}"),
                 &mut done.anonymised,
             ),
             OnErase::Archived | OnErase::Asked => continue,
