@@ -40,7 +40,12 @@
 //!   session that is deleted: the change is appended, the moderation log and schedules leave the
 //!   session out. Orders and products are locked before the viewers go.
 //! - The end of a session has its row, and wants its flow and its viewers. So whoever has the flow
-//!   does not wait for the row, and who has a viewer's row waits for neither.
+//!   does not wait for the row, and who has a viewer's row waits for neither: a person's statement
+//!   enters the unfinished sessions of its rows before it has those, and no others. A server's own
+//!   UPDATE of viewers cannot know them before; it may be told 40P01, as the end beside it may.
+//!
+//! Who finds only with everything held that one session more is needed, and one before the others,
+//! gives them all back and begins anew: `pg::subtransaction` does that.
 
 use pgrx::Uuid;
 use pgrx::pg_sys;

@@ -148,6 +148,31 @@ def test_moderators_and_bans_of_the_same_people_in_opposite_order(plain_db):
     assert plain_db.value(both) == 0
 
 
+def test_a_ban_of_somebody_who_joins_one_more_session_meanwhile(plain_db):
+    """The other session comes before the one that the ban has entered, and somebody has it who wants both."""
+    world = people(plain_db)
+    host, banned, other = world.influencer, world.stranger, world.viewer
+    plain_db.without_limits()
+    sessions = sorted((world.session(live=False) for _ in range(3)), key=lambda session: session["id"])
+    for session in sessions:
+        world.leave(world.join(session, other), other)
+    world.join(sessions[2], banned)
+    back = "update public.live_stream_viewers set is_still_watching = true where session_id = %s"
+    with Steps(plain_db) as steps:
+        joining, banning, client = steps.client(banned), steps.client(host), steps.client(other)
+        joining.run("select * from public.live_stream_join(%s)", [sessions[1]["id"]])
+        ban = banning.start("select * from public.live_stream_ban(%s)", [banned.user_id])
+        banning.waits()
+        returns = client.start(back, [sessions[2]["id"]])
+        client.waits()
+        joining.commit()
+        all_end_well(ban, returns)
+    open_rows = "select count(*) from public.live_stream_viewers where user_id = %s and is_still_watching"
+    assert plain_db.value(open_rows, [banned.user_id]) == 0
+    assert plain_db.value(open_rows, [other.user_id]) == 1
+    assert differences(plain_db) == []
+
+
 def test_a_ban_while_the_influencer_is_deleted(plain_db):
     """The influencer goes before its sessions: who bans in one of them waits for the influencer first."""
     world = people(plain_db)
@@ -266,6 +291,26 @@ def test_a_reaction_is_taken_back_while_its_message_is_deleted(plain_db, goes):
         all_end_well(back, gone)
         deleting.rollback()
     assert differences(plain_db) == []
+
+
+@WORKERS
+@pytest.mark.parametrize("limit", [None, 1000])
+def test_somebody_wants_to_come_back_to_an_ended_session_while_it_is_deleted(plain_db, workers, limit):
+    plain_db.set(background_worker=workers)
+    world = people(plain_db)
+    session = world.session(max_viewers=limit)
+    # The deletion comes to them in this order.
+    one, other = sorted((world.stranger, world.viewer), key=lambda person: person.user_id)
+    first, viewer = world.join(session, one), world.join(session, other)
+    world.end(session)
+    with Steps(plain_db) as steps:
+        keeper, deleting, client = held(steps, "viewers", first), steps.client(), steps.client(other)
+        gone = deleting.start(DELETE, [session["id"]])
+        deleting.waits()
+        back = client.start("update public.live_stream_viewers set is_still_watching = true where id = %s", [viewer["id"]])
+        assert sqlstate(back) == "PT409"
+        keeper.commit()
+        all_end_well(gone)
 
 
 def test_an_invitation_is_accepted_while_the_session_is_deleted(plain_db):

@@ -4,6 +4,7 @@ use crate::error::{Error, Result, SqlState};
 use crate::heap::Table;
 use crate::identity::as_owner;
 use crate::lock::{Lock, Mode, person_slot};
+use crate::pg::subtransaction::attempt;
 use crate::plan::{self, Plan};
 use crate::sessions;
 use crate::transaction;
@@ -67,8 +68,8 @@ fn at_those_who_stay(people: &[(Uuid, Uuid)]) -> Result<Vec<(Uuid, Uuid)>> {
         .collect())
 }
 
-/// How often to look for sessions that somebody has joined meanwhile, before entering them while
-/// others may have to wait for us.
+/// How often to begin anew for sessions that somebody has joined meanwhile, before entering them
+/// out of their order.
 const PATIENCE: usize = 10;
 
 /// Closes the open rows of people, each given with an influencer, in that influencer's sessions
@@ -96,28 +97,40 @@ pub fn close_unwelcome(people: &[(Uuid, Uuid)]) -> Result<()> {
                 .collect::<Vec<_>>())
         })
     };
-    as_owner(|| {
-        let mut entered = BTreeSet::new();
-        let mut rows = unwelcome()?;
-        for round in 0.. {
-            let sessions: BTreeSet<_> = rows.iter().map(|(_, id)| *id.as_bytes()).collect();
-            for session in sessions.difference(&entered) {
-                sessions::enter(Uuid::from_bytes(*session))?;
-            }
-            entered.extend(sessions);
-            for slot in &slots {
-                Lock::Person(*slot).wait(Mode::Alone);
-            }
-            rows = unwelcome()?;
-            if rows.iter().all(|(_, id)| entered.contains(id.as_bytes())) {
-                break;
-            }
-            if round < PATIENCE {
-                for slot in &slots {
-                    Lock::Person(*slot).give_back(Mode::Alone);
-                }
-            }
+    let enter = |sessions: &BTreeSet<[u8; 16]>| -> Result<()> {
+        for session in sessions {
+            sessions::enter(Uuid::from_bytes(*session))?;
         }
+        Ok(())
+    };
+    as_owner(|| {
+        let sessions_of = |rows: &[(Uuid, Uuid)]| -> BTreeSet<_> {
+            rows.iter().map(|(_, id)| *id.as_bytes()).collect()
+        };
+        let mut sessions = sessions_of(&unwelcome()?);
+        let mut rounds = 0;
+        let rows = loop {
+            let held = attempt(|| {
+                enter(&sessions)?;
+                for slot in &slots {
+                    Lock::Person(*slot).wait(Mode::Alone);
+                }
+                let rows = unwelcome()?;
+                let more = &sessions_of(&rows) - &sessions;
+                if !more.is_empty() && rounds < PATIENCE {
+                    // Those that are entered are given back: one that comes before them waits for
+                    // nobody who waits for them.
+                    sessions.extend(more);
+                    return Ok(None);
+                }
+                enter(&more)?;
+                Ok(Some(rows))
+            })?;
+            match held {
+                Some(rows) => break rows,
+                None => rounds += 1,
+            }
+        };
         if !rows.is_empty() {
             let ids: Vec<Uuid> = rows.into_iter().map(|(id, _)| id).collect();
             plan::execute(&CLOSE, &[ids.into()])?;

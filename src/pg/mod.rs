@@ -1,3 +1,4 @@
 //! The edge to PostgreSQL.
 
 pub mod shape;
+pub mod subtransaction;

@@ -272,7 +272,8 @@ fn remember(session: Uuid, entered: Option<Entered>) {
 }
 
 /// As [`enter`], for a viewer that comes: where the places are limited, it is sure that nobody
-/// else takes the same one. Whether there is one shows when the change is applied.
+/// else takes the same one. Whether there is one shows when the change is applied. A session that
+/// is finished may be returned without being entered.
 pub fn admit(session: Uuid) -> Result<Option<Entered>> {
     worker::look();
     if held(session).is_none() && is_busy(session) {
@@ -291,6 +292,10 @@ pub fn admit(session: Uuid) -> Result<Option<Entered>> {
     let Some(entered) = read(session)? else {
         return Ok(None);
     };
+    if entered.status.is_finished() && held(session).is_none() {
+        // Nobody comes to it; and who has a viewer's row waits for no deletion.
+        return Ok(Some(entered));
+    }
     let Some(max) = entered.max_viewers else {
         return enter(session);
     };
