@@ -17,7 +17,7 @@ use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid, pg_sys};
 use serde_json::{Map, Value, json};
 use std::array::from_fn;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 thread_local! {
     static SESSIONS: Plan = const { Plan::writing(
@@ -76,7 +76,7 @@ thread_local! {
         &[pg_sys::UUIDOID],
     ) };
     static LOCK: Plan = const { Plan::writing(
-        c"select from public.live_stream_sessions where id = $1 for update",
+        c"select from public.live_stream_sessions where id = $1 for no key update",
         &[pg_sys::UUIDOID],
     ) };
     static ORDERS: Plan = const { Plan::writing(
@@ -220,23 +220,14 @@ fn hold_what_others_hold_first(user: Uuid, named: &[(Uuid, bool)]) -> Result<()>
     let parts: Vec<Uuid> = plan::run(&PARTS, &[user.into()], |rows| {
         Ok((0..rows.len()).filter_map(|row| rows.get(row, 0)).collect())
     })?;
-    let mut sessions: BTreeMap<[u8; 16], bool> = parts
+    let named = named.iter().map(|(session, _)| *session);
+    let sessions: BTreeSet<_> = parts
         .into_iter()
-        .map(|session| (*session.as_bytes(), false))
+        .chain(named)
+        .map(|id| *id.as_bytes())
         .collect();
-    sessions.extend(
-        named
-            .iter()
-            .map(|(session, finished)| (*session.as_bytes(), *finished)),
-    );
-    for (session, is_finished) in sessions {
-        let session = Uuid::from_bytes(session);
-        if is_finished {
-            // Later it would wait for others who have kept it like this.
-            plan::execute(&LOCK, &[session.into()])?;
-        } else {
-            sessions::try_keep(session, Wait::Always)?;
-        }
+    for session in sessions {
+        sessions::try_keep(Uuid::from_bytes(session), Wait::Always)?;
     }
     for plan in [
         &LOCK_BANS,
