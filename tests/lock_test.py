@@ -14,6 +14,7 @@ import pytest
 
 from people import people
 from recount import differences
+from replica import until, worker_pid
 from steps import Steps, sqlstate
 
 WORKERS = pytest.mark.parametrize("workers", ["on", "off"])
@@ -370,6 +371,11 @@ class Bustle:
         with Steps(db) as steps:
             for host in self.hosts * 2:
                 self.another(host, steps.client(host))
+            # Without a worker, the deletion of a session and of its orders may meet: so the README says.
+            session = self.world.session(by=self.hosts[0], max_viewers=None)
+            steps.client(self.users[0]).run("select * from public.live_stream_join(%s)", [session["id"]])
+            self.world.join(session, self.users[1])
+            until(lambda: worker_pid(db), "a worker")
 
     def another(self, host, client):
         """One more session, with all products."""
