@@ -149,6 +149,29 @@ def test_moderators_and_bans_of_the_same_people_in_opposite_order(plain_db):
     assert plain_db.value(both) == 0
 
 
+def test_a_ban_of_several_while_their_session_is_deleted(plain_db):
+    """Which finds the viewers by their users, and the ban as they came."""
+    world = people(plain_db)
+    host, users = world.influencer, [world.new_user() for _ in range(3)]
+    users.sort(key=lambda user: user.user_id, reverse=True)
+    session = world.session()
+    viewers = {user.user_id: world.join(session, user) for user in users}
+    gate = viewers[sorted(viewers)[1]]
+    with Steps(plain_db) as steps:
+        keeper, deleting, server = held(steps, "viewers", gate), steps.client(), steps.client("service_role")
+        gone = deleting.start(DELETE, [session["id"]])
+        deleting.waits()
+        ban = server.start(
+            "insert into public.live_stream_bans (influencer_id, user_id) select %s, unnest(%s::uuid[])",
+            [host.influencer_id, sorted(viewers, reverse=True)],
+        )
+        server.waits()
+        keeper.commit()
+        all_end_well(gone, ban)
+    assert plain_db.value("select count(*) from public.live_stream_bans") == 3
+    assert differences(plain_db) == []
+
+
 def test_a_ban_of_somebody_who_joins_one_more_session_meanwhile(plain_db):
     """The other session comes before the one that the ban has entered, and somebody has it who wants both."""
     world = people(plain_db)
@@ -314,6 +337,26 @@ def test_somebody_wants_to_come_back_to_an_ended_session_while_it_is_deleted(pla
         all_end_well(gone)
 
 
+def test_a_reaction_is_taken_back_while_others_delete_it_and_end_the_session(plain_db):
+    """Who takes it back wants the reaction before the session, as the one does who deletes it."""
+    world = people(plain_db)
+    host, session, viewer, message, _, _ = shop(world)
+    world.viewer.api.rpc("live_stream_react", message_id=message["id"], reaction="🔥")
+    with Steps(plain_db) as steps:
+        keeper, deleting = steps.client("service_role"), steps.client("service_role")
+        client, ending = steps.client(world.viewer), steps.client(host)
+        keeper.run("select from public.live_stream_chat_reactions where message_id = %s for update", [message["id"]])
+        back = client.start("select * from public.live_stream_unreact(%s, '🔥')", [message["id"]])
+        client.waits()
+        end = ending.start("select * from public.live_stream_end(%s)", [session["id"]])
+        assert sqlstate(end) is None
+        gone = deleting.start("delete from public.live_stream_chat_reactions where message_id = %s", [message["id"]])
+        deleting.waits()
+        keeper.commit()
+        all_end_well(gone, back, allowed=(None, "42501"))
+    assert differences(plain_db) == []
+
+
 def test_an_invitation_is_accepted_while_the_session_is_deleted(plain_db):
     world = people(plain_db)
     host, session, viewer, *_ = shop(world)
@@ -373,6 +416,8 @@ class Bustle:
                 self.another(host, steps.client(host))
             # Without a worker, the deletion of a session and of its orders may meet: so the README says.
             session = self.world.session(by=self.hosts[0], max_viewers=None)
+            for product in self.products:
+                self.world.product(session, self.hosts[0], product)
             steps.client(self.users[0]).run("select * from public.live_stream_join(%s)", [session["id"]])
             self.world.join(session, self.users[1])
             until(lambda: worker_pid(db), "a worker")

@@ -8,7 +8,7 @@ use crate::metrics::{self, Delta};
 use crate::moderation;
 use crate::plan::{self, Plan};
 use crate::row::{self, Outcome};
-use crate::sessions::required;
+use crate::sessions::{self, required};
 use crate::viewers;
 use pgrx::Uuid;
 use pgrx::pg_sys;
@@ -49,6 +49,11 @@ thread_local! {
     static KEEP: Plan = const { Plan::writing(
         c"select from public.live_stream_chat where id = $1 for key share",
         &[pg_sys::UUIDOID],
+    ) };
+    static HOLD: Plan = const { Plan::writing(
+        c"select from public.live_stream_chat_reactions
+           where message_id = $1 and user_id = $2 and reaction = $3 for update",
+        &[pg_sys::UUIDOID, pg_sys::UUIDOID, pg_sys::TEXTOID],
     ) };
     static TAKE_BACK: Plan = const { Plan::writing(
         c"delete from public.live_stream_chat_reactions
@@ -118,18 +123,25 @@ fn react(message_id: Option<Uuid>, reaction: Option<&str>, take_back: Option<boo
         check_reaction(reaction)?;
         let message = visible_message(message_id)?;
         limits::spend(user, limits::Kind::Reaction)?;
-        writable(message.session)?;
         let args = [message.id.into(), user.into(), reaction.into()];
-        as_owner(|| {
-            if take_back != Some(true) {
-                return plan::execute(&ADD, &args);
-            }
-            // The message before its reaction, as a message that is deleted takes those along.
-            if plan::execute(&KEEP, &args[..1])? == 0 {
-                return Err(no_such_message(message.id));
-            }
-            plan::execute(&TAKE_BACK, &args)
-        })?;
+        if take_back == Some(true) {
+            sessions::keep(message.session)?;
+            as_owner(|| {
+                // The message before its reaction, as a message that is deleted takes those along;
+                // and both before the session is entered, as by whoever deletes reactions.
+                if plan::execute(&KEEP, &args[..1])? == 0 {
+                    return Err(no_such_message(message.id));
+                }
+                plan::execute(&HOLD, &args)
+            })?;
+        }
+        writable(message.session)?;
+        let change = if take_back == Some(true) {
+            &TAKE_BACK
+        } else {
+            &ADD
+        };
+        as_owner(|| plan::execute(change, &args))?;
         Ok(message.id)
     };
     react().or_raise()

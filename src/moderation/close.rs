@@ -3,6 +3,7 @@
 use crate::error::{Error, Result, SqlState};
 use crate::heap::Table;
 use crate::identity::as_owner;
+use crate::keep::Wait;
 use crate::lock::{Lock, Mode, person_slot};
 use crate::pg::subtransaction::attempt;
 use crate::plan::{self, Plan};
@@ -99,7 +100,10 @@ pub fn close_unwelcome(people: &[(Uuid, Uuid)]) -> Result<()> {
     };
     let enter = |sessions: &BTreeSet<[u8; 16]>| -> Result<()> {
         for session in sessions {
-            sessions::enter(Uuid::from_bytes(*session))?;
+            let session = Uuid::from_bytes(*session);
+            // One that is deleted meanwhile would want our viewers, and we its.
+            sessions::try_keep(session, Wait::Always)?;
+            sessions::enter(session)?;
         }
         Ok(())
     };
