@@ -31,7 +31,7 @@
 //! 4. part
 //! 5. the session's row (turn is tried, never waited for), and then its flow
 //! 6. person
-//! 7. viewers, and what is counted last: heartbeats, messages that are answered or reacted to
+//! 7. viewers, and what is counted last: heartbeats, and the tallies of messages
 //!
 //! Two have it otherwise, and others give way to them:
 //!

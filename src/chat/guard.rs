@@ -87,7 +87,7 @@ thread_local! {
            where id = $1 and session_id = $2 and user_id = $3 for key share",
         &[pg_sys::UUIDOID, pg_sys::UUIDOID, pg_sys::UUIDOID],
     ) };
-    static PARENT: Plan = const { Plan::writing(
+    static MESSAGE: Plan = const { Plan::writing(
         c"select true from public.live_stream_chat where id = $1 and session_id = $2
              for key share",
         &[pg_sys::UUIDOID, pg_sys::UUIDOID],
@@ -103,12 +103,17 @@ thread_local! {
 fn guard_insert(new: &mut Row<'_>) -> Result<()> {
     let session: Uuid = required(new, "session_id")?;
     check_message(new)?;
-    if identity::is_service()? {
+    let service = identity::is_service()?;
+    if !service {
+        limits::queue(signed_in()?);
+    }
+    let parent = new.get::<Uuid>("parent_message_id")?;
+    let is_there = parent.map_or(Ok(true), |parent| keep_message(session, parent))?;
+    if service {
         sessions::enter(session)?.ok_or_else(|| no_such_session(session))?;
         sessions::keep(session)?;
     } else {
         let user = signed_in()?;
-        limits::queue(user);
         let (entered, hosts) = writable(session)?;
         if new
             .get::<Uuid>("user_id")?
@@ -148,14 +153,20 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
     }
     new.set("reactions", Some(JsonB(serde_json::Map::new().into())))?;
     new.set_zero(&["replies_count"])?;
-    if let Some(parent) = new.get::<Uuid>("parent_message_id")? {
-        let there = as_owner(|| plan::execute(&PARENT, &[parent.into(), session.into()]))?;
-        if there == 0 {
-            return Err(no_such_message(parent)
-                .detail("A reply and the message it answers belong to the same session."));
-        }
+    match parent {
+        Some(parent) if !is_there => Err(no_such_message(parent)
+            .detail("A reply and the message it answers belong to the same session.")),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// Keeps a message of a session from being deleted, for one who has not entered the session yet:
+/// whoever deletes messages has them before. Returns whether it is there.
+///
+/// Errors: PT404 where the session is gone.
+pub fn keep_message(session: Uuid, message: Uuid) -> Result<bool> {
+    sessions::keep(session)?;
+    as_owner(|| Ok(plan::execute(&MESSAGE, &[message.into(), session.into()])? > 0))
 }
 
 fn set_viewer(new: &mut Row<'_>, session: Uuid, user: Uuid) -> Result<()> {

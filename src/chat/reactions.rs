@@ -1,6 +1,6 @@
 //! Reactions to messages: each person gives each reaction once, and can take it back.
 
-use super::guard::{no_such_message, signed_in, writable};
+use super::guard::{keep_message, no_such_message, signed_in, writable};
 use crate::error::{Error, OrRaise, Result, SqlState};
 use crate::identity::as_owner;
 use crate::limits;
@@ -8,7 +8,7 @@ use crate::metrics::{self, Delta};
 use crate::moderation;
 use crate::plan::{self, Plan};
 use crate::row::{self, Outcome};
-use crate::sessions::{self, required};
+use crate::sessions::required;
 use crate::viewers;
 use pgrx::Uuid;
 use pgrx::pg_sys;
@@ -45,10 +45,6 @@ thread_local! {
         c"insert into public.live_stream_chat_reactions (message_id, user_id, reaction)
           values ($1, $2, $3) on conflict do nothing",
         &[pg_sys::UUIDOID, pg_sys::UUIDOID, pg_sys::TEXTOID],
-    ) };
-    static KEEP: Plan = const { Plan::writing(
-        c"select from public.live_stream_chat where id = $1 for key share",
-        &[pg_sys::UUIDOID],
     ) };
     static HOLD: Plan = const { Plan::writing(
         c"select from public.live_stream_chat_reactions
@@ -124,16 +120,13 @@ fn react(message_id: Option<Uuid>, reaction: Option<&str>, take_back: Option<boo
         let message = visible_message(message_id)?;
         limits::spend(user, limits::Kind::Reaction)?;
         let args = [message.id.into(), user.into(), reaction.into()];
+        // The message before its reactions, as a message that is deleted takes those along; and both
+        // before the session is entered, as by whoever deletes reactions.
+        if !keep_message(message.session, message.id)? {
+            return Err(no_such_message(message.id));
+        }
         if take_back == Some(true) {
-            sessions::keep(message.session)?;
-            as_owner(|| {
-                // The message before its reaction, as a message that is deleted takes those along;
-                // and both before the session is entered, as by whoever deletes reactions.
-                if plan::execute(&KEEP, &args[..1])? == 0 {
-                    return Err(no_such_message(message.id));
-                }
-                plan::execute(&HOLD, &args)
-            })?;
+            as_owner(|| plan::execute(&HOLD, &args))?;
         }
         writable(message.session)?;
         let change = if take_back == Some(true) {

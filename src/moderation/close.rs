@@ -5,7 +5,7 @@ use crate::heap::Table;
 use crate::identity::as_owner;
 use crate::keep::Wait;
 use crate::lock::{Lock, Mode, person_slot};
-use crate::pg::subtransaction::attempt;
+use crate::pg::subtransaction::take_in_order;
 use crate::plan::{self, Plan};
 use crate::sessions;
 use crate::transaction;
@@ -69,10 +69,6 @@ fn at_those_who_stay(people: &[(Uuid, Uuid)]) -> Result<Vec<(Uuid, Uuid)>> {
         .collect())
 }
 
-/// How often to begin anew for sessions that somebody has joined meanwhile, before entering them
-/// out of their order.
-const PATIENCE: usize = 10;
-
 /// Closes the open rows of people, each given with an influencer, in that influencer's sessions
 /// where they are banned, or which are private and theirs no longer.
 ///
@@ -112,29 +108,20 @@ pub fn close_unwelcome(people: &[(Uuid, Uuid)]) -> Result<()> {
             rows.iter().map(|(_, id)| *id.as_bytes()).collect()
         };
         let mut sessions = sessions_of(&unwelcome()?);
-        let mut rounds = 0;
-        let rows = loop {
-            let held = attempt(|| {
-                enter(&sessions)?;
-                for slot in &slots {
-                    Lock::Person(*slot).wait(Mode::Alone);
-                }
-                let rows = unwelcome()?;
-                let more = &sessions_of(&rows) - &sessions;
-                if !more.is_empty() && rounds < PATIENCE {
-                    // Those that are entered are given back: one that comes before them waits for
-                    // nobody who waits for them.
-                    sessions.extend(more);
-                    return Ok(None);
-                }
-                enter(&more)?;
-                Ok(Some(rows))
-            })?;
-            match held {
-                Some(rows) => break rows,
-                None => rounds += 1,
+        let rows = take_in_order(|is_last| {
+            enter(&sessions)?;
+            for slot in &slots {
+                Lock::Person(*slot).wait(Mode::Alone);
             }
-        };
+            let rows = unwelcome()?;
+            let more = &sessions_of(&rows) - &sessions;
+            if !more.is_empty() && !is_last {
+                sessions.extend(more);
+                return Ok(None);
+            }
+            enter(&more)?;
+            Ok(Some(rows))
+        })?;
         if !rows.is_empty() {
             let ids: Vec<Uuid> = rows.into_iter().map(|(id, _)| id).collect();
             plan::execute(&CLOSE, &[ids.into()])?;

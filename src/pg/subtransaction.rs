@@ -5,11 +5,30 @@ use pgrx::PgTryBuilder;
 use pgrx::pg_sys;
 use std::panic::AssertUnwindSafe;
 
+/// How often to begin anew before going on with what there is.
+const PATIENCE: usize = 10;
+
+/// Takes locks in one order, where only whoever holds them sees which are needed: `take` returns
+/// nothing when it has found one more, which comes before others that it holds; all are given back
+/// then, and it is called again. When it is told that this is the last time it takes that one too,
+/// out of order, and returns.
+///
+/// Errors: those of `take`, undone; 25000 in a parallel query.
+pub fn take_in_order<R>(mut take: impl FnMut(bool) -> Result<Option<R>>) -> Result<R> {
+    for round in 0.. {
+        pgrx::check_for_interrupts!();
+        if let Some(taken) = attempt(|| take(round >= PATIENCE))? {
+            return Ok(taken);
+        }
+    }
+    unreachable!("the rounds do not end")
+}
+
 /// Runs `f` within a subtransaction, which is kept where `f` returns something, and undone
 /// otherwise: rows that it locked and wrote, and locks that it took for the transaction.
 ///
 /// Errors: those of `f`, undone; 25000 in a parallel query.
-pub fn attempt<R>(f: impl FnOnce() -> Result<Option<R>>) -> Result<Option<R>> {
+fn attempt<R>(f: impl FnOnce() -> Result<Option<R>>) -> Result<Option<R>> {
     // SAFETY: reads of this backend's state, which are set back below in every case; PostgreSQL
     // itself refuses a subtransaction where there can be none.
     let (context, owner) = unsafe {

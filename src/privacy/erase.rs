@@ -9,6 +9,7 @@ use crate::identity::{self, as_owner};
 use crate::influencers;
 use crate::keep::Wait;
 use crate::metrics::{self, Delta, fold};
+use crate::pg::subtransaction::take_in_order;
 use crate::plan::{self, Plan};
 use crate::sessions;
 use crate::transaction;
@@ -56,6 +57,26 @@ thread_local! {
         c"select from public.live_stream_guests where user_id = $1 or created_by = $1
            order by session_id, user_id for update",
         &[pg_sys::UUIDOID],
+    ) };
+    // Those that it wrote, which go; those that answer them, or are answered; and those that it
+    // has reacted to.
+    static TOUCHED: Plan = const { Plan::writing(
+        c"with mine as (
+                 select id, parent_message_id from public.live_stream_chat where user_id = $1
+                 union select m.id, m.parent_message_id from public.live_stream_chat m
+                         join public.live_stream_viewers v on v.id = m.viewer_id
+                        where m.user_id is null and v.user_id = $1)
+          select id from mine
+           union select parent_message_id from mine where parent_message_id is not null
+           union select a.id from public.live_stream_chat a
+                   join mine on mine.id = a.parent_message_id
+           union select message_id from public.live_stream_chat_reactions where user_id = $1
+           order by 1",
+        &[pg_sys::UUIDOID],
+    ) };
+    static LOCK_CHAT: Plan = const { Plan::writing(
+        c"select from public.live_stream_chat where id = any ($1) order by id for update",
+        &[pg_sys::UUIDARRAYOID],
     ) };
     static LOCK_REACTIONS: Plan = const { Plan::writing(
         c"with mine as (
@@ -193,20 +214,19 @@ fn erase_user(user_id: Option<Uuid>, erase_influencer: default!(Option<bool>, "f
     erase().or_raise()
 }
 
-/// Takes the user out of every session that it is named in. One that it comes to meanwhile is
-/// left: to look again is to take sessions out of order, with others waiting for each other.
+/// Takes the user out of every session that it is named in.
 fn leave_sessions(user: Uuid, done: &mut Done) -> Result<()> {
-    let mut named: Vec<(Uuid, bool)> = plan::run(&SESSIONS, &[user.into()], |rows| {
-        Ok((0..rows.len())
-            .filter_map(|row| rows.get(row, 0).zip(rows.get(row, 1)))
-            .collect())
+    let named = take_in_order(|is_last| {
+        let named = sessions_of(user)?;
+        let held = hold_what_others_hold_first(user, &named)?;
+        // All of them before any row: who joins takes the session first, and then the person.
+        for (session, is_finished) in &named {
+            enter(*session, *is_finished)?;
+        }
+        // What the user has written, and where it has come to, since the first look at it.
+        let is_all = is_last || sessions_of(user)? == named && touched(user)? == held;
+        Ok(is_all.then_some(named))
     })?;
-    named.sort_by_key(|(session, _)| *session.as_bytes());
-    hold_what_others_hold_first(user, &named)?;
-    // All of them before any row: who joins takes the session first, and then the person.
-    for (session, is_finished) in &named {
-        enter(*session, *is_finished)?;
-    }
     for (session, _) in &named {
         pgrx::check_for_interrupts!();
         leave(*session, user, done)?;
@@ -214,9 +234,27 @@ fn leave_sessions(user: Uuid, done: &mut Done) -> Result<()> {
     Ok(())
 }
 
-/// Who bans, invites, takes a reaction away or deletes an order has that row before it enters a
-/// session: so here. The sessions are kept before, as one that is deleted takes those rows along.
-fn hold_what_others_hold_first(user: Uuid, named: &[(Uuid, bool)]) -> Result<()> {
+/// The sessions that a user is named in, in their order; each with whether it is finished.
+fn sessions_of(user: Uuid) -> Result<Vec<(Uuid, bool)>> {
+    let mut named: Vec<(Uuid, bool)> = plan::run(&SESSIONS, &[user.into()], |rows| {
+        Ok((0..rows.len())
+            .filter_map(|row| rows.get(row, 0).zip(rows.get(row, 1)))
+            .collect())
+    })?;
+    named.sort_by_key(|(session, _)| *session.as_bytes());
+    Ok(named)
+}
+
+/// The messages that an erasure changes or removes.
+fn touched(user: Uuid) -> Result<Vec<Uuid>> {
+    plan::run(&TOUCHED, &[user.into()], |rows| {
+        Ok((0..rows.len()).filter_map(|row| rows.get(row, 0)).collect())
+    })
+}
+
+/// Who bans, invites, answers a message, takes a reaction away or deletes an order has that row
+/// before it enters a session: so here. The sessions are kept before, as one that is deleted takes those rows along.
+fn hold_what_others_hold_first(user: Uuid, named: &[(Uuid, bool)]) -> Result<Vec<Uuid>> {
     let parts: Vec<Uuid> = plan::run(&PARTS, &[user.into()], |rows| {
         Ok((0..rows.len()).filter_map(|row| rows.get(row, 0)).collect())
     })?;
@@ -229,16 +267,15 @@ fn hold_what_others_hold_first(user: Uuid, named: &[(Uuid, bool)]) -> Result<()>
     for session in sessions {
         sessions::try_keep(Uuid::from_bytes(session), Wait::Always)?;
     }
-    for plan in [
-        &LOCK_BANS,
-        &LOCK_MODERATORS,
-        &LOCK_GUESTS,
-        &LOCK_REACTIONS,
-        &LOCK_ORDERS,
-    ] {
+    for plan in [&LOCK_BANS, &LOCK_MODERATORS, &LOCK_GUESTS] {
         plan::execute(plan, &[user.into()])?;
     }
-    Ok(())
+    let messages = touched(user)?;
+    plan::execute(&LOCK_CHAT, &[messages.clone().into()])?;
+    for plan in [&LOCK_REACTIONS, &LOCK_ORDERS] {
+        plan::execute(plan, &[user.into()])?;
+    }
+    Ok(messages)
 }
 
 /// The tables of [`hold_what_others_hold_first`] that lose their rows of the user at the end.
