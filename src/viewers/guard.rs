@@ -50,7 +50,8 @@ fn viewers_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
 
 thread_local! {
     static SESSIONS_OF_CALLER: Plan = const { Plan::writing(
-        c"select v.session_id, s.max_viewers is not null
+        c"select v.session_id, s.max_viewers is not null,
+                 count(*) filter (where not v.is_still_watching) > 1
             from public.live_stream_viewers v
             join public.live_stream_sessions s on s.id = v.session_id
            where (v.user_id = $1 or v.id = $2) and s.status not in ('ended', 'cancelled')
@@ -88,17 +89,23 @@ fn enter_sessions_of_caller() -> Result<()> {
     if user.is_none() && viewer.is_none() {
         return Ok(());
     }
-    let sessions: Vec<(Uuid, bool)> = as_owner(|| {
+    let sessions: Vec<(Uuid, bool, bool)> = as_owner(|| {
         plan::run(&SESSIONS_OF_CALLER, &[user.into(), viewer.into()], |rows| {
+            let flag = |row, column| rows.get(row, column).unwrap_or(true);
             Ok((0..rows.len())
-                .filter_map(|row| rows.get(row, 0).zip(rows.get(row, 1)))
+                .filter_map(|row| Some((rows.get(row, 0)?, flag(row, 1), flag(row, 2))))
                 .collect())
         })
     })?;
-    for (session, is_limited) in &sessions {
+    for (session, is_limited, are_several) in &sessions {
         if *is_limited {
             // The row may come back, or be closed by another request meanwhile and then do so.
             sessions::reserve(*session)?;
+            if *are_several {
+                // Only the first comes without counting the places: that the second one counts is
+                // not left to the moment in which we have rows that others wait for.
+                sessions::reserve(*session)?;
+            }
         } else if sessions.len() == 1 {
             sessions::enter(*session)?;
         } else {
