@@ -265,6 +265,25 @@ def test_orders_are_deleted_while_their_session_is(plain_db):
     assert differences(plain_db) == []
 
 
+def test_all_orders_of_a_session_are_deleted_while_it_is(plain_db):
+    """By both in the order in which they lie in the table, which is not that of their ids."""
+    world = people(plain_db)
+    session = world.session()
+    product = world.product(session)["product_id"]
+    ids = [str(uuid.UUID(int=n)) for n in (3, 2, 1)]
+    for order in ids:
+        world.service.insert("live_stream_orders", {"id": order, "session_id": session["id"], "product_id": product, "amount": 1})
+    with Steps(plain_db) as steps:
+        keeper, deleting, server = held(steps, "orders", {"id": ids[1]}), steps.client(), steps.client("service_role")
+        lost = server.start("delete from public.live_stream_orders where session_id = %s", [session["id"]])
+        server.waits()
+        gone = deleting.start(DELETE, [session["id"]])
+        deleting.waits()
+        keeper.commit()
+        all_end_well(lost, gone)
+    assert differences(plain_db) == []
+
+
 def test_a_click_while_the_session_is_deleted(plain_db):
     world = people(plain_db)
     _, session, viewer, message, product, _ = shop(world)

@@ -59,8 +59,9 @@ fn sessions_credentials<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
 }
 
 thread_local! {
+    // As they lie in the table: so a statement that deletes the orders of sessions finds them.
     static LOCK_ORDERS: Plan = const { Plan::writing(
-        c"select from public.live_stream_orders where session_id = $1 order by id for update",
+        c"select from public.live_stream_orders where session_id = $1 order by ctid for update",
         &[pg_sys::UUIDOID],
     ) };
     static LOCK_PRODUCTS: Plan = const { Plan::writing(
