@@ -216,6 +216,39 @@ def test_a_ban_while_the_influencer_is_deleted(plain_db):
     assert differences(plain_db) == []
 
 
+@pytest.mark.parametrize("ends", ["lock_timeout", "cancel"])
+def test_a_ban_gives_up_waiting(plain_db, ends):
+    """For a person whom somebody else holds: its transaction goes on from the savepoint, and bans when it can."""
+    world = people(plain_db)
+    plain_db.without_limits()
+    host, banned = world.influencer, world.stranger
+    session, other = world.session(), world.session(by=world.new_influencer())
+    viewer = world.join(session, banned)
+    ban = "select * from public.live_stream_ban(%s)"
+    with Steps(plain_db) as steps:
+        joining, banning = steps.client(banned), steps.client(host)
+        joining.run("insert into public.live_stream_viewers (session_id) values (%s)", [other["id"]])
+        banning.run("savepoint before")
+        if ends == "lock_timeout":
+            banning.run("set local lock_timeout = '100ms'")
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                banning.run(ban, [banned.user_id])
+        else:
+            with ThreadPoolExecutor(1) as thread:
+                waiting = thread.submit(banning.run, ban, [banned.user_id])
+                banning.task = waiting
+                banning.waits().connection.cancel()
+                assert sqlstate(waiting) == "57014"
+        banning.run("rollback to before")
+        assert not banning.run("select pid from pg_locks where pid = pg_backend_pid() and not granted")
+        joining.commit()
+        banning.run(ban, [banned.user_id])
+        banning.commit()
+    watches = "select is_still_watching from public.live_stream_viewers where id = %s"
+    assert plain_db.value(watches, [viewer["id"]]) is False
+    assert differences(plain_db) == []
+
+
 # Orders.
 
 

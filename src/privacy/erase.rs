@@ -253,7 +253,8 @@ fn touched(user: Uuid) -> Result<Vec<Uuid>> {
 }
 
 /// Who bans, invites, answers a message, takes a reaction away or deletes an order has that row
-/// before it enters a session: so here. The sessions are kept before, as one that is deleted takes those rows along.
+/// before it enters a session: so here. The sessions are kept before, as one that is deleted takes
+/// those rows along. Returns the messages that are held.
 fn hold_what_others_hold_first(user: Uuid, named: &[(Uuid, bool)]) -> Result<Vec<Uuid>> {
     let parts: Vec<Uuid> = plan::run(&PARTS, &[user.into()], |rows| {
         Ok((0..rows.len()).filter_map(|row| rows.get(row, 0)).collect())
