@@ -216,7 +216,7 @@ def test_a_ban_while_the_influencer_is_deleted(plain_db):
     assert differences(plain_db) == []
 
 
-@pytest.mark.parametrize("ends", ["lock_timeout", "cancel"])
+@pytest.mark.parametrize("ends", ["lock_timeout", "cancel", "exception block"])
 def test_a_ban_gives_up_waiting(plain_db, ends):
     """For a person whom somebody else holds: its transaction goes on from the savepoint, and bans when it can."""
     world = people(plain_db)
@@ -233,6 +233,13 @@ def test_a_ban_gives_up_waiting(plain_db, ends):
             banning.run("set local lock_timeout = '100ms'")
             with pytest.raises(psycopg.errors.LockNotAvailable):
                 banning.run(ban, [banned.user_id])
+        elif ends == "exception block":
+            banning.run("set local lock_timeout = '100ms'")
+            banning.run(
+                f"""do $$ begin perform public.live_stream_ban('{banned.user_id}');
+                exception when lock_not_available then null; end $$"""
+            )
+            banning.run("savepoint after")
         else:
             with ThreadPoolExecutor(1) as thread:
                 waiting = thread.submit(banning.run, ban, [banned.user_id])
