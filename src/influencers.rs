@@ -1,8 +1,8 @@
 //! The influencers: the app's own table where it has one, or ours.
 
-use crate::error::{Error, Result, SqlState};
 use crate::install::{relation_exists, run_file};
-use crate::plan;
+use crate::pg::error::{Error, Result, SqlState};
+use crate::pg::plan;
 
 /// Columns that apps keep a picture in, best first.
 const PICTURES: &[&str] = &[

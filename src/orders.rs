@@ -1,10 +1,10 @@
 //! Orders: what was bought during a session, each counted once.
 
-use crate::error::{Error, Result, SqlState};
-use crate::identity::as_owner;
 use crate::metrics::{self, Delta};
-use crate::plan::{self, Plan};
-use crate::row::{self, Outcome, Row};
+use crate::pg::error::{Error, Result, SqlState};
+use crate::pg::owner::as_owner;
+use crate::pg::plan::{self, Plan};
+use crate::pg::row::{self, Outcome, Row};
 use crate::sessions::{self, required};
 use crate::viewers;
 use pgrx::Uuid;

@@ -1,12 +1,13 @@
 //! What may be written to a message, and what the database decides itself.
 
-use crate::error::{Error, OrRaise, Result, SqlState};
-use crate::identity::{self, as_owner};
+use crate::identity;
 use crate::limits;
 use crate::metrics;
 use crate::moderation;
-use crate::plan::{self, Plan};
-use crate::row::{self, Outcome, Row};
+use crate::pg::error::{Error, OrRaise, Result, SqlState};
+use crate::pg::owner::as_owner;
+use crate::pg::plan::{self, Plan};
+use crate::pg::row::{self, Outcome, Row};
 use crate::sessions::{self, Entered, no_such_session, required, transaction_time};
 use crate::viewers;
 use pgrx::JsonB;

@@ -1,13 +1,13 @@
 //! Reactions to messages: each person gives each reaction once, and can take it back.
 
 use super::guard::{keep_message, no_such_message, signed_in, writable};
-use crate::error::{Error, OrRaise, Result, SqlState};
-use crate::identity::as_owner;
 use crate::limits;
 use crate::metrics::{self, Delta};
 use crate::moderation;
-use crate::plan::{self, Plan};
-use crate::row::{self, Outcome};
+use crate::pg::error::{Error, OrRaise, Result, SqlState};
+use crate::pg::owner::as_owner;
+use crate::pg::plan::{self, Plan};
+use crate::pg::row::{self, Outcome};
 use crate::sessions::required;
 use crate::viewers;
 use pgrx::Uuid;

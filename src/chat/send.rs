@@ -1,9 +1,9 @@
 //! Sending a message.
 
-use crate::error::OrRaise;
 use crate::identity;
-use crate::plan::{self, Plan};
-use crate::returned;
+use crate::pg::error::OrRaise;
+use crate::pg::plan::{self, Plan};
+use crate::pg::returned;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::{AnyElement, Uuid};

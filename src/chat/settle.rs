@@ -1,10 +1,10 @@
 //! What a statement on the chat changes in the numbers of sessions, viewers and messages.
 
-use crate::error::Result;
 use crate::metrics::{self, Delta};
 use crate::moderation::{self, Act};
-use crate::plan::{self, Plan};
-use crate::row::{self, Column, Outcome, Row};
+use crate::pg::error::Result;
+use crate::pg::plan::{self, Plan};
+use crate::pg::row::{self, Column, Outcome, Row};
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -136,7 +136,7 @@ fn moderated(old: &Row<'_>, new: &Row<'_>, is_deleted: Column<bool>) -> Result<O
     let author: Option<Uuid> = new.get("user_id")?;
     let deleted_by: Option<Uuid> = new.get("deleted_by")?;
     let flagged =
-        |row: &Row<'_>| Ok::<_, crate::error::Error>(row.get("is_flagged")? == Some(true));
+        |row: &Row<'_>| Ok::<_, crate::pg::error::Error>(row.get("is_flagged")? == Some(true));
     let action = match (was, is) {
         (false, true) if deleted_by.is_some() && deleted_by == author => return Ok(None),
         (false, true) => "delete_message",

@@ -1,13 +1,11 @@
 //! Who is calling: the request's claims and headers, and the rights of the current role.
 
 mod claims;
-mod owner;
 
-pub use owner::{as_owner, as_role, owner};
-
-use crate::catalog;
-use crate::error::{Error, OrRaise, Result, SqlState};
-use crate::plan::{self, Plan};
+use crate::pg::catalog;
+use crate::pg::error::{Error, OrRaise, Result, SqlState};
+use crate::pg::owner::{as_owner, owner_if_installed};
+use crate::pg::plan::{self, Plan};
 use crate::sessions::code;
 use claims::Invalid;
 use pgrx::Uuid;
@@ -95,7 +93,7 @@ fn serves(user: pg_sys::Oid) -> Result<bool> {
         if pg_sys::has_bypassrls_privilege(user) {
             return Ok(true);
         }
-        if let Some(owner) = owner::owner_if_installed()?
+        if let Some(owner) = owner_if_installed()?
             && pg_sys::has_privs_of_role(user, owner)
         {
             return Ok(true);

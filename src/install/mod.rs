@@ -6,10 +6,12 @@
 mod statement;
 mod unchanged;
 
-use crate::error::{Error, OrRaise, Result, SqlState};
-use crate::lock::{Lock, Mode};
-use crate::tables::FILES;
-use crate::{identity, influencers, plan};
+use crate::influencers;
+use crate::pg::error::{Error, OrRaise, Result, SqlState};
+use crate::pg::lock::{Lock, Mode};
+use crate::pg::owner;
+use crate::pg::plan;
+use crate::pg::tables::FILES;
 use pgrx::guc::PostgresGucEnum;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -78,12 +80,12 @@ fn install_api() -> Result<()> {
     if creating {
         check_schema(&extension, skip)?;
     }
-    identity::as_role(caller, 0, || adopt_engine(&extension, creating))?;
+    owner::as_role(caller, 0, || adopt_engine(&extension, creating))?;
     if skip {
         return Ok(());
     }
     let _ordinary = OrdinaryObjects::begin();
-    identity::as_role(role, pg_sys::SECURITY_RESTRICTED_OPERATION, || {
+    owner::as_role(role, pg_sys::SECURITY_RESTRICTED_OPERATION, || {
         Lock::Install.wait(Mode::Alone);
         check_public()?;
         influencers::install()?;

@@ -20,8 +20,8 @@
 //! | `alter publication … add table` | skipped, also without the publication |
 
 use super::unchanged;
-use crate::error::{Error, Result, SqlState};
-use crate::plan;
+use crate::pg::error::{Error, Result, SqlState};
+use crate::pg::plan;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::{PgList, spi::quote_identifier, spi::quote_qualified_identifier};

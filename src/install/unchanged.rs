@@ -2,8 +2,8 @@
 //! locks out every request and can deadlock with them: run again, the installer must not.
 
 use super::statement::{range, strings, text};
-use crate::error::{Error, Result, SqlState};
-use crate::plan;
+use crate::pg::error::{Error, Result, SqlState};
+use crate::pg::plan;
 use pgrx::pg_sys;
 use pgrx::{PgList, spi::quote_identifier};
 use std::ffi::{CStr, CString};

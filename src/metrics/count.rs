@@ -1,15 +1,15 @@
 //! What an operator asks of the metrics: to count again, and to catch up.
 
 use super::{fold, log, settling};
-use crate::error::{Error, OrRaise, Result, SqlState};
 use crate::identity;
-use crate::plan::{self, Plan};
+use crate::pg::error::{Error, OrRaise, Result, SqlState};
+use crate::pg::plan::{self, Plan};
 use crate::sessions;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use crate::lock::{Lock, Mode};
+use crate::pg::lock::{Lock, Mode};
 
 thread_local! {
     static RECOUNT: Plan = const { Plan::writing(

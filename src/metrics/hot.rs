@@ -1,9 +1,9 @@
 //! The sessions that the worker folds: `live_stream.metric_sessions`.
 
-use crate::error::Result;
-use crate::heap::Table;
-use crate::plan::{self, Plan};
-use crate::row::Row;
+use crate::pg::error::Result;
+use crate::pg::heap::Table;
+use crate::pg::plan::{self, Plan};
+use crate::pg::row::Row;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;

@@ -4,14 +4,14 @@
 //! holds the session's row may fold them, and deletes them as it does. Each has a key, by which a
 //! replica finds what to delete.
 
-use super::clock;
 use super::delta::Delta;
 use super::timeline::Event;
-use crate::catalog;
-use crate::error::{Error, Result, SqlState};
-use crate::heap::{self, Table};
-use crate::row::{Column, Row};
-use crate::transaction;
+use crate::pg::catalog;
+use crate::pg::clock;
+use crate::pg::error::{Error, Result, SqlState};
+use crate::pg::heap::{self, Table};
+use crate::pg::row::{Column, Row};
+use crate::pg::transaction;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;

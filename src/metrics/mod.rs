@@ -5,7 +5,6 @@
 //! session's row at once, or is appended to a log that a background worker folds into the row:
 //! `sessions::enter` decides which.
 
-pub mod clock;
 mod count;
 mod delta;
 pub mod fold;
@@ -17,14 +16,15 @@ pub mod worker;
 pub use count::{flush_for_truncate, settle};
 pub use delta::Delta;
 
-use crate::error::{Error, Result, SqlState};
-use crate::identity::as_owner;
-use crate::lock::{Lock, Mode};
-use crate::own_writes::{self, OwnWrites};
-use crate::plan::{self, Plan};
-use crate::row::Row;
+use crate::pg::clock;
+use crate::pg::error::{Error, Result, SqlState};
+use crate::pg::lock::{Lock, Mode};
+use crate::pg::own_writes::{self, OwnWrites};
+use crate::pg::owner::as_owner;
+use crate::pg::plan::{self, Plan};
+use crate::pg::row::Row;
+use crate::pg::transaction;
 use crate::sessions::{self, Way};
-use crate::transaction;
 use pgrx::Uuid;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;

@@ -8,11 +8,13 @@
 use super::log::{self, Entry};
 use super::timeline::Timeline;
 use super::{fold, hot};
-use crate::error::Result;
-use crate::lock::{FLOW_CLASS, Lock, Mode};
-use crate::plan::{self, Plan};
-use crate::transaction::is_on_standby;
-use crate::{catalog, heap, identity, schedule};
+use crate::pg::error::Result;
+use crate::pg::lock::{FLOW_CLASS, Lock, Mode};
+use crate::pg::owner::{self, as_owner};
+use crate::pg::plan::{self, Plan};
+use crate::pg::transaction::is_on_standby;
+use crate::pg::{catalog, heap};
+use crate::schedule;
 use pgrx::Uuid;
 use pgrx::bgworkers::{
     BackgroundWorker, BackgroundWorkerBuilder, BackgroundWorkerStatus, DynamicBackgroundWorker,
@@ -135,7 +137,7 @@ fn follows() -> Result<bool> {
     {
         return Ok(follows);
     }
-    let (follows, is_lasting) = identity::as_owner(|| {
+    let (follows, is_lasting) = as_owner(|| {
         plan::run(&SUBSCRIBED, &[], |rows| {
             let mut all = 0..rows.len();
             let is_enabled = all.any(|row| rows.get(row, 0) == Some(true));
@@ -180,7 +182,7 @@ fn see_to(wait: bool) -> Result<bool> {
 }
 
 fn start(wait: bool) -> Result<bool> {
-    let owner = identity::owner()?;
+    let owner = owner::owner()?;
     if !Lock::Start.try_now(Mode::Alone) {
         if !wait {
             return Ok(false);
@@ -414,7 +416,7 @@ pub extern "C-unwind" fn live_stream_metrics_worker(database: pg_sys::Datum) {
         }
         if ticked.is_none_or(|ticked| ticked.elapsed() >= TICK) {
             ticked = Some(Instant::now());
-            if transaction(|| identity::as_owner(schedule::tick)).is_none() {
+            if transaction(|| as_owner(schedule::tick)).is_none() {
                 return;
             }
             reset_settings();
@@ -546,7 +548,7 @@ impl Worker {
             if follows()? {
                 return Ok(None);
             }
-            identity::as_owner(|| plan::execute(&NOTE, &[server().into()]))?;
+            as_owner(|| plan::execute(&NOTE, &[server().into()]))?;
             hot::left_over().map(Some)
         });
         let Some(Ok(Some(left))) = left else {
@@ -620,7 +622,7 @@ impl Worker {
                 (changes as i64).into(),
                 server().into(),
             ];
-            transaction(|| identity::as_owner(|| plan::execute(&COUNT, &args)))?.ok();
+            transaction(|| as_owner(|| plan::execute(&COUNT, &args)))?.ok();
             self.folded_since_vacuum += changes;
         }
         // Once those who saw the old versions are done, nobody needs them.
@@ -742,7 +744,7 @@ impl Worker {
     fn may_end(&mut self) -> Option<bool> {
         let appenders = || {
             let class = i32::from(FLOW_CLASS);
-            let waiting = identity::as_owner(|| plan::execute(&APPENDERS, &[class.into()]))?;
+            let waiting = as_owner(|| plan::execute(&APPENDERS, &[class.into()]))?;
             Ok(waiting > 0 || log::has(None)?)
         };
         if transaction(appenders)? != Ok(false) {

@@ -1,12 +1,13 @@
 //! Who may see a session, join it and write in it, asked with every join and message: by index,
 //! and at once where a table is empty.
 
-use crate::error::{Error, OrRaise, Result, SqlState};
-use crate::heap::Table;
-use crate::identity::{self, as_owner};
-use crate::lock::{Lock, Mode, person_slot};
-use crate::own_writes::{self, OwnWrites};
-use crate::plan::{self, Plan};
+use crate::identity;
+use crate::pg::error::{Error, OrRaise, Result, SqlState};
+use crate::pg::heap::Table;
+use crate::pg::lock::{Lock, Mode, person_slot};
+use crate::pg::own_writes::{self, OwnWrites};
+use crate::pg::owner::as_owner;
+use crate::pg::plan::{self, Plan};
 use crate::sessions::{self, Entered, no_such_session, transaction_time};
 use pgrx::Uuid;
 use pgrx::pg_sys;

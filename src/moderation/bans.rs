@@ -3,10 +3,11 @@
 use super::access::{check_moderated, check_session_of, influencer_of, is_moderator};
 use super::close::close_unwelcome;
 use super::log::{self, Act};
-use crate::error::{Error, Result, SqlState};
-use crate::identity::{self, as_owner};
-use crate::plan::{self, Plan};
-use crate::row::{self, Outcome, Row};
+use crate::identity;
+use crate::pg::error::{Error, Result, SqlState};
+use crate::pg::owner::as_owner;
+use crate::pg::plan::{self, Plan};
+use crate::pg::row::{self, Outcome, Row};
 use crate::sessions::{self, finite, required, transaction_time};
 use pgrx::Uuid;
 use pgrx::pg_sys;

@@ -1,14 +1,14 @@
 //! Closing people out of sessions in which they are welcome no longer.
 
-use crate::error::{Error, Result, SqlState};
-use crate::heap::Table;
-use crate::identity::as_owner;
-use crate::keep::Wait;
-use crate::lock::{Lock, Mode, person_slot};
+use crate::pg::error::{Error, Result, SqlState};
+use crate::pg::heap::Table;
+use crate::pg::keep::Wait;
+use crate::pg::lock::{Lock, Mode, person_slot};
+use crate::pg::owner::as_owner;
+use crate::pg::plan::{self, Plan};
 use crate::pg::subtransaction::take_in_order;
-use crate::plan::{self, Plan};
+use crate::pg::transaction;
 use crate::sessions;
-use crate::transaction;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use std::collections::BTreeSet;

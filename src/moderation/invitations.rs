@@ -2,10 +2,11 @@
 
 use super::access::{check_not_banned, is_moderator};
 use super::log::{self, Act};
-use crate::error::{Error, OrRaise, Result, SqlState};
-use crate::identity::{self, as_owner};
-use crate::plan::{self, Plan};
-use crate::row::{self, Outcome};
+use crate::identity;
+use crate::pg::error::{Error, OrRaise, Result, SqlState};
+use crate::pg::owner::as_owner;
+use crate::pg::plan::{self, Plan};
+use crate::pg::row::{self, Outcome};
 use crate::sessions::{self, transaction_time};
 use pgrx::Uuid;
 use pgrx::pg_sys;

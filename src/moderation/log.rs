@@ -1,10 +1,11 @@
 //! The moderation log: who did what to whom, written with the act itself.
 
 use super::people::influencers_of;
-use crate::error::Result;
-use crate::identity::{self, as_owner};
-use crate::keep::{self, Kept, Wait};
-use crate::plan::{self, Plan};
+use crate::identity;
+use crate::pg::error::Result;
+use crate::pg::keep::{self, Kept, Wait};
+use crate::pg::owner::{self, as_owner};
+use crate::pg::plan::{self, Plan};
 use crate::sessions;
 use pgrx::Uuid;
 use pgrx::pg_sys;
@@ -144,7 +145,7 @@ fn gone(mut people: BTreeSet<[u8; 16]>) -> Result<BTreeSet<[u8; 16]>> {
     };
     let ids: Vec<Uuid> = people.iter().copied().map(Uuid::from_bytes).collect();
     let found: Option<Vec<Uuid>> =
-        identity::as_role(owner, pg_sys::SECURITY_RESTRICTED_OPERATION, || {
+        owner::as_role(owner, pg_sys::SECURITY_RESTRICTED_OPERATION, || {
             plan::ask(&query, &[ids.into()])
         })?;
     for person in found.unwrap_or_default() {

@@ -18,11 +18,11 @@ pub use access::{
 };
 pub use log::{Act, note};
 
-use crate::error::{Error, Result, SqlState};
 use crate::identity;
-use crate::keep::{self, Wait};
-use crate::lock::{Lock, Mode, person_slot};
-use crate::transaction;
+use crate::pg::error::{Error, Result, SqlState};
+use crate::pg::keep::{self, Wait};
+use crate::pg::lock::{Lock, Mode, person_slot};
+use crate::pg::transaction;
 use pgrx::Uuid;
 use std::cell::Cell;
 use std::collections::BTreeSet;

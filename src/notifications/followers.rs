@@ -3,10 +3,11 @@
 //! `live_stream_reminders` says for each scheduled session when the next follower is to be
 //! reminded, so that nothing is looked at but what is due. Only public sessions are told of.
 
-use crate::error::{Error, Result, SqlState};
-use crate::identity::{self, as_owner};
-use crate::plan::{self, Plan};
-use crate::row::{Changes, Row};
+use crate::identity;
+use crate::pg::error::{Error, Result, SqlState};
+use crate::pg::owner::as_owner;
+use crate::pg::plan::{self, Plan};
+use crate::pg::row::{Changes, Row};
 use crate::schedule;
 use crate::sessions::{required, transaction_time};
 use pgrx::datum::Uuid;

@@ -4,9 +4,9 @@ mod followers;
 
 pub use followers::remind;
 
-use crate::error::{OrRaise, Result};
-use crate::identity;
-use crate::row::{self, Outcome, Row};
+use crate::pg::error::{OrRaise, Result};
+use crate::pg::owner::as_owner;
+use crate::pg::row::{self, Outcome, Row};
 use crate::sessions::transaction_time;
 use pgrx::prelude::*;
 
@@ -58,5 +58,5 @@ fn sessions_tell<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
 /// many.
 #[pg_extern(volatile)]
 fn send_reminders() -> i64 {
-    identity::as_owner(remind).or_raise()
+    as_owner(remind).or_raise()
 }

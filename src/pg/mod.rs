@@ -1,4 +1,17 @@
-//! The edge to PostgreSQL.
+//! The edge to PostgreSQL: what is unsafe is here, and in `install`.
 
+pub mod catalog;
+pub mod clock;
+pub mod error;
+pub mod heap;
+pub mod keep;
+pub mod lock;
+pub mod own_writes;
+pub mod owner;
+pub mod plan;
+pub mod returned;
+pub mod row;
 pub mod shape;
 pub mod subtransaction;
+pub mod tables;
+pub mod transaction;

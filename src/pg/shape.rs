@@ -3,7 +3,7 @@
 //! The tables belong to the app: their owner may alter, rename and replace them, and nothing that
 //! is read from one may be taken for a type that it no longer has. So a table is looked at before
 //! its first byte is read, and again whenever the catalog has changed. What does not fit is refused
-//! with an error that names it. `crate::tables` says what is wanted.
+//! with an error that names it. `crate::pg::tables` says what is wanted.
 //!
 //! | of | is looked at |
 //! | --- | --- |
@@ -11,9 +11,9 @@
 //! | a table of the engine's own | besides, that it has these columns and no other, each of its type, and no trigger or check that could change what the engine writes |
 //! | a column that is relied on | its type, and that PostgreSQL does not compute it |
 
-use crate::catalog;
-use crate::error::{Error, Result, SqlState};
-use crate::tables::{self, Column, Table};
+use crate::pg::catalog;
+use crate::pg::error::{Error, Result, SqlState};
+use crate::pg::tables::{self, Column, Table};
 use pgrx::PgList;
 use pgrx::pg_sys;
 use pgrx::prelude::*;

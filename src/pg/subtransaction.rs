@@ -1,6 +1,6 @@
 //! A part of a transaction that can be undone, and gives back the locks that it took.
 
-use crate::error::Result;
+use crate::pg::error::Result;
 use pgrx::PgTryBuilder;
 use pgrx::pg_sys;
 use std::panic::AssertUnwindSafe;

@@ -1,11 +1,11 @@
 //! The archive: what is left of rows that are gone, one row for each session.
 
 use super::breakdown;
-use crate::error::Result;
-use crate::heap::Table;
-use crate::identity::as_owner;
 use crate::metrics::Delta;
-use crate::plan::{self, Plan};
+use crate::pg::error::Result;
+use crate::pg::heap::Table;
+use crate::pg::owner::as_owner;
+use crate::pg::plan::{self, Plan};
 use pgrx::datum::DatumWithOid;
 use pgrx::{JsonB, Uuid, pg_sys};
 use serde_json::{Map, Value};

@@ -10,8 +10,8 @@ mod purge;
 
 pub use archive::addresses_came;
 
-use crate::error::{Error, Result, SqlState};
 use crate::identity;
+use crate::pg::error::{Error, Result, SqlState};
 use address::Keep;
 use pgrx::guc::PostgresGucEnum;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, Inet, Uuid};

@@ -2,11 +2,12 @@
 //! erasures follow; tests/privacy_test.py compares it with the catalog.
 
 use super::require_user;
-use crate::error::{OrRaise, Result};
-use crate::identity::{self, as_owner};
+use crate::identity;
 use crate::install::relation_exists;
-use crate::plan;
-use crate::transaction;
+use crate::pg::error::{OrRaise, Result};
+use crate::pg::owner::as_owner;
+use crate::pg::plan;
+use crate::pg::transaction;
 use pgrx::prelude::*;
 
 /// What an erasure does with the rows that name the person.

@@ -4,10 +4,11 @@
 //! its rows of a kind in one statement, and what they counted goes into its archive.
 
 use super::archive::{self, BREAKDOWNS, Gone, Purged};
-use crate::error::{Error, OrRaise, Result, SqlState};
-use crate::identity::{self, as_owner};
+use crate::identity;
 use crate::metrics::{self, Delta, fold};
-use crate::plan::{self, Plan};
+use crate::pg::error::{Error, OrRaise, Result, SqlState};
+use crate::pg::owner::as_owner;
+use crate::pg::plan::{self, Plan};
 use pgrx::datum::Interval;
 use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid, pg_sys};

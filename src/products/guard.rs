@@ -1,10 +1,11 @@
 //! What may be written to a product of a session.
 
-use crate::error::{Error, Result, SqlState};
-use crate::identity::{self, as_owner};
+use crate::identity;
 use crate::metrics;
-use crate::plan::{self, Plan};
-use crate::row::{self, Outcome, Row};
+use crate::pg::error::{Error, Result, SqlState};
+use crate::pg::owner::as_owner;
+use crate::pg::plan::{self, Plan};
+use crate::pg::row::{self, Outcome, Row};
 use crate::sessions::{self, required, transaction_time};
 use pgrx::Uuid;
 use pgrx::pg_sys;

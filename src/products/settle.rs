@@ -1,10 +1,10 @@
 //! What a statement on products changes in the numbers of their sessions.
 
-use crate::error::{Error, Result, SqlState};
-use crate::identity::as_owner;
 use crate::metrics::{self, Delta};
-use crate::plan::{self, Plan};
-use crate::row::{self, Outcome};
+use crate::pg::error::{Error, Result, SqlState};
+use crate::pg::owner::as_owner;
+use crate::pg::plan::{self, Plan};
+use crate::pg::row::{self, Outcome};
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;

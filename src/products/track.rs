@@ -1,10 +1,11 @@
 //! Views, clicks and the like: counted for anybody who may see the product's session.
 
-use crate::error::{Error, OrRaise, Result, SqlState};
-use crate::identity::{self, as_owner};
+use crate::identity;
 use crate::metrics;
 use crate::moderation;
-use crate::plan::{self, Plan};
+use crate::pg::error::{Error, OrRaise, Result, SqlState};
+use crate::pg::owner::as_owner;
+use crate::pg::plan::{self, Plan};
 use crate::sessions::lifecycle::Status;
 use crate::viewers;
 use pgrx::Uuid;

@@ -3,8 +3,8 @@
 use super::series::{Occurrence, Occurrences};
 use super::stored::Stored;
 use super::{DAY_MICROS, range, timestamp};
-use crate::error::{OrRaise, Result};
-use crate::plan::{self, Plan};
+use crate::pg::error::{OrRaise, Result};
+use crate::pg::plan::{self, Plan};
 use pgrx::datum::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;

@@ -7,10 +7,11 @@ use super::time_of_day::TimeOfDay;
 use super::{
     DAY_MICROS, expand, is_settling, missing, no_such_schedule, sessions, settles, settling,
 };
-use crate::error::{Error, Result, SqlState};
 use crate::identity;
-use crate::plan::{self, Plan};
-use crate::row::{Changes, Row};
+use crate::pg::error::{Error, Result, SqlState};
+use crate::pg::owner::as_owner;
+use crate::pg::plan::{self, Plan};
+use crate::pg::row::{Changes, Row};
 use crate::sessions::{finite, required, transaction_time};
 use pgrx::datum::{Date, Uuid};
 use pgrx::pg_sys;
@@ -158,7 +159,7 @@ pub fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
     let kind = new.label("kind")?.as_deref().and_then(kind_named);
     let mut kind = kind.ok_or_else(|| missing("kind"))?;
     check_title(new)?;
-    identity::as_owner(|| {
+    as_owner(|| {
         let stored = Stored::locked(schedule)?.ok_or_else(|| no_such_schedule(schedule))?;
         let series = stored.series()?;
         let wall = series.wall_of_start(original.into());

@@ -19,10 +19,12 @@ mod stored;
 mod time_of_day;
 mod zone;
 
-use crate::error::{Error, OrRaise, Result, SqlState};
-use crate::own_writes::{self, OwnWrites};
-use crate::plan::{self, Plan};
-use crate::{identity, metrics, notifications, row};
+use crate::pg::error::{Error, OrRaise, Result, SqlState};
+use crate::pg::own_writes::{self, OwnWrites};
+use crate::pg::owner::as_owner;
+use crate::pg::plan::{self, Plan};
+use crate::pg::row;
+use crate::{identity, metrics, notifications};
 use fields::InvalidField;
 use pgrx::datum::{Date, Uuid};
 use pgrx::pg_sys;
@@ -100,7 +102,7 @@ fn run(most: usize) -> Result<()> {
 #[pg_extern(volatile)]
 fn run_schedules() {
     metrics::worker::look();
-    identity::as_owner(|| run(usize::MAX)).or_raise();
+    as_owner(|| run(usize::MAX)).or_raise();
 }
 
 thread_local! {
@@ -109,7 +111,7 @@ thread_local! {
 
 /// Runs `f`, whose changes of schedules, exceptions and their sessions are the database's own.
 fn settling<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
-    own_writes::with(&SETTLING, true, || identity::as_owner(f))
+    own_writes::with(&SETTLING, true, || as_owner(f))
 }
 
 /// True in a trigger that such a change has fired. What an app's trigger writes meanwhile is the

@@ -3,11 +3,11 @@
 use super::series::Occurrence;
 use super::stored::Stored;
 use super::{DAY_MICROS, settling};
-use crate::error::{Error, OrRaise, Result, SqlState};
-use crate::identity;
-use crate::lock::{Lock, Mode};
-use crate::plan::{self, Plan};
-use crate::row::{Changes, Row};
+use crate::pg::error::{Error, OrRaise, Result, SqlState};
+use crate::pg::lock::{Lock, Mode};
+use crate::pg::owner::as_owner;
+use crate::pg::plan::{self, Plan};
+use crate::pg::row::{Changes, Row};
 use crate::sessions::{required, transaction_time};
 use pgrx::datum::{Interval, Uuid};
 use pgrx::pg_sys;
@@ -457,7 +457,7 @@ pub fn cancel(changes: Changes<'_>) -> Result<()> {
     if sessions.is_empty() {
         return Ok(());
     }
-    identity::as_owner(|| plan::execute(&CANCEL, &[sessions.into()]).map(|_| ()))
+    as_owner(|| plan::execute(&CANCEL, &[sessions.into()]).map(|_| ()))
 }
 
 thread_local! {

@@ -5,9 +5,9 @@ use super::expand::Expansion;
 use super::rule::{End, Rule};
 use super::stored::Stored;
 use super::{DAY_MICROS, EPOCH_DAYS, no_such_schedule, settling};
-use crate::error::{Error, OrRaise, Result, SqlState};
-use crate::identity;
-use crate::plan::{self, Plan};
+use crate::pg::error::{Error, OrRaise, Result, SqlState};
+use crate::pg::owner::as_owner;
+use crate::pg::plan::{self, Plan};
 use pgrx::datum::{Date, Timestamp, Uuid};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -83,7 +83,7 @@ fn split(schedule: Option<Uuid>, original: Option<TimestampWithTimeZone>) -> Res
     let (Some(id), Some(original)) = (schedule, original) else {
         return Err(refused("original_starts_at must not be null"));
     };
-    let stored = identity::as_owner(|| Stored::locked(id))?.ok_or_else(|| no_such_schedule(id))?;
+    let stored = as_owner(|| Stored::locked(id))?.ok_or_else(|| no_such_schedule(id))?;
     let series = stored.series()?;
     let Some(wall) = series.wall_of_start(original.into()) else {
         return Err(refused("the schedule has no such occurrence"));

@@ -1,7 +1,7 @@
 //! Time zones as the server knows them: from the clock on the wall to a moment.
 
-use crate::error::Result;
-use crate::plan::{self, Plan};
+use crate::pg::error::Result;
+use crate::pg::plan::{self, Plan};
 use crate::schedule::days::DAY_SECONDS;
 use pgrx::pg_sys;
 use std::cell::RefCell;

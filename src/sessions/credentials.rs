@@ -4,10 +4,10 @@
 //! only when the row was really written: with ON CONFLICT DO NOTHING, or a refusal by row-level
 //! security, it is not, and nothing of another's session may change.
 
-use crate::error::Result;
-use crate::identity::as_owner;
-use crate::plan::{self, Plan};
-use crate::row::Row;
+use crate::pg::error::Result;
+use crate::pg::owner::as_owner;
+use crate::pg::plan::{self, Plan};
+use crate::pg::row::Row;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use std::cell::RefCell;

@@ -12,16 +12,16 @@
 
 use super::lifecycle::Status;
 use super::required;
-use crate::catalog;
-use crate::error::Result;
-use crate::heap::{Found, Locked, Strength, Table};
-use crate::identity::as_owner;
-use crate::lock::{Lock, Mode};
 use crate::metrics::{fold, hot, log, worker};
+use crate::pg::catalog;
+use crate::pg::error::Result;
+use crate::pg::heap::{Found, Locked, Strength, Table};
+use crate::pg::lock::{Lock, Mode};
+use crate::pg::owner::as_owner;
+use crate::pg::plan::{self, Plan};
+use crate::pg::row::{Row, Stored};
 use crate::pg::shape;
-use crate::plan::{self, Plan};
-use crate::row::{Row, Stored};
-use crate::transaction::{self, Scoped};
+use crate::pg::transaction::{self, Scoped};
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use std::cell::{Cell, RefCell};

@@ -2,11 +2,11 @@
 
 use super::entry::{Way, held, lock_known_row, take_row, way};
 use super::no_such_session;
-use crate::catalog::relation_id;
-use crate::error::Result;
-use crate::heap::{Locked, Strength, Table};
-use crate::keep::{self, Kept, Wait};
-use crate::transaction;
+use crate::pg::catalog::relation_id;
+use crate::pg::error::Result;
+use crate::pg::heap::{Locked, Strength, Table};
+use crate::pg::keep::{self, Kept, Wait};
+use crate::pg::transaction;
 use pgrx::Uuid;
 use std::cell::Cell;
 

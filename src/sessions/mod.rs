@@ -12,13 +12,14 @@ pub use entry::{
 };
 pub use keep::{enter_in_order, keep, try_keep};
 
-use crate::error::{Error, OrRaise, Result, SqlState};
-use crate::identity::{self, as_owner};
-use crate::lock::{Lock, Mode};
+use crate::identity;
 use crate::metrics;
 use crate::moderation;
-use crate::plan::{self, Plan};
-use crate::row::{self, Outcome, Row};
+use crate::pg::error::{Error, OrRaise, Result, SqlState};
+use crate::pg::lock::{Lock, Mode};
+use crate::pg::owner::as_owner;
+use crate::pg::plan::{self, Plan};
+use crate::pg::row::{self, Outcome, Row};
 use crate::viewers;
 use lifecycle::Status;
 use pgrx::Uuid;

@@ -1,10 +1,10 @@
 //! The viewer row that a request acts for, for the rest of its transaction.
 
 use super::presence::no_such_viewer;
-use crate::error::{OrRaise, Result};
 use crate::identity;
-use crate::returned;
-use crate::transaction::{self, Scoped};
+use crate::pg::error::{OrRaise, Result};
+use crate::pg::returned;
+use crate::pg::transaction::{self, Scoped};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::{AnyElement, Uuid};

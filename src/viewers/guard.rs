@@ -1,13 +1,15 @@
 //! What may be written to a viewer's row, and what the database decides itself.
 
-use crate::error::{Error, Result, SqlState};
-use crate::identity::{self, as_owner};
+use crate::identity;
 use crate::limits;
-use crate::metrics::{self, clock};
+use crate::metrics;
 use crate::moderation;
-use crate::plan::{self, Plan};
+use crate::pg::clock;
+use crate::pg::error::{Error, Result, SqlState};
+use crate::pg::owner::as_owner;
+use crate::pg::plan::{self, Plan};
+use crate::pg::row::{self, Outcome, Row};
 use crate::privacy;
-use crate::row::{self, Outcome, Row};
 use crate::sessions::{self, Entered, finite, no_such_session, required, transaction_time};
 use crate::viewers::people;
 use pgrx::pg_sys;
@@ -64,7 +66,7 @@ thread_local! {
 /// rows themselves are locked. Ending a session takes them in the same order.
 #[pg_trigger]
 fn viewers_lock_order<'a>(_trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    use crate::error::OrRaise;
+    use crate::pg::error::OrRaise;
     enter_sessions_of_caller().or_raise();
     Ok(None)
 }

@@ -5,11 +5,11 @@
 //! extensions. So what counts is whether the backend has logged anything but this. What an app has
 //! put on the table, such as a trigger, may write more with it: then it is not alone.
 
-use crate::catalog;
-use crate::error::Result;
-use crate::heap::Table;
-use crate::tables;
-use crate::transaction;
+use crate::pg::catalog;
+use crate::pg::error::Result;
+use crate::pg::heap::Table;
+use crate::pg::tables;
+use crate::pg::transaction;
 use pgrx::pg_sys;
 use std::cell::Cell;
 

@@ -5,9 +5,9 @@
 //! statement around an app's trigger has added. So what a person was settled as is remembered, and
 //! a person that was not settled yet is what others see.
 
-use crate::error::Result;
-use crate::own_writes::trigger_depth;
-use crate::transaction;
+use crate::pg::error::Result;
+use crate::pg::own_writes::trigger_depth;
+use crate::pg::transaction;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use std::cell::{Cell, RefCell};

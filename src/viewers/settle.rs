@@ -1,14 +1,15 @@
 //! What a statement on viewers changes in the numbers of their sessions.
 
-use crate::error::Result;
-use crate::heap::Table;
 use crate::identity;
 use crate::limits;
-use crate::lock::{Lock, Mode, person_slot};
-use crate::metrics::{self, Delta, clock};
+use crate::metrics::{self, Delta};
 use crate::moderation;
-use crate::plan::{self, Plan};
-use crate::row::{self, Changes, Column, Outcome, Row};
+use crate::pg::clock;
+use crate::pg::error::Result;
+use crate::pg::heap::Table;
+use crate::pg::lock::{Lock, Mode, person_slot};
+use crate::pg::plan::{self, Plan};
+use crate::pg::row::{self, Changes, Column, Outcome, Row};
 use crate::sessions;
 use crate::viewers::people;
 use pgrx::Uuid;

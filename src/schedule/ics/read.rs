@@ -1,9 +1,9 @@
 //! Import: the events of a calendar from elsewhere become schedules.
 
 use super::text::{Line, lines, unescape};
-use crate::error::{Error, OrRaise, Result, SqlState};
 use crate::identity;
-use crate::plan::{self, Plan};
+use crate::pg::error::{Error, OrRaise, Result, SqlState};
+use crate::pg::plan::{self, Plan};
 use crate::schedule::days::DAY_SECONDS;
 use crate::schedule::expand::{self, Expansion};
 use crate::schedule::fields::MAX_DURATION_MINUTES;

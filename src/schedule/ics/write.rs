@@ -2,8 +2,8 @@
 
 use super::text::{escape, push_line};
 use super::timezone::{described_until, push_timezone};
-use crate::error::{OrRaise, Result};
-use crate::plan::{self, Plan};
+use crate::pg::error::{OrRaise, Result};
+use crate::pg::plan::{self, Plan};
 use crate::schedule::days::DAY_SECONDS;
 use crate::schedule::expand::{Expansion, earliest};
 use crate::schedule::fields::Length;

@@ -3,11 +3,11 @@
 //! Before one runs, the tables and columns that its text names are looked at, once in each
 //! generation of the catalog: what their owner has changed is refused by its name.
 
-use crate::catalog;
-use crate::error::{Error, OrRaise, Result, SqlState, keep_sqlstate};
-use crate::heap::Table;
+use crate::pg::catalog;
+use crate::pg::error::{Error, OrRaise, Result, SqlState, keep_sqlstate};
+use crate::pg::heap::Table;
 use crate::pg::shape;
-use crate::tables;
+use crate::pg::tables;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;

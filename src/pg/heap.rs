@@ -3,12 +3,12 @@
 //! Reads see what is committed at this moment and what this transaction has done, whatever its
 //! isolation level, as foreign-key checks do.
 
-use crate::catalog::{self, relation_id};
-use crate::error::{Error, Result, SqlState};
+use crate::pg::catalog::{self, relation_id};
+use crate::pg::error::{Error, Result, SqlState};
+use crate::pg::row::{Column, Stored};
 use crate::pg::shape::{self, Descriptor};
-use crate::row::{Column, Stored};
-use crate::tables;
-use crate::transaction;
+use crate::pg::tables;
+use crate::pg::transaction;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;

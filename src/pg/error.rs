@@ -7,7 +7,7 @@
 //!
 //! [`or_raise`]: OrRaise::or_raise
 
-use crate::own_writes::trigger_depth;
+use crate::pg::own_writes::trigger_depth;
 use pgrx::pg_sys;
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 use pgrx::pg_sys::panic::{CaughtError, ErrorReport, ErrorReportable};

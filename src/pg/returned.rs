@@ -3,8 +3,8 @@
 //! Such a function takes `null::public.the_table` as its first argument, which names the type
 //! that it returns. Who calls it has seen to it that the caller may see the row.
 
-use crate::error::{Error, Result, SqlState};
-use crate::heap::Table;
+use crate::pg::error::{Error, Result, SqlState};
+use crate::pg::heap::Table;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::{AnyElement, Uuid};

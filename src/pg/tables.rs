@@ -8,20 +8,20 @@ use std::sync::LazyLock;
 
 /// The files of the API layer, in the order of what refers to what.
 pub const FILES: &[(&str, &str)] = &[
-    ("identity", include_str!("../sql/identity.sql")),
-    ("sessions", include_str!("../sql/sessions.sql")),
-    ("viewers", include_str!("../sql/viewers.sql")),
-    ("chat", include_str!("../sql/chat.sql")),
-    ("moderation", include_str!("../sql/moderation.sql")),
-    ("products", include_str!("../sql/products.sql")),
-    ("orders", include_str!("../sql/orders.sql")),
-    ("privacy", include_str!("../sql/privacy.sql")),
-    ("metrics", include_str!("../sql/metrics.sql")),
-    ("limits", include_str!("../sql/limits.sql")),
-    ("schedule", include_str!("../sql/schedule.sql")),
-    ("analytics", include_str!("../sql/analytics.sql")),
-    ("notifications", include_str!("../sql/notifications.sql")),
-    ("realtime", include_str!("../sql/realtime.sql")),
+    ("identity", include_str!("../../sql/identity.sql")),
+    ("sessions", include_str!("../../sql/sessions.sql")),
+    ("viewers", include_str!("../../sql/viewers.sql")),
+    ("chat", include_str!("../../sql/chat.sql")),
+    ("moderation", include_str!("../../sql/moderation.sql")),
+    ("products", include_str!("../../sql/products.sql")),
+    ("orders", include_str!("../../sql/orders.sql")),
+    ("privacy", include_str!("../../sql/privacy.sql")),
+    ("metrics", include_str!("../../sql/metrics.sql")),
+    ("limits", include_str!("../../sql/limits.sql")),
+    ("schedule", include_str!("../../sql/schedule.sql")),
+    ("analytics", include_str!("../../sql/analytics.sql")),
+    ("notifications", include_str!("../../sql/notifications.sql")),
+    ("realtime", include_str!("../../sql/realtime.sql")),
 ];
 
 /// The app's own table where it has one: what the engine needs of it.

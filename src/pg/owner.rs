@@ -1,7 +1,7 @@
 //! Acting as the owner of the tables, where the caller's own rights do not reach.
 
-use crate::catalog;
-use crate::error::{Error, Result, SqlState};
+use crate::pg::catalog;
+use crate::pg::error::{Error, Result, SqlState};
 use pgrx::pg_sys;
 use std::cell::Cell;
 use std::ffi::CStr;

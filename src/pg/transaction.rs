@@ -1,6 +1,6 @@
 //! What a backend remembers of a transaction, and must forget with it.
 
-use crate::error::{Error, Result, SqlState};
+use crate::pg::error::{Error, Result, SqlState};
 use pgrx::pg_sys;
 use std::ffi::c_void;
 

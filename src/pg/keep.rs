@@ -2,10 +2,10 @@
 //! transaction ends. The check of a foreign key does the same, but only when the new row is there,
 //! and tells of a constraint where the row is gone; and it waits, whatever the transaction holds.
 
-use crate::error::Result;
-use crate::heap::{Attempt, Table};
-use crate::identity::as_owner;
-use crate::plan;
+use crate::pg::error::Result;
+use crate::pg::heap::{Attempt, Table};
+use crate::pg::owner::as_owner;
+use crate::pg::plan;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 

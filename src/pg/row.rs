@@ -3,7 +3,7 @@
 //! Columns are found by name, never by number: the tables belong to the app, which may add
 //! columns of its own and drop them again.
 
-use crate::error::{Error, OrRaise, Result, SqlState};
+use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::shape::{self, Change, Descriptor};
 use pgrx::PgTupleDesc;
 use pgrx::heap_tuple::PgHeapTuple;
