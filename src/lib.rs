@@ -32,7 +32,7 @@ pub extern "C-unwind" fn _PG_init() {
     metrics::log::watch_transactions();
     privacy::define_settings();
     moderation::watch_transactions();
-    sessions::watch_transactions();
+    metrics::entry::watch_transactions();
     viewers::define_settings();
     viewers::watch_transactions();
     // SAFETY: the prefix is ours; this refuses misspelt settings.

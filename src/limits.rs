@@ -3,12 +3,12 @@
 //! Each is a setting; 0 turns it off. They hold for viewers: the host, moderators in
 //! the chat, and the server are not held up. Who is over a limit is told how long to wait.
 
+use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::heap::Table;
 use crate::pg::lock::{Lock, Mode};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
-use crate::sessions::transaction_time;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;

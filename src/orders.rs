@@ -1,11 +1,13 @@
 //! Orders: what was bought during a session, each counted once.
 
+use crate::metrics::entry;
 use crate::metrics::{self, Delta};
 use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
+use crate::pg::row::required;
 use crate::pg::row::{self, Outcome, Row};
-use crate::sessions::{self, required};
+use crate::sessions;
 use crate::viewers;
 use pgrx::Uuid;
 use pgrx::pg_sys;
@@ -78,7 +80,7 @@ fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
         return new.keep(old, &fixed);
     }
     sessions::own_session(Some(session))?;
-    sessions::keep(session)?;
+    entry::keep(session)?;
     let showcased = as_owner(|| {
         plan::run(&PRODUCT, &[session.into(), product.into()], |rows| {
             Ok(rows.get::<Uuid>(0, 0))
@@ -198,7 +200,7 @@ fn orders_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
                 let in_order = sessions
                     .iter()
                     .map(|(session, delta)| (Uuid::from_bytes(*session), delta.is_large()));
-                sessions::enter_in_order(in_order)?;
+                entry::enter_in_order(in_order)?;
             }
             for (product, sales) in products {
                 let args = [

@@ -3,12 +3,15 @@
 use crate::identity;
 use crate::limits;
 use crate::metrics;
+use crate::metrics::entry;
+use crate::metrics::entry::{Entered, no_such_session};
 use crate::moderation;
+use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
+use crate::pg::row::required;
 use crate::pg::row::{self, Outcome, Row};
-use crate::sessions::{self, Entered, no_such_session, required, transaction_time};
 use crate::viewers;
 use pgrx::JsonB;
 use pgrx::Uuid;
@@ -49,7 +52,7 @@ fn chat_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
 
 /// The session of a message, if the caller may write there now; and whether it hosts.
 pub fn writable(session: Uuid) -> Result<(Entered, bool)> {
-    let entered = sessions::enter(session)?.ok_or_else(|| no_such_session(session))?;
+    let entered = entry::enter(session)?.ok_or_else(|| no_such_session(session))?;
     let hosts = identity::owned_influencers()?.contains(&entered.influencer);
     if !hosts {
         moderation::check_may_write(session, &entered)?;
@@ -60,7 +63,7 @@ pub fn writable(session: Uuid) -> Result<(Entered, bool)> {
     if !entered.chat_enabled {
         return Err(closed(session).detail("The host has turned the chat off."));
     }
-    sessions::keep(session)?;
+    entry::keep(session)?;
     Ok((entered, hosts))
 }
 
@@ -111,8 +114,8 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
     let parent = new.get::<Uuid>("parent_message_id")?;
     let is_there = parent.map_or(Ok(true), |parent| keep_message(session, parent))?;
     if service {
-        sessions::enter(session)?.ok_or_else(|| no_such_session(session))?;
-        sessions::keep(session)?;
+        entry::enter(session)?.ok_or_else(|| no_such_session(session))?;
+        entry::keep(session)?;
     } else {
         let user = signed_in()?;
         let (entered, hosts) = writable(session)?;
@@ -166,7 +169,7 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
 ///
 /// Errors: PT404 where the session is gone.
 pub fn keep_message(session: Uuid, message: Uuid) -> Result<bool> {
-    sessions::keep(session)?;
+    entry::keep(session)?;
     as_owner(|| Ok(plan::execute(&MESSAGE, &[message.into(), session.into()])? > 0))
 }
 

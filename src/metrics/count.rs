@@ -2,9 +2,9 @@
 
 use super::{fold, log, settling};
 use crate::identity;
+use crate::metrics::entry;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::plan::{self, Plan};
-use crate::sessions;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -46,7 +46,7 @@ fn recount(session_id: Option<Uuid>) {
                 .hint("Pass the id of a session.")
         })?;
         if !settle(session)? {
-            return Err(sessions::no_such_session(session));
+            return Err(entry::no_such_session(session));
         }
         settling(|| plan::execute(&RECOUNT, &[session.into()]).map(drop))
     };
@@ -98,7 +98,7 @@ pub fn settle(session: Uuid) -> Result<bool> {
         return Ok(false);
     }
     Lock::Flow(session).wait(Mode::Alone);
-    sessions::hold_for_end(session);
+    entry::hold_for_end(session);
     super::check_snapshot(session)?;
     fold::whole(session)?;
     Ok(true)

@@ -3,10 +3,11 @@
 //! The other domains tell this one what a statement changed ([`apply`]) and ask it to protect
 //! the columns it keeps ([`keep`], [`clear`]); nothing else writes them. A change updates the
 //! session's row at once, or is appended to a log that a background worker folds into the row:
-//! `sessions::enter` decides which.
+//! `entry::enter` decides which.
 
 mod count;
 mod delta;
+pub mod entry;
 pub mod fold;
 pub mod hot;
 pub mod log;
@@ -22,9 +23,10 @@ use crate::pg::lock::{Lock, Mode};
 use crate::pg::own_writes::{self, OwnWrites};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
+use crate::pg::row;
 use crate::pg::row::Row;
 use crate::pg::transaction;
-use crate::sessions::{self, Way};
+use entry::Way;
 use pgrx::Uuid;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
@@ -163,11 +165,11 @@ pub fn apply(session: Uuid, delta: Delta) -> Result<()> {
     if delta.is_nothing() || collected(session, delta) {
         return Ok(());
     }
-    match sessions::way(session)? {
-        None => sessions::check_gone(),
+    match entry::way(session)? {
+        None => entry::check_gone(),
         Some(Way::Log) if !delta.is_large() => append(session, &delta, false),
         Some(Way::Log) => {
-            sessions::take_row(session)?;
+            entry::take_row(session)?;
             update(session, &delta)
         }
         Some(_) => update(session, &delta),
@@ -179,20 +181,20 @@ pub fn doubt_peak(session: Uuid) -> Result<()> {
     if COLLECTING.with_borrow(|collecting| collecting.is_some_and(|it| it.takes(session))) {
         return Ok(());
     }
-    match sessions::way(session)? {
-        None => sessions::check_gone(),
+    match entry::way(session)? {
+        None => entry::check_gone(),
         Some(Way::Log) => append(session, &Delta::default(), true),
         Some(_) => fold::count_peak(session),
     }
 }
 
 fn append(session: Uuid, delta: &Delta, doubtful: bool) -> Result<()> {
-    sessions::appended(session);
+    entry::appended(session);
     log::append(session, delta, doubtful)
 }
 
 fn update(session: Uuid, delta: &Delta) -> Result<()> {
-    sessions::updated(session);
+    entry::updated(session);
     let viewers = settling(|| {
         let all = arguments(session, delta, delta.peak);
         let chat = [
@@ -234,7 +236,7 @@ fn update(session: Uuid, delta: &Delta) -> Result<()> {
                     .hint("Try again when somebody has left."),
             )
         }
-        _ if sessions::was_overtaken(session) => fold::count_peak(session),
+        _ if entry::was_overtaken(session) => fold::count_peak(session),
         _ => Ok(()),
     }
 }
@@ -346,10 +348,10 @@ pub fn collect_own(session: Uuid, f: impl FnOnce() -> Result<()>) -> Result<Delt
 /// Errors: 40001 when the transaction's snapshot is older than what is pending.
 pub fn take_pending(id: Uuid, session: &Row<'_>) -> Result<(Delta, bool)> {
     Lock::Flow(id).wait(Mode::Alone);
-    sessions::hold_for_end(id);
+    entry::hold_for_end(id);
     check_snapshot(id)?;
     let level = session.get::<i32>("current_viewers")?.unwrap_or(0).into();
-    let updated: TimestampWithTimeZone = sessions::required(session, "updated_at")?;
+    let updated: TimestampWithTimeZone = row::required(session, "updated_at")?;
     let mut folded = fold::Folded::into(timeline::Timeline::new(updated.into(), level, level));
     folded.take_all(id)?;
     let mut delta = folded.delta;

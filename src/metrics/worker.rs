@@ -8,6 +8,7 @@
 use super::log::{self, Entry};
 use super::timeline::Timeline;
 use super::{fold, hot};
+use crate::metrics::entry;
 use crate::pg::error::Result;
 use crate::pg::lock::{FLOW_CLASS, Lock, Mode};
 use crate::pg::owner::{self, as_owner};
@@ -827,7 +828,7 @@ fn fold_session(
         if exists(session)? {
             return Ok((Outcome::Busy, None));
         }
-        crate::sessions::check_gone()?;
+        entry::check_gone()?;
         log::take(entries.iter().copied())?;
         hot::forget(session)?;
         return Ok((Outcome::Gone, None));

@@ -2,13 +2,15 @@
 //! and at once where a table is empty.
 
 use crate::identity;
+use crate::metrics::entry;
+use crate::metrics::entry::{Entered, no_such_session};
+use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::heap::Table;
 use crate::pg::lock::{Lock, Mode, person_slot};
 use crate::pg::own_writes::{self, OwnWrites};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
-use crate::sessions::{self, Entered, no_such_session, transaction_time};
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -195,7 +197,7 @@ pub fn admit_again(session: Uuid, users: &BTreeSet<[u8; 16]>) -> Result<()> {
     if is_empty(BANS)? && is_empty(GUESTS)? && is_empty(MODERATORS)? {
         return Ok(());
     }
-    match sessions::enter(session)? {
+    match entry::enter(session)? {
         Some(entered) => admit(session, &entered),
         None => Ok(()),
     }

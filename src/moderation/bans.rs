@@ -4,11 +4,13 @@ use super::access::{check_moderated, check_session_of, influencer_of, is_moderat
 use super::close::close_unwelcome;
 use super::log::{self, Act};
 use crate::identity;
+use crate::metrics::entry;
+use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
 use crate::pg::row::{self, Outcome, Row};
-use crate::sessions::{self, finite, required, transaction_time};
+use crate::pg::row::{finite, required};
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -77,7 +79,7 @@ fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
     if old.is_none() {
         super::queue(influencer)?;
         if let Some(session) = session {
-            sessions::keep(session)?;
+            entry::keep(session)?;
         }
     }
     Ok(())

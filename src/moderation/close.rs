@@ -1,5 +1,6 @@
 //! Closing people out of sessions in which they are welcome no longer.
 
+use crate::metrics::entry;
 use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::heap::Table;
 use crate::pg::keep::Wait;
@@ -8,7 +9,6 @@ use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
 use crate::pg::subtransaction::take_in_order;
 use crate::pg::transaction;
-use crate::sessions;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use std::collections::BTreeSet;
@@ -98,8 +98,8 @@ pub fn close_unwelcome(people: &[(Uuid, Uuid)]) -> Result<()> {
         for session in sessions {
             let session = Uuid::from_bytes(*session);
             // One that is deleted meanwhile would want our viewers, and we its.
-            sessions::try_keep(session, Wait::Always)?;
-            sessions::enter(session)?;
+            entry::try_keep(session, Wait::Always)?;
+            entry::enter(session)?;
         }
         Ok(())
     };

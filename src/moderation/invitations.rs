@@ -3,11 +3,13 @@
 use super::access::{check_not_banned, is_moderator};
 use super::log::{self, Act};
 use crate::identity;
+use crate::metrics::entry;
+use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
 use crate::pg::row::{self, Outcome};
-use crate::sessions::{self, transaction_time};
+use crate::sessions;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -113,7 +115,7 @@ fn create_invitation(
     let create = || {
         let session = sessions::own_session(session_id)?;
         check_bounds(expires_at, max_uses)?;
-        sessions::keep(session)?;
+        entry::keep(session)?;
         let token = new_token()?;
         let args = [
             session.into(),
@@ -171,7 +173,7 @@ fn accept_invitation(token: Option<&str>) -> Uuid {
             })
         })?;
         // Before the invitation: a session that is deleted takes it along.
-        sessions::keep(session.ok_or_else(no_such_invitation)?).map_err(|error| {
+        entry::keep(session.ok_or_else(no_such_invitation)?).map_err(|error| {
             if error.is_not_found() {
                 no_such_invitation()
             } else {

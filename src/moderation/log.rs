@@ -2,11 +2,11 @@
 
 use super::people::influencers_of;
 use crate::identity;
+use crate::metrics::entry;
 use crate::pg::error::Result;
 use crate::pg::keep::{self, Kept, Wait};
 use crate::pg::owner::{self, as_owner};
 use crate::pg::plan::{self, Plan};
-use crate::sessions;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use std::collections::btree_map::Entry;
@@ -115,7 +115,7 @@ fn keep_what_stays(acts: &mut Vec<Act>) -> Result<()> {
     });
     for act in acts {
         if let Some(session) = act.session
-            && sessions::try_keep(session, Wait::Never)? != Kept::Yes
+            && entry::try_keep(session, Wait::Never)? != Kept::Yes
         {
             act.session = None;
         }

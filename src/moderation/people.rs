@@ -5,11 +5,14 @@ use super::bans::owner_of;
 use super::close::close_unwelcome;
 use super::log::{self, Act};
 use crate::identity;
+use crate::metrics::entry;
+use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
+use crate::pg::row::required;
 use crate::pg::row::{self, Outcome};
-use crate::sessions::{self, required, transaction_time};
+use crate::sessions;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -111,7 +114,7 @@ fn guests_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         let session: Uuid = required(new, "session_id")?;
         let user: Uuid = required(new, "user_id")?;
         sessions::own_session(Some(session))?;
-        sessions::keep(session)?;
+        entry::keep(session)?;
         if !identity::is_service()? {
             new.set("created_by", identity::user_id()?)?;
             new.set("created_at", Some(transaction_time()))?;
@@ -120,7 +123,7 @@ fn guests_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
             new.set("created_at", Some(transaction_time()))?;
         }
         let Some(influencer) = influencers_of(vec![session])?.first().map(|(_, id)| *id) else {
-            return Err(sessions::no_such_session(session));
+            return Err(entry::no_such_session(session));
         };
         if owner_of(influencer)? == Some(user) {
             return Err(Error::new(

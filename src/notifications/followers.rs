@@ -4,12 +4,13 @@
 //! reminded, so that nothing is looked at but what is due. Only public sessions are told of.
 
 use crate::identity;
+use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
+use crate::pg::row::required;
 use crate::pg::row::{Changes, Row};
 use crate::schedule;
-use crate::sessions::{required, transaction_time};
 use pgrx::datum::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;

@@ -4,10 +4,10 @@ mod followers;
 
 pub use followers::remind;
 
+use crate::pg::clock::transaction_time;
 use crate::pg::error::{OrRaise, Result};
 use crate::pg::owner::as_owner;
 use crate::pg::row::{self, Outcome, Row};
-use crate::sessions::transaction_time;
 use pgrx::prelude::*;
 
 /// BEFORE INSERT OR UPDATE of a notification: `read_at` and `sent_at` follow the flags.

@@ -25,3 +25,8 @@ pub fn timestamp(micros: i64) -> Option<TimestampWithTimeZone> {
 pub fn now() -> Option<TimestampWithTimeZone> {
     timestamp(tick())
 }
+
+/// When the current transaction began, as `now()`.
+pub fn transaction_time() -> TimestampWithTimeZone {
+    pgrx::datum::datetime_support::now()
+}

@@ -3,6 +3,7 @@
 //! Columns are found by name, never by number: the tables belong to the app, which may add
 //! columns of its own and drop them again.
 
+use crate::pg::clock;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::shape::{self, Change, Descriptor};
 use pgrx::PgTupleDesc;
@@ -639,6 +640,30 @@ fn wrong_trigger(wanted: &str) -> Error {
 #[pg_trigger]
 fn touch<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     before(trigger, |_, new| {
-        new.set("updated_at", Some(crate::sessions::transaction_time()))
+        new.set("updated_at", Some(clock::transaction_time()))
     })
+}
+
+/// The value of a column that cannot be null.
+pub fn required<T: FromDatum + IntoDatum>(row: &Row<'_>, column: &str) -> Result<T> {
+    row.get(column)?.ok_or_else(|| {
+        Error::new(
+            SqlState::NOT_NULL_VIOLATION,
+            format!("{column} must not be null"),
+        )
+        .hint(format!("Give a value for {column}."))
+    })
+}
+
+/// The time in a column, which cannot be infinite: nothing could be counted from there.
+pub fn finite(row: &Row<'_>, column: &str) -> Result<Option<TimestampWithTimeZone>> {
+    let time: Option<TimestampWithTimeZone> = row.get(column)?;
+    if time.is_some_and(|time| matches!(i64::from(time), i64::MIN | i64::MAX)) {
+        return Err(Error::new(
+            SqlState::CHECK_VIOLATION,
+            format!("{column} cannot be infinite"),
+        )
+        .hint("Give a time, or null where there is none."));
+    }
+    Ok(time)
 }

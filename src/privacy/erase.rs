@@ -6,6 +6,7 @@ use super::people::{self, OnErase};
 use super::require_user;
 use crate::identity;
 use crate::influencers;
+use crate::metrics::entry;
 use crate::metrics::{self, Delta, fold};
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::keep::Wait;
@@ -13,7 +14,6 @@ use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
 use crate::pg::subtransaction::take_in_order;
 use crate::pg::transaction;
-use crate::sessions;
 use crate::viewers;
 use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid, pg_sys};
@@ -267,7 +267,7 @@ fn hold_what_others_hold_first(user: Uuid, named: &[(Uuid, bool)]) -> Result<Vec
         .map(|id| *id.as_bytes())
         .collect();
     for session in sessions {
-        sessions::try_keep(Uuid::from_bytes(session), Wait::Always)?;
+        entry::try_keep(Uuid::from_bytes(session), Wait::Always)?;
     }
     for plan in [&LOCK_BANS, &LOCK_MODERATORS, &LOCK_GUESTS] {
         plan::execute(plan, &[user.into()])?;
@@ -294,7 +294,7 @@ fn enter(session: Uuid, is_finished: bool) -> Result<()> {
     }
     // Its row is enough, and of rows the server can lock any number.
     plan::execute(&LOCK, &[session.into()])?;
-    sessions::hold_for_end(session);
+    entry::hold_for_end(session);
     fold::whole(session)
 }
 

@@ -2,11 +2,14 @@
 
 use crate::identity;
 use crate::metrics;
+use crate::metrics::entry;
+use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
+use crate::pg::row::required;
 use crate::pg::row::{self, Outcome, Row};
-use crate::sessions::{self, required, transaction_time};
+use crate::sessions;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -52,10 +55,10 @@ fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
             let session: Uuid = required(new, "session_id")?;
             let product: Uuid = required(new, "product_id")?;
             sessions::own_session(Some(session))?;
-            sessions::keep(session)?;
+            entry::keep(session)?;
             // ON CONFLICT DO UPDATE: whoever counts on the product locks it before its session.
             as_owner(|| plan::execute(&LOCK, &[session.into(), product.into()]))?;
-            sessions::enter(session)?.ok_or_else(|| sessions::no_such_session(session))?;
+            entry::enter(session)?.ok_or_else(|| entry::no_such_session(session))?;
             if !service {
                 new.set_zero(TRACKED)?;
                 new.set("created_at", Some(transaction_time()))?;

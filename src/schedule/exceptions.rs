@@ -8,11 +8,12 @@ use super::{
     DAY_MICROS, expand, is_settling, missing, no_such_schedule, sessions, settles, settling,
 };
 use crate::identity;
+use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
 use crate::pg::row::{Changes, Row};
-use crate::sessions::{finite, required, transaction_time};
+use crate::pg::row::{finite, required};
 use pgrx::datum::{Date, Uuid};
 use pgrx::pg_sys;
 use pgrx::prelude::*;

@@ -3,12 +3,13 @@
 use super::series::Occurrence;
 use super::stored::Stored;
 use super::{DAY_MICROS, settling};
+use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::lock::{Lock, Mode};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
+use crate::pg::row::required;
 use crate::pg::row::{Changes, Row};
-use crate::sessions::{required, transaction_time};
 use pgrx::datum::{Interval, Uuid};
 use pgrx::pg_sys;
 use pgrx::prelude::*;

@@ -2,35 +2,23 @@
 
 pub mod code;
 mod credentials;
-mod entry;
-mod keep;
 pub mod lifecycle;
-
-pub use entry::{
-    Entered, Way, admit, appended, check_gone, enter, hold_for_end, hold_off_end, reserve,
-    take_row, updated, was_overtaken, way,
-};
-pub use keep::{enter_in_order, keep, try_keep};
 
 use crate::identity;
 use crate::metrics;
+use crate::metrics::entry::no_such_session;
 use crate::moderation;
+use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::lock::{Lock, Mode};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
-use crate::pg::row::{self, Outcome, Row};
+use crate::pg::row::{self, Outcome, Row, finite, required};
 use crate::viewers;
 use lifecycle::Status;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-
-/// Called once per backend.
-pub fn watch_transactions() {
-    entry::watch_transactions();
-    keep::watch_transactions();
-}
 
 const TITLE_CHARS: usize = 255;
 const DESCRIPTION_CHARS: usize = 10_000;
@@ -167,19 +155,6 @@ fn check_actual_times(new: &Row<'_>) -> Result<()> {
         .hint("Set actual_end_time to a time after actual_start_time."));
     }
     Ok(())
-}
-
-/// The time in a column, which cannot be infinite: nothing could be counted from there.
-pub fn finite(row: &Row<'_>, column: &str) -> Result<Option<TimestampWithTimeZone>> {
-    let time: Option<TimestampWithTimeZone> = row.get(column)?;
-    if time.is_some_and(|time| matches!(i64::from(time), i64::MIN | i64::MAX)) {
-        return Err(Error::new(
-            SqlState::CHECK_VIOLATION,
-            format!("{column} cannot be infinite"),
-        )
-        .hint("Give a time, or null where there is none."));
-    }
-    Ok(time)
 }
 
 fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
@@ -389,28 +364,6 @@ fn cannot_become(id: Uuid, from: Status, to: Status) -> Error {
         format!("session {id} is {from} and cannot become {to}"),
     )
     .hint(hint)
-}
-
-/// The value of a column that cannot be null.
-pub fn required<T: FromDatum + IntoDatum>(row: &Row<'_>, column: &str) -> Result<T> {
-    row.get(column)?.ok_or_else(|| {
-        Error::new(
-            SqlState::NOT_NULL_VIOLATION,
-            format!("{column} must not be null"),
-        )
-        .hint(format!("Give a value for {column}."))
-    })
-}
-
-/// When the current transaction began, as `now()`.
-pub fn transaction_time() -> TimestampWithTimeZone {
-    pgrx::datum::datetime_support::now()
-}
-
-pub fn no_such_session(id: Uuid) -> Error {
-    Error::new(SqlState::NOT_FOUND, format!("session {id} does not exist"))
-        .detail("Or it is private, and the caller may not see it.")
-        .hint("Check the id, or ask the host for the session's code.")
 }
 
 thread_local! {

@@ -3,14 +3,17 @@
 use crate::identity;
 use crate::limits;
 use crate::metrics;
+use crate::metrics::entry;
+use crate::metrics::entry::{Entered, no_such_session};
 use crate::moderation;
 use crate::pg::clock;
+use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
 use crate::pg::row::{self, Outcome, Row};
+use crate::pg::row::{finite, required};
 use crate::privacy;
-use crate::sessions::{self, Entered, finite, no_such_session, required, transaction_time};
 use crate::viewers::people;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -102,16 +105,16 @@ fn enter_sessions_of_caller() -> Result<()> {
     for (session, is_limited, are_several) in &sessions {
         if *is_limited {
             // The row may come back, or be closed by another request meanwhile and then do so.
-            sessions::reserve(*session)?;
+            entry::reserve(*session)?;
             if *are_several {
                 // Only the first comes without counting the places: that the second one counts is
                 // not left to the moment in which we have rows that others wait for.
-                sessions::reserve(*session)?;
+                entry::reserve(*session)?;
             }
         } else if sessions.len() == 1 {
-            sessions::enter(*session)?;
+            entry::enter(*session)?;
         } else {
-            sessions::hold_off_end(*session)?;
+            entry::hold_off_end(*session)?;
         }
     }
     Ok(())
@@ -119,12 +122,12 @@ fn enter_sessions_of_caller() -> Result<()> {
 
 /// The session, if the caller may join it now.
 fn joinable(session: Uuid) -> Result<Entered> {
-    check_joinable(session, sessions::admit(session)?)
+    check_joinable(session, entry::admit(session)?)
 }
 
 /// As [`joinable`], before the row is written that the guard will look at.
 pub fn reserve(session: Uuid) -> Result<Entered> {
-    check_joinable(session, sessions::reserve(session)?)
+    check_joinable(session, entry::reserve(session)?)
 }
 
 fn check_joinable(session: Uuid, entered: Option<Entered>) -> Result<Entered> {
@@ -155,10 +158,10 @@ fn check_not_watching_finished(new: &Row<'_>) -> Result<bool> {
         return Ok(false);
     };
     if new.get("is_still_watching")? != Some(true) {
-        let entered = sessions::enter(session)?.ok_or_else(|| no_such_session(session))?;
+        let entered = entry::enter(session)?.ok_or_else(|| no_such_session(session))?;
         return Ok(entered.status.is_finished());
     }
-    let entered = sessions::admit(session)?.ok_or_else(|| no_such_session(session))?;
+    let entered = entry::admit(session)?.ok_or_else(|| no_such_session(session))?;
     check_unfinished(session, &entered)
         .map_err(|error| error.detail("Give left_at of a viewer who was there."))?;
     Ok(false)
@@ -190,7 +193,7 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
     new.set_zero(&["buffering_time_seconds", "disconnections_count"])?;
     times(None, new)?;
     let finished = service && check_not_watching_finished(new)?;
-    sessions::keep(session)?;
+    entry::keep(session)?;
     if finished {
         note_addresses(None, new)?;
     }
@@ -343,7 +346,7 @@ fn count(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
     ) {
         (true, false) => {
             // Entered before the clock is read, so that nobody overtakes whom the peak would miss.
-            sessions::way(required(new, "session_id")?)?;
+            entry::way(required(new, "session_id")?)?;
             new.set("counted_until", clock::now())
         }
         (false, true) => {

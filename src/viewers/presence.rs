@@ -5,6 +5,8 @@ use super::guard::{kind, reserve};
 use super::lone;
 use crate::identity;
 use crate::limits;
+use crate::metrics::entry;
+use crate::metrics::entry::no_such_session;
 use crate::metrics::{self, Delta};
 use crate::moderation;
 use crate::pg::catalog::relation_id;
@@ -14,7 +16,7 @@ use crate::pg::keep::{self, Kept, Wait};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
 use crate::privacy;
-use crate::sessions::{self, code, no_such_session};
+use crate::sessions::code;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -345,7 +347,7 @@ pub fn own_viewer(viewer_id: Option<Uuid>) -> Result<Own> {
 fn act_as_viewer(viewer_id: Option<Uuid>) -> Uuid {
     let act = || {
         let own = own_viewer(viewer_id)?;
-        sessions::enter(own.session)?;
+        entry::enter(own.session)?;
         act_for(own.id)
     };
     act().or_raise()
@@ -376,7 +378,7 @@ fn heartbeat(viewer_id: Option<Uuid>) -> Uuid {
 fn share_session(viewer_id: Option<Uuid>) -> Uuid {
     let share = || {
         let own = own_viewer(viewer_id)?;
-        sessions::enter(own.session)?;
+        entry::enter(own.session)?;
         metrics::settling(|| plan::execute(&SHARE, &[own.id.into()]))?;
         act_for(own.id)
     };
@@ -405,7 +407,7 @@ fn expire_viewers() -> i64 {
                     Ok((0..rows.len()).filter_map(|row| rows.get(row, 0)).collect())
                 })?;
             sessions.into_iter().try_fold(0, |closed, session| {
-                sessions::enter(session)?;
+                entry::enter(session)?;
                 let now = plan::execute(&CLOSE_SILENT, &[session.into(), timeout.into()])?;
                 Ok(closed + now as i64)
             })

@@ -2,6 +2,7 @@
 
 use crate::identity;
 use crate::limits;
+use crate::metrics::entry;
 use crate::metrics::{self, Delta};
 use crate::moderation;
 use crate::pg::clock;
@@ -10,7 +11,6 @@ use crate::pg::heap::Table;
 use crate::pg::lock::{Lock, Mode, person_slot};
 use crate::pg::plan::{self, Plan};
 use crate::pg::row::{self, Changes, Column, Outcome, Row};
-use crate::sessions;
 use crate::viewers::people;
 use pgrx::Uuid;
 use pgrx::prelude::*;
@@ -149,8 +149,8 @@ fn viewers_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
             if !change.people.is_empty() {
                 // In the order in which a join takes them. A session that is deleted takes its
                 // rows along, and nobody is held up for them.
-                if sessions::way(session)?.is_none() {
-                    sessions::check_gone()?;
+                if entry::way(session)?.is_none() {
+                    entry::check_gone()?;
                     continue;
                 }
                 change.delta.unique_viewers += new_people(session, &change.people)?;
@@ -174,7 +174,7 @@ fn hold_in_order(sessions: &BTreeMap<Id, Change>) -> Result<()> {
     for (session, change) in sessions {
         let changes =
             !(change.people.is_empty() && change.newcomers.is_empty() && change.delta.is_nothing());
-        if changes && sessions::way(Uuid::from_bytes(*session))?.is_some() {
+        if changes && entry::way(Uuid::from_bytes(*session))?.is_some() {
             let users = change.people.keys().chain(&change.newcomers);
             slots.extend(users.map(|user| person_slot(Uuid::from_bytes(*user))));
         }

@@ -2,6 +2,7 @@
 
 use super::text::{escape, push_line};
 use super::timezone::{described_until, push_timezone};
+use crate::pg::clock::transaction_time;
 use crate::pg::error::{OrRaise, Result};
 use crate::pg::plan::{self, Plan};
 use crate::schedule::days::DAY_SECONDS;
@@ -12,7 +13,6 @@ use crate::schedule::series::{Exception, ExceptionKind, Occurrence, Series, mome
 use crate::schedule::stored::Stored;
 use crate::schedule::zone::Zone;
 use crate::schedule::{DAY_MICROS, EPOCH_DAYS};
-use crate::sessions::transaction_time;
 use pgrx::datum::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;

@@ -1,7 +1,6 @@
 //! Keeping a session from being deleted while something of it is written, and entering several.
 
-use super::entry::{Way, held, lock_known_row, take_row, way};
-use super::no_such_session;
+use super::{Way, held, lock_known_row, no_such_session, take_row, way};
 use crate::pg::catalog::relation_id;
 use crate::pg::error::Result;
 use crate::pg::heap::{Locked, Strength, Table};

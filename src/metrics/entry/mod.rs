@@ -10,18 +10,22 @@
 //! Whoever locks the row never waits for it while holding anything that the end of the session
 //! waits for: the end locks the row first and then waits for the appenders.
 
-use super::lifecycle::Status;
-use super::required;
+mod keep;
+
+pub use keep::{enter_in_order, keep, try_keep};
+
 use crate::metrics::{fold, hot, log, worker};
 use crate::pg::catalog;
-use crate::pg::error::Result;
+use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::heap::{Found, Locked, Strength, Table};
 use crate::pg::lock::{Lock, Mode};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
+use crate::pg::row::required;
 use crate::pg::row::{Row, Stored};
 use crate::pg::shape;
 use crate::pg::transaction::{self, Scoped};
+use crate::sessions::lifecycle::Status;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use std::cell::{Cell, RefCell};
@@ -122,6 +126,7 @@ thread_local! {
 /// Forgets with each transaction what it held, and with each rollback to a savepoint what was held
 /// since. Called once per backend.
 pub fn watch_transactions() {
+    keep::watch_transactions();
     transaction::at_end(|| {
         TAKEN.with_borrow_mut(HashMap::clear);
         LAST.set(None);
@@ -654,4 +659,10 @@ fn is_bursting(session: Uuid) -> bool {
                 *count >= BURST && since.elapsed() < Duration::from_secs(1)
             })
     })
+}
+
+pub fn no_such_session(id: Uuid) -> Error {
+    Error::new(SqlState::NOT_FOUND, format!("session {id} does not exist"))
+        .detail("Or it is private, and the caller may not see it.")
+        .hint("Check the id, or ask the host for the session's code.")
 }
