@@ -1,5 +1,6 @@
 //! The live-streaming backend that a PostgreSQL database can be: one room per domain.
 
+mod access;
 mod chat;
 mod identity;
 mod influencers;

@@ -1,11 +1,11 @@
 //! What may be written to a message, and what the database decides itself.
 
+use crate::access;
 use crate::identity;
 use crate::limits;
 use crate::metrics;
 use crate::metrics::entry;
 use crate::metrics::entry::{Entered, no_such_session};
-use crate::moderation;
 use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::owner::as_owner;
@@ -55,7 +55,7 @@ pub fn writable(session: Uuid) -> Result<(Entered, bool)> {
     let entered = entry::enter(session)?.ok_or_else(|| no_such_session(session))?;
     let hosts = identity::owned_influencers()?.contains(&entered.influencer);
     if !hosts {
-        moderation::check_may_write(session, &entered)?;
+        access::check_may_write(session, &entered)?;
     }
     if !entered.status.is_on_air() {
         return Err(closed(session).detail(format!("The session is {}.", entered.status)));
@@ -74,14 +74,8 @@ fn closed(session: Uuid) -> Error {
 }
 
 /// The signed-in user, who alone may write.
-pub fn signed_in() -> Result<Uuid> {
-    identity::user_id()?.ok_or_else(|| {
-        Error::new(
-            SqlState::INSUFFICIENT_PRIVILEGE,
-            "only signed-in people write in the chat",
-        )
-        .hint("Sign in first.")
-    })
+pub fn writer() -> Result<Uuid> {
+    identity::signed_in("write in the chat")
 }
 
 thread_local! {
@@ -109,7 +103,7 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
     check_message(new)?;
     let service = identity::is_service()?;
     if !service {
-        limits::queue(signed_in()?);
+        limits::queue(writer()?);
     }
     let parent = new.get::<Uuid>("parent_message_id")?;
     let is_there = parent.map_or(Ok(true), |parent| keep_message(session, parent))?;
@@ -117,7 +111,7 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
         entry::enter(session)?.ok_or_else(|| no_such_session(session))?;
         entry::keep(session)?;
     } else {
-        let user = signed_in()?;
+        let user = writer()?;
         let (entered, hosts) = writable(session)?;
         if new
             .get::<Uuid>("user_id")?
@@ -129,7 +123,7 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
             )
             .hint("Leave user_id out, or send the id of the signed-in user."));
         }
-        let moderates = !hosts && moderation::is_moderator(entered.influencer, user)?;
+        let moderates = !hosts && access::is_moderator(entered.influencer, user)?;
         if !hosts && !moderates {
             limits::check_message(user, session, entered.slow_mode)?;
         }
@@ -218,7 +212,7 @@ fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
     if !service {
         new.keep(old, DECIDED)?;
         let session: Uuid = required(old, "session_id")?;
-        let user = signed_in()?;
+        let user = writer()?;
         let author = old.get("user_id")? == Some(user);
         let Chat {
             influencer,
@@ -234,7 +228,7 @@ fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
             .hint("The host and the moderators can delete the message instead."));
         }
         if edited {
-            moderation::check_not_silenced(influencer)?;
+            access::check_not_silenced(influencer)?;
         }
         if edited && !open {
             return Err(closed(session));
@@ -298,8 +292,8 @@ fn chat_of(session: Uuid, user: Uuid) -> Result<Chat> {
     Ok(Chat {
         influencer,
         hosts,
-        moderates: hosts || moderation::is_moderator(influencer, user)?,
-        open: open && moderation::sees(session, influencer, &visibility)?,
+        moderates: hosts || access::is_moderator(influencer, user)?,
+        open: open && access::sees(session, influencer, &visibility)?,
     })
 }
 
@@ -323,10 +317,10 @@ fn flag_message(message_id: Option<Uuid>) -> Uuid {
     let flag = || {
         let user = match identity::is_service()? {
             true => None,
-            false => Some(signed_in()?),
+            false => Some(writer()?),
         };
         let message = super::reactions::visible_message(message_id)?;
-        moderation::check_not_banned(message.influencer)?;
+        access::check_not_banned(message.influencer)?;
         if let Some(user) = user {
             limits::spend(user, limits::Kind::Flag)?;
         }
@@ -346,7 +340,7 @@ fn require_own_message(message_id: Option<Uuid>) {
         if identity::is_service()? {
             return super::reactions::visible_message(message_id).map(drop);
         }
-        let user = signed_in()?;
+        let user = writer()?;
         let message = super::reactions::visible_message(message_id)?;
         if message.author == Some(user) || chat_of(message.session, user)?.moderates {
             return Ok(());

@@ -1,9 +1,9 @@
 //! Reactions to messages: each person gives each reaction once, and can take it back.
 
-use super::guard::{keep_message, no_such_message, signed_in, writable};
+use super::guard::{keep_message, no_such_message, writable, writer};
+use crate::access;
 use crate::limits;
 use crate::metrics::{self, Delta};
-use crate::moderation;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
@@ -98,7 +98,7 @@ pub fn visible_message(message_id: Option<Uuid>) -> Result<Message> {
     })?;
     match found {
         Some((message, visibility))
-            if moderation::sees(message.session, message.influencer, &visibility)? =>
+            if access::sees(message.session, message.influencer, &visibility)? =>
         {
             Ok(message)
         }
@@ -114,7 +114,7 @@ pub fn visible_message(message_id: Option<Uuid>) -> Result<Message> {
 #[pg_extern(volatile)]
 fn react(message_id: Option<Uuid>, reaction: Option<&str>, take_back: Option<bool>) -> Uuid {
     let react = || {
-        let user = signed_in()?;
+        let user = writer()?;
         let reaction = reaction.map_or("", str::trim);
         check_reaction(reaction)?;
         let message = visible_message(message_id)?;

@@ -117,6 +117,19 @@ pub fn require_service(what: &str) -> Result<()> {
     .hint("Call it as service_role, or as the owner of the tables."))
 }
 
+/// The id of the user who is calling, for `what` only people with an account may do.
+///
+/// Errors: 42501 for an anonymous request.
+pub fn signed_in(what: &str) -> Result<Uuid> {
+    user_id()?.ok_or_else(|| {
+        Error::new(
+            SqlState::INSUFFICIENT_PRIVILEGE,
+            format!("only signed-in people {what}"),
+        )
+        .hint("Sign in first.")
+    })
+}
+
 /// The viewer row that this request may act for: the one it has just made, or the one that its
 /// header `x-viewer-id` names. The id is random and only its viewer ever sees it.
 pub fn viewer_id() -> Option<Uuid> {

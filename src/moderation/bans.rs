@@ -1,8 +1,8 @@
 //! Bans and timeouts: who may be banned by whom, and what follows.
 
-use super::access::{check_moderated, check_session_of, influencer_of, is_moderator};
 use super::close::close_unwelcome;
 use super::log::{self, Act};
+use crate::access::{check_moderated, check_session_of, influencer_of, is_moderator};
 use crate::identity;
 use crate::metrics::entry;
 use crate::pg::clock::transaction_time;
@@ -66,7 +66,7 @@ fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
     let influencer: Uuid = required(new, "influencer_id")?;
     let user: Uuid = required(new, "user_id")?;
     if !service {
-        super::signed_in()?;
+        identity::signed_in("do this")?;
         check_moderated(influencer)?;
         new.set("created_by", identity::user_id()?)?;
         new.set("created_at", Some(transaction_time()))?;

@@ -1,7 +1,7 @@
 //! Link tokens: made once, kept as a hash, accepted so many times.
 
-use super::access::{check_not_banned, is_moderator};
 use super::log::{self, Act};
+use crate::access::{check_not_banned, is_moderator};
 use crate::identity;
 use crate::metrics::entry;
 use crate::pg::clock::transaction_time;
@@ -165,7 +165,7 @@ fn no_such_invitation() -> Error {
 #[pg_extern(volatile)]
 fn accept_invitation(token: Option<&str>) -> Uuid {
     let accept = || {
-        let user = super::signed_in()?;
+        let user = identity::signed_in("do this")?;
         let token = token.ok_or_else(no_such_invitation)?;
         let session = as_owner(|| {
             plan::run(&SESSION_OF_TOKEN, &[token.into()], |rows| {

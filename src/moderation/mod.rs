@@ -5,21 +5,15 @@
 //! the lock that closing somebody out takes too. So whoever is banned, or a guest no longer, is
 //! either seen and closed by the one who decides that, or sees it and is refused.
 
-mod access;
 mod bans;
 mod close;
 mod invitations;
 mod log;
 mod people;
 
-pub use access::{
-    admit, admit_again, as_joiner, check_may_write, check_not_banned, check_not_silenced,
-    is_moderator, sees,
-};
 pub use log::{Act, note};
 
-use crate::identity;
-use crate::pg::error::{Error, Result, SqlState};
+use crate::pg::error::Result;
 use crate::pg::keep::{self, Wait};
 use crate::pg::lock::{Lock, Mode, person_slot};
 use crate::pg::transaction;
@@ -67,14 +61,4 @@ fn hold_parts(users: impl Iterator<Item = Uuid>) {
     for slot in slots {
         Lock::Part(slot).wait(Mode::Alone);
     }
-}
-
-fn signed_in() -> Result<Uuid> {
-    identity::user_id()?.ok_or_else(|| {
-        Error::new(
-            SqlState::INSUFFICIENT_PRIVILEGE,
-            "only signed-in people do this",
-        )
-        .hint("Sign in first.")
-    })
 }

@@ -1,9 +1,9 @@
 //! Moderators and guests: who is chosen by whom, and what follows.
 
-use super::access::{ban_of, check_owned};
 use super::bans::owner_of;
 use super::close::close_unwelcome;
 use super::log::{self, Act};
+use crate::access::{ban_of, check_owned};
 use crate::identity;
 use crate::metrics::entry;
 use crate::pg::clock::transaction_time;

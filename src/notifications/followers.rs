@@ -104,18 +104,12 @@ thread_local! {
 /// Checks a follower that is about to be stored.
 pub fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
     let service = identity::is_service()?;
-    let user: Uuid = match (new.get("user_id")?, identity::user_id()?) {
-        (Some(user), _) => user,
-        (None, Some(caller)) => {
+    let user: Uuid = match new.get("user_id")? {
+        Some(user) => user,
+        None => {
+            let caller = identity::signed_in("follow")?;
             new.set("user_id", Some(caller))?;
             caller
-        }
-        (None, None) => {
-            return Err(Error::new(
-                SqlState::INSUFFICIENT_PRIVILEGE,
-                "only a signed-in user can follow",
-            )
-            .hint("Sign in first."));
         }
     };
     if !service && identity::user_id()? != Some(user) {

@@ -1,8 +1,8 @@
 //! Views, clicks and the like: counted for anybody who may see the product's session.
 
+use crate::access;
 use crate::identity;
 use crate::metrics;
-use crate::moderation;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
@@ -110,7 +110,7 @@ fn visible_product(id: Option<Uuid>) -> Result<(Uuid, Uuid, Status)> {
         })
     })?;
     if let Some(((session, status), (visibility, influencer))) = found
-        && moderation::sees(session, influencer, &visibility)?
+        && access::sees(session, influencer, &visibility)?
     {
         return Ok((id, session, status));
     }

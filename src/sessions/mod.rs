@@ -4,10 +4,10 @@ pub mod code;
 mod credentials;
 pub mod lifecycle;
 
+use crate::access;
 use crate::identity;
 use crate::metrics;
 use crate::metrics::entry::no_such_session;
-use crate::moderation;
 use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::lock::{Lock, Mode};
@@ -399,7 +399,7 @@ pub fn own_session(session_id: Option<Uuid>) -> Result<Uuid> {
     if identity::owned_influencers()?.contains(&influencer) || identity::is_service()? {
         return Ok(id);
     }
-    if !moderation::sees(id, influencer, &visibility)? {
+    if !access::sees(id, influencer, &visibility)? {
         return Err(no_such_session(id));
     }
     Err(Error::new(

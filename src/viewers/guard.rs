@@ -1,11 +1,11 @@
 //! What may be written to a viewer's row, and what the database decides itself.
 
+use crate::access;
 use crate::identity;
 use crate::limits;
 use crate::metrics;
 use crate::metrics::entry;
 use crate::metrics::entry::{Entered, no_such_session};
-use crate::moderation;
 use crate::pg::clock;
 use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, Result, SqlState};
@@ -132,7 +132,7 @@ pub fn reserve(session: Uuid) -> Result<Entered> {
 
 fn check_joinable(session: Uuid, entered: Option<Entered>) -> Result<Entered> {
     let entered = entered.ok_or_else(|| no_such_session(session))?;
-    moderation::admit(session, &entered)?;
+    access::admit(session, &entered)?;
     check_unfinished(session, &entered)?;
     Ok(entered)
 }

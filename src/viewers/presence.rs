@@ -3,12 +3,12 @@
 use super::acting::act_for;
 use super::guard::{kind, reserve};
 use super::lone;
+use crate::access;
 use crate::identity;
 use crate::limits;
 use crate::metrics::entry;
 use crate::metrics::entry::no_such_session;
 use crate::metrics::{self, Delta};
-use crate::moderation;
 use crate::pg::catalog::relation_id;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::heap::Table;
@@ -201,7 +201,7 @@ fn join_session(
             }
             Some((id, false)) => {
                 limits::check_return(session, user, id)?;
-                moderation::as_joiner(|| plan::execute(&REOPEN, &[id.into()]))?;
+                access::as_joiner(|| plan::execute(&REOPEN, &[id.into()]))?;
                 id
             }
             None => {
@@ -219,7 +219,7 @@ fn join_session(
                     city.into(),
                     privacy::address_of_request()?.into(),
                 ];
-                moderation::as_joiner(|| plan::run(&INSERT, &args, |rows| Ok(rows.get(0, 0))))?
+                access::as_joiner(|| plan::run(&INSERT, &args, |rows| Ok(rows.get(0, 0))))?
                     .ok_or_else(|| no_such_session(session))?
             }
         };

@@ -1,10 +1,10 @@
 //! What a statement on viewers changes in the numbers of their sessions.
 
+use crate::access;
 use crate::identity;
 use crate::limits;
 use crate::metrics::entry;
 use crate::metrics::{self, Delta};
-use crate::moderation;
 use crate::pg::clock;
 use crate::pg::error::Result;
 use crate::pg::heap::Table;
@@ -156,7 +156,7 @@ fn viewers_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
                 change.delta.unique_viewers += new_people(session, &change.people)?;
             }
             if !change.newcomers.is_empty() {
-                moderation::admit_again(session, &change.newcomers)?;
+                access::admit_again(session, &change.newcomers)?;
             }
             metrics::apply(session, change.delta)?;
             let comes_or_goes = change.delta.viewers != 0 || change.delta.peak != 0;

@@ -345,7 +345,7 @@ fn own_influencer(influencer_id: Option<Uuid>) -> Uuid {
         if identity::is_service()? {
             return influencer_id.ok_or_else(none_named);
         }
-        super::signed_in()?;
+        identity::signed_in("do this")?;
         let owned = identity::owned_influencers()?;
         let influencer = influencer_id
             .or(owned.first().copied())
@@ -419,7 +419,7 @@ pub fn influencer_of(session: Uuid) -> Result<Uuid> {
 fn moderated_influencer(influencer_id: Option<Uuid>, session_id: Option<Uuid>) -> Uuid {
     let find = || {
         if !identity::is_service()? {
-            super::signed_in()?;
+            identity::signed_in("do this")?;
         }
         let influencer = match (influencer_id, session_id) {
             (named, Some(session)) => {
