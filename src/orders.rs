@@ -1,5 +1,6 @@
 //! Orders: what was bought during a session, each counted once.
 
+use crate::access;
 use crate::metrics::entry;
 use crate::metrics::{self, Delta};
 use crate::pg::error::{Error, Result, SqlState};
@@ -7,7 +8,6 @@ use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
 use crate::pg::row::required;
 use crate::pg::row::{self, Outcome, Row};
-use crate::sessions;
 use crate::viewers;
 use pgrx::Uuid;
 use pgrx::pg_sys;
@@ -79,7 +79,7 @@ fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
         ];
         return new.keep(old, &fixed);
     }
-    sessions::own_session(Some(session))?;
+    access::own_session(Some(session))?;
     entry::keep(session)?;
     let showcased = as_owner(|| {
         plan::run(&PRODUCT, &[session.into(), product.into()], |rows| {

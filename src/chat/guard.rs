@@ -53,7 +53,7 @@ fn chat_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
 /// The session of a message, if the caller may write there now; and whether it hosts.
 pub fn writable(session: Uuid) -> Result<(Entered, bool)> {
     let entered = entry::enter(session)?.ok_or_else(|| no_such_session(session))?;
-    let hosts = identity::owned_influencers()?.contains(&entered.influencer);
+    let hosts = access::owns(entered.influencer)?;
     if !hosts {
         access::check_may_write(session, &entered)?;
     }
@@ -288,7 +288,7 @@ fn chat_of(session: Uuid, user: Uuid) -> Result<Chat> {
         })
     })?;
     let (influencer, open, visibility) = found.ok_or_else(|| no_such_session(session))?;
-    let hosts = identity::owned_influencers()?.contains(&influencer);
+    let hosts = access::owns(influencer)?;
     Ok(Chat {
         influencer,
         hosts,

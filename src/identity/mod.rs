@@ -4,8 +4,7 @@ mod claims;
 
 use crate::pg::catalog;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
-use crate::pg::owner::{as_owner, owner_if_installed};
-use crate::pg::plan::{self, Plan};
+use crate::pg::owner::owner_if_installed;
 use crate::sessions::code;
 use claims::Invalid;
 use pgrx::Uuid;
@@ -167,22 +166,6 @@ pub fn set_viewer_id(id: &Uuid) -> Result<()> {
 thread_local! {
     /// Of the role that was asked about last, in a generation of the catalog.
     static SERVICE: Cell<Option<(u64, pg_sys::Oid, bool)>> = const { Cell::new(None) };
-    static INFLUENCERS_OF_USER: Plan = const { Plan::reading(
-        c"select id from public.influencers where user_id = $1",
-        &[pg_sys::UUIDOID],
-    ) };
-}
-
-/// The influencers that the calling user owns.
-pub fn owned_influencers() -> Result<Vec<Uuid>> {
-    let Some(user) = user_id()? else {
-        return Ok(Vec::new());
-    };
-    as_owner(|| {
-        plan::run(&INFLUENCERS_OF_USER, &[user.into()], |rows| {
-            Ok((0..rows.len()).filter_map(|row| rows.get(row, 0)).collect())
-        })
-    })
 }
 
 /// The id of the user who is calling, from the claims of the request: `sub` in
@@ -206,12 +189,6 @@ fn is_service_sql() -> bool {
 #[pg_extern(stable, parallel_restricted, name = "viewer_id")]
 fn viewer_id_sql() -> Option<Uuid> {
     viewer_id()
-}
-
-/// The ids of the influencers that the calling user owns; empty for an anonymous request.
-#[pg_extern(stable, parallel_safe, name = "influencer_ids")]
-fn influencer_ids() -> Vec<Uuid> {
-    owned_influencers().or_raise()
 }
 
 /// The session code that the header `x-session-code` carries, in its stored form; null without.

@@ -2,35 +2,21 @@
 
 use super::close::close_unwelcome;
 use super::log::{self, Act};
+use crate::access;
 use crate::access::{check_moderated, check_session_of, influencer_of, is_moderator};
 use crate::identity;
 use crate::metrics::entry;
 use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, Result, SqlState};
-use crate::pg::owner::as_owner;
-use crate::pg::plan::{self, Plan};
 use crate::pg::row::{self, Outcome, Row};
 use crate::pg::row::{finite, required};
 use pgrx::Uuid;
-use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 const REASON_CHARS: usize = 500;
 
 /// The longest timeout.
 const MAX_TIMEOUT_HOURS: i64 = 24;
-
-thread_local! {
-    static OWNER: Plan = const { Plan::writing(
-        c"select user_id from public.influencers where id = $1",
-        &[pg_sys::UUIDOID],
-    ) };
-}
-
-/// The user who owns an influencer.
-pub fn owner_of(influencer: Uuid) -> Result<Option<Uuid>> {
-    as_owner(|| plan::run(&OWNER, &[influencer.into()], |rows| Ok(rows.get(0, 0))))
-}
 
 /// BEFORE INSERT OR UPDATE of a ban.
 #[pg_trigger]
@@ -94,7 +80,7 @@ fn is_renewed(old: &Row<'_>, new: &Row<'_>) -> Result<bool> {
 
 fn check_can_be_banned(influencer: Uuid, user: Uuid) -> Result<()> {
     let refused = |message: String| Error::new(SqlState::INSUFFICIENT_PRIVILEGE, message);
-    if owner_of(influencer)? == Some(user) {
+    if access::owner_of(influencer)? == Some(user) {
         return Err(refused(format!(
             "user {user} owns influencer {influencer} and cannot be banned there"
         ))

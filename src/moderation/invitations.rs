@@ -1,6 +1,7 @@
 //! Link tokens: made once, kept as a hash, accepted so many times.
 
 use super::log::{self, Act};
+use crate::access;
 use crate::access::{check_not_banned, is_moderator};
 use crate::identity;
 use crate::metrics::entry;
@@ -9,7 +10,6 @@ use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
 use crate::pg::row::{self, Outcome};
-use crate::sessions;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -113,7 +113,7 @@ fn create_invitation(
     ),
 > {
     let create = || {
-        let session = sessions::own_session(session_id)?;
+        let session = access::own_session(session_id)?;
         check_bounds(expires_at, max_uses)?;
         entry::keep(session)?;
         let token = new_token()?;
@@ -199,7 +199,7 @@ fn accept_invitation(token: Option<&str>) -> Uuid {
         let Some((id, session, influencer, has_uses, is_guest)) = found else {
             return Err(no_such_invitation());
         };
-        if identity::owned_influencers()?.contains(&influencer) || is_moderator(influencer, user)? {
+        if access::owns(influencer)? || is_moderator(influencer, user)? {
             return Ok(session);
         }
         if !is_guest && !has_uses {
@@ -235,7 +235,7 @@ fn revoke_invitation(invitation_id: Option<Uuid>) -> Uuid {
         })?;
         let session =
             as_owner(|| plan::run(&SESSION, &[id.into()], |rows| Ok(rows.get::<Uuid>(0, 0))))?;
-        if session.is_none() || sessions::own_session(session).is_err() {
+        if session.is_none() || access::own_session(session).is_err() {
             return Err(Error::new(
                 SqlState::NOT_FOUND,
                 format!("invitation {id} does not exist"),

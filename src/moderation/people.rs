@@ -1,8 +1,8 @@
 //! Moderators and guests: who is chosen by whom, and what follows.
 
-use super::bans::owner_of;
 use super::close::close_unwelcome;
 use super::log::{self, Act};
+use crate::access::{self, owner_of};
 use crate::access::{ban_of, check_owned};
 use crate::identity;
 use crate::metrics::entry;
@@ -12,7 +12,6 @@ use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
 use crate::pg::row::required;
 use crate::pg::row::{self, Outcome};
-use crate::sessions;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -113,7 +112,7 @@ fn guests_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         }
         let session: Uuid = required(new, "session_id")?;
         let user: Uuid = required(new, "user_id")?;
-        sessions::own_session(Some(session))?;
+        access::own_session(Some(session))?;
         entry::keep(session)?;
         if !identity::is_service()? {
             new.set("created_by", identity::user_id()?)?;

@@ -1,5 +1,6 @@
 //! What may be written to a product of a session.
 
+use crate::access;
 use crate::identity;
 use crate::metrics;
 use crate::metrics::entry;
@@ -9,7 +10,6 @@ use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
 use crate::pg::row::required;
 use crate::pg::row::{self, Outcome, Row};
-use crate::sessions;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -54,7 +54,7 @@ fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
         None => {
             let session: Uuid = required(new, "session_id")?;
             let product: Uuid = required(new, "product_id")?;
-            sessions::own_session(Some(session))?;
+            access::own_session(Some(session))?;
             entry::keep(session)?;
             // ON CONFLICT DO UPDATE: whoever counts on the product locks it before its session.
             as_owner(|| plan::execute(&LOCK, &[session.into(), product.into()]))?;

@@ -8,6 +8,7 @@ use super::series::in_clock_time;
 use super::time_of_day::TimeOfDay;
 use super::zone::{self, Zone};
 use super::{EPOCH_DAYS, first_start, is_settling, missing, to_day, unknown_zone};
+use crate::access;
 use crate::identity;
 use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, Result, SqlState};
@@ -131,7 +132,7 @@ fn check_owner(new: &mut Row<'_>) -> Result<()> {
         return Ok(());
     }
     let influencer: Uuid = required(new, "influencer_id")?;
-    if !identity::owned_influencers()?.contains(&influencer) {
+    if !access::owns(influencer)? {
         return Err(Error::new(
             SqlState::INSUFFICIENT_PRIVILEGE,
             format!("influencer {influencer} is not the caller's"),

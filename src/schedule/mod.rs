@@ -19,12 +19,13 @@ mod stored;
 mod time_of_day;
 mod zone;
 
+use crate::access;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::own_writes::{self, OwnWrites};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
 use crate::pg::row;
-use crate::{identity, metrics, notifications};
+use crate::{metrics, notifications};
 use fields::InvalidField;
 use pgrx::datum::{Date, Uuid};
 use pgrx::pg_sys;
@@ -375,7 +376,7 @@ fn require_own_schedule(schedule_id: Option<Uuid>) {
 
 fn own_schedule(schedule_id: Option<Uuid>) -> Result<()> {
     let influencer = influencer_of(schedule_id)?;
-    if identity::owned_influencers()?.contains(&influencer) || identity::is_service()? {
+    if access::manages(influencer)? {
         return Ok(());
     }
     Err(Error::new(

@@ -7,9 +7,8 @@ pub mod lifecycle;
 use crate::access;
 use crate::identity;
 use crate::metrics;
-use crate::metrics::entry::no_such_session;
 use crate::pg::clock::transaction_time;
-use crate::pg::error::{Error, OrRaise, Result, SqlState};
+use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::lock::{Lock, Mode};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
@@ -124,14 +123,7 @@ fn check_own_influencer(new: &Row<'_>) -> Result<()> {
         )
         .hint("Give the id of an influencer that the signed-in user owns.")
     })?;
-    if identity::owned_influencers()?.contains(&influencer) {
-        return Ok(());
-    }
-    Err(Error::new(
-        SqlState::INSUFFICIENT_PRIVILEGE,
-        format!("influencer {influencer} is not the caller's"),
-    )
-    .hint("Sign in as the user who owns the influencer."))
+    access::check_owned(influencer)
 }
 
 /// When a session that ends now ended: never before it started.
@@ -364,49 +356,6 @@ fn cannot_become(id: Uuid, from: Status, to: Status) -> Error {
         format!("session {id} is {from} and cannot become {to}"),
     )
     .hint(hint)
-}
-
-thread_local! {
-    static OWNER_OF: Plan = const { Plan::writing(
-        c"select influencer_id, visibility::text
-            from public.live_stream_sessions where id = $1",
-        &[pg_sys::UUIDOID],
-    ) };
-}
-
-/// Nothing if the caller may manage the session.
-///
-/// Errors: PT404 for no session, or one that the caller may not see; 42501 for another's.
-#[pg_extern(volatile, name = "require_own_session")]
-fn require_own_session(session_id: Option<Uuid>) {
-    own_session(session_id).or_raise();
-}
-
-/// Checks that the caller may manage a session; returns its id.
-pub fn own_session(session_id: Option<Uuid>) -> Result<Uuid> {
-    let id = session_id.ok_or_else(|| {
-        Error::new(SqlState::INVALID_PARAMETER, "session_id must not be null")
-            .hint("Pass the id of a session.")
-    })?;
-    let found = as_owner(|| {
-        plan::run(&OWNER_OF, &[id.into()], |rows| {
-            Ok(rows.get::<Uuid>(0, 0).zip(rows.get::<String>(0, 1)))
-        })
-    })?;
-    let Some((influencer, visibility)) = found else {
-        return Err(no_such_session(id));
-    };
-    if identity::owned_influencers()?.contains(&influencer) || identity::is_service()? {
-        return Ok(id);
-    }
-    if !access::sees(id, influencer, &visibility)? {
-        return Err(no_such_session(id));
-    }
-    Err(Error::new(
-        SqlState::INSUFFICIENT_PRIVILEGE,
-        format!("session {id} is not the caller's"),
-    )
-    .hint("Sign in as the user who owns the session's influencer."))
 }
 
 /// The normal form of a session code as a person typed it; null where it cannot be a code.

@@ -208,7 +208,7 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
 pub fn kind(user: Option<Uuid>, session: &Entered, asked: Option<&str>) -> Result<&'static str> {
     Ok(match (user, asked) {
         (None, _) => "anonymous",
-        _ if identity::owned_influencers()?.contains(&session.influencer) => "influencer",
+        _ if access::owns(session.influencer)? => "influencer",
         (_, Some("wholesaler")) => "wholesaler",
         _ => "customer",
     })

@@ -1,7 +1,7 @@
 //! Import: the events of a calendar from elsewhere become schedules.
 
 use super::text::{Line, lines, unescape};
-use crate::identity;
+use crate::access;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::plan::{self, Plan};
 use crate::schedule::days::DAY_SECONDS;
@@ -162,13 +162,7 @@ fn import(influencer: Option<Uuid>, ics: Option<&str>) -> Result<Vec<Imported>> 
             .ok_or_else(|| missing("influencer_id"))?,
     };
     // Said before the first event is read, also where there is none.
-    if !identity::owned_influencers()?.contains(&influencer) && !identity::is_service()? {
-        return Err(Error::new(
-            SqlState::INSUFFICIENT_PRIVILEGE,
-            format!("influencer {influencer} is not the caller's"),
-        )
-        .hint("Sign in as that user."));
-    }
+    access::check_owned(influencer)?;
     let mut calendar = Calendar::read(ics)?;
     let mut rows = std::mem::take(&mut calendar.others);
     for event in &calendar.events {
