@@ -5,12 +5,12 @@ mod claims;
 use crate::pg::catalog;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::owner::owner_if_installed;
-use crate::sessions::code;
 use claims::Invalid;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+use session::code;
 use std::cell::Cell;
 use std::ffi::{CStr, CString};
 

@@ -6,11 +6,11 @@ use crate::metrics;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
-use crate::sessions::lifecycle::Status;
 use crate::viewers;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use session::Status;
 use std::thread::LocalKey;
 
 thread_local! {

@@ -1,8 +1,6 @@
 //! Sessions: what may be written to them, and what happens as they live and end.
 
-pub mod code;
 mod credentials;
-pub mod lifecycle;
 
 use crate::access;
 use crate::identity;
@@ -14,10 +12,10 @@ use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
 use crate::pg::row::{self, Outcome, Row, finite, required};
 use crate::viewers;
-use lifecycle::Status;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use session::{Status, code};
 
 const TITLE_CHARS: usize = 255;
 const DESCRIPTION_CHARS: usize = 10_000;

@@ -16,11 +16,11 @@ use crate::pg::keep::{self, Kept, Wait};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
 use crate::privacy;
-use crate::sessions::code;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+use session::code;
 
 static VIEWER_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(60);
 
