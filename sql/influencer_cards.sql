@@ -1,4 +1,4 @@
--- Who may read the view that src/influencers.rs makes over the influencers table.
+-- Who may read the view that src/install/influencers.rs makes over the influencers table.
 
 comment on view live_stream.influencer_cards is
   'What may be public of an influencer: name, followers and picture, and no other column.';

@@ -31,7 +31,7 @@ pub extern "C-unwind" fn _PG_init() {
     limits::define_settings();
     metrics::worker::define_settings();
     metrics::log::watch_transactions();
-    privacy::define_settings();
+    identity::address::define_settings();
     moderation::watch_transactions();
     metrics::entry::watch_transactions();
     viewers::define_settings();

@@ -1,5 +1,6 @@
 //! Who is calling: the request's claims and headers, and the rights of the current role.
 
+pub mod address;
 mod claims;
 
 use crate::pg::catalog;

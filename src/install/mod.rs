@@ -3,10 +3,10 @@
 //! Nothing of it is a member of the extension. PostgreSQL dumps nothing of a member but its
 //! rows, and drops it with the extension; the tables must survive both.
 
+mod influencers;
 mod statement;
 mod unchanged;
 
-use crate::influencers;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::lock::{Lock, Mode};
 use crate::pg::owner;
@@ -16,8 +16,6 @@ use pgrx::guc::PostgresGucEnum;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
-
-pub use statement::relation_exists;
 
 #[derive(Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
 #[allow(non_camel_case_types)]
@@ -145,11 +143,6 @@ fn check_public() -> Result<()> {
     )
     .detail("The schema must exist, and the installing role needs the privilege CREATE on it.")
     .hint("Run GRANT CREATE ON SCHEMA public TO the role, as the owner of the database."))
-}
-
-/// Runs one file for another domain that decides by itself whether to.
-pub fn run_file(name: &str, sql: &str) -> Result<()> {
-    statement::run_file(name, sql)
 }
 
 /// What is created while this lives is no member of the extension whose script is running.

@@ -20,6 +20,7 @@
 //! | `alter publication … add table` | skipped, also without the publication |
 
 use super::unchanged;
+use crate::pg::catalog::relation_exists;
 use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::plan;
 use pgrx::pg_sys;
@@ -508,10 +509,6 @@ unsafe fn publish(statement: &pg_sys::AlterPublicationStmt, sql: &str) -> Result
             Ok(())
         }
     }
-}
-
-pub fn relation_exists(name: &str) -> Result<bool> {
-    Ok(plan::ask("select to_regclass($1) is not null", &[name.into()])? == Some(true))
 }
 
 /// # Safety

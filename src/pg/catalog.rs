@@ -4,6 +4,8 @@
 //! dozen of them. PostgreSQL tells each backend of what changes before the backend can see it,
 //! with the locks that it takes anyway.
 
+use crate::pg::error::Result;
+use crate::pg::plan;
 use pgrx::pg_sys;
 use std::cell::Cell;
 use std::ffi::CStr;
@@ -138,4 +140,9 @@ pub fn note_checked(schema: &'static CStr, name: &'static CStr) {
             slot.set(known);
         }
     });
+}
+
+/// Whether there is a table, a view or another relation of this name, which is qualified and quoted.
+pub fn relation_exists(name: &str) -> Result<bool> {
+    Ok(plan::ask("select to_regclass($1) is not null", &[name.into()])? == Some(true))
 }

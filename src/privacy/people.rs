@@ -3,7 +3,7 @@
 
 use super::require_user;
 use crate::identity;
-use crate::install::relation_exists;
+use crate::pg::catalog::relation_exists;
 use crate::pg::error::{OrRaise, Result};
 use crate::pg::owner::as_owner;
 use crate::pg::plan;

@@ -2,6 +2,7 @@
 
 use crate::access;
 use crate::identity;
+use crate::identity::address;
 use crate::limits;
 use crate::metrics;
 use crate::metrics::entry;
@@ -185,9 +186,9 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
         new.set("joined_at", Some(now))?;
         new.set::<TimestampWithTimeZone>("left_at", None)?;
         new.set("is_still_watching", Some(true))?;
-        new.set("ip_address", privacy::address_of_request()?)?;
+        new.set("ip_address", address::of_request()?)?;
     } else if !new.is_null("ip_address")? {
-        new.set("ip_address", privacy::reduced(new.get("ip_address")?))?;
+        new.set("ip_address", address::reduced(new.get("ip_address")?))?;
     }
     new.set_zero(COUNTERS)?;
     new.set_zero(&["buffering_time_seconds", "disconnections_count"])?;
@@ -275,7 +276,7 @@ fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
         }
     } else {
         if !new.same::<Inet>(old, "ip_address")? {
-            new.set("ip_address", privacy::reduced(new.get("ip_address")?))?;
+            new.set("ip_address", address::reduced(new.get("ip_address")?))?;
         }
         note_addresses(Some(old), new)?;
     }

@@ -5,6 +5,7 @@ use super::guard::{kind, reserve};
 use super::lone;
 use crate::access;
 use crate::identity;
+use crate::identity::address;
 use crate::limits;
 use crate::metrics::entry;
 use crate::metrics::entry::no_such_session;
@@ -15,7 +16,6 @@ use crate::pg::heap::Table;
 use crate::pg::keep::{self, Kept, Wait};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
-use crate::privacy;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -217,7 +217,7 @@ fn join_session(
                     user_agent.into(),
                     country.into(),
                     city.into(),
-                    privacy::address_of_request()?.into(),
+                    address::of_request()?.into(),
                 ];
                 access::as_joiner(|| plan::run(&INSERT, &args, |rows| Ok(rows.get(0, 0))))?
                     .ok_or_else(|| no_such_session(session))?
