@@ -33,6 +33,7 @@ pub extern "C-unwind" fn _PG_init() {
     metrics::log::watch_transactions();
     identity::address::define_settings();
     moderation::watch_transactions();
+    privacy::register();
     metrics::entry::watch_transactions();
     viewers::define_settings();
     viewers::watch_transactions();

@@ -1,5 +1,6 @@
 //! The edge to PostgreSQL: what is unsafe is here, and in `install`.
 
+pub mod callback;
 pub mod catalog;
 pub mod clock;
 pub mod error;

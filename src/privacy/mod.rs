@@ -7,10 +7,14 @@ mod erase;
 mod people;
 mod purge;
 
-pub use archive::addresses_came;
-
 use crate::pg::error::{Error, Result, SqlState};
+use crate::viewers;
 use pgrx::Uuid;
+
+/// Called once per backend.
+pub fn register() {
+    viewers::ADDRESS_CAME.register(archive::addresses_came);
+}
 
 fn require_user(user_id: Option<Uuid>) -> Result<Uuid> {
     user_id.ok_or_else(|| {

@@ -4,18 +4,23 @@ mod credentials;
 
 use crate::access;
 use crate::identity;
-use crate::metrics;
+use crate::metrics::{self, Delta};
+use crate::pg::callback::Callback;
 use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::lock::{Lock, Mode};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
 use crate::pg::row::{self, Outcome, Row, finite, required};
-use crate::viewers;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use session::{Status, code};
+
+/// Closes every open viewer row of a session that ends at a time, while the session's row is being
+/// written; returns what that changes of its numbers.
+pub static CLOSE_VIEWERS: Callback<fn(Uuid, TimestampWithTimeZone) -> Result<Delta>> =
+    Callback::new("close the viewers of a session that ends");
 
 const TITLE_CHARS: usize = 255;
 const DESCRIPTION_CHARS: usize = 10_000;
@@ -202,7 +207,7 @@ fn change_status(old: &Row<'_>, new: &mut Row<'_>, id: Uuid, service: bool) -> R
             new.set("actual_end_time", Some(ended))?;
         }
         let (mut settled, doubtful) = metrics::take_pending(id, old)?;
-        settled += viewers::close_all(id, ended)?;
+        settled += CLOSE_VIEWERS.get()?(id, ended)?;
         metrics::add(id, new, settled, doubtful)?;
     } else if !from.is_finished() && lowers_limit(old, new)? {
         // Who came while there was more room is not all in the row yet, and must be counted.

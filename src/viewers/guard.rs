@@ -14,7 +14,6 @@ use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
 use crate::pg::row::{self, Outcome, Row};
 use crate::pg::row::{finite, required};
-use crate::privacy;
 use crate::viewers::people;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -321,7 +320,7 @@ fn note_addresses(old: Option<&Row<'_>>, new: &Row<'_>) -> Result<()> {
         }
     };
     match new.get("session_id")? {
-        Some(session) if holds && is_new => privacy::addresses_came(session),
+        Some(session) if holds && is_new => super::ADDRESS_CAME.get()?(session),
         _ => Ok(()),
     }
 }

@@ -7,10 +7,20 @@ mod people;
 mod presence;
 mod settle;
 
-pub use presence::{close_all, close_user, define_settings, kept_viewer_of, own_viewer, viewer_of};
+use crate::pg::callback::Callback;
+use crate::pg::error::Result;
+use crate::sessions;
+use pgrx::Uuid;
+
+pub use presence::{close_user, define_settings, kept_viewer_of, own_viewer, viewer_of};
+
+/// An address, or a place, of a viewer of this session was written.
+pub static ADDRESS_CAME: Callback<fn(Uuid) -> Result<()>> =
+    Callback::new("note that an address came");
 
 /// Called once per backend.
 pub fn watch_transactions() {
+    sessions::CLOSE_VIEWERS.register(presence::close_all);
     acting::watch_transactions();
     lone::watch_transactions();
     people::watch_transactions();
