@@ -159,14 +159,14 @@ fn orders_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         let quantity = changes.column::<i32>("quantity")?;
         let amount = changes.column::<AnyNumeric>("amount")?;
         let session_id = changes.column::<Uuid>("session_id")?;
-        let mut sessions: BTreeMap<[u8; 16], Delta> = BTreeMap::new();
-        let mut products: BTreeMap<[u8; 16], Sales> = BTreeMap::new();
-        let mut viewers: BTreeMap<[u8; 16], i64> = BTreeMap::new();
+        let mut sessions: BTreeMap<Uuid, Delta> = BTreeMap::new();
+        let mut products: BTreeMap<Uuid, Sales> = BTreeMap::new();
+        let mut viewers: BTreeMap<Uuid, i64> = BTreeMap::new();
         changes.for_each(|old, new| {
             for (row, sign) in [(old, -1), (new, 1)] {
                 let Some(row) = row else { continue };
                 if let Some(product) = row.at(session_product_id) {
-                    let sales = products.entry(*product.as_bytes()).or_default();
+                    let sales = products.entry(product).or_default();
                     sales.orders += sign;
                     sales.quantity += i64::from(row.at(quantity).unwrap_or(0)) * sign;
                     let mut revenue = 0;
@@ -175,13 +175,13 @@ fn orders_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
                         sales.revenue += revenue;
                     }
                     if let Some(session) = row.at(session_id) {
-                        let delta = sessions.entry(*session.as_bytes()).or_default();
+                        let delta = sessions.entry(session).or_default();
                         delta.orders += sign;
                         delta.revenue += revenue;
                     }
                 }
                 if let Some(viewer) = row.at(viewer_id) {
-                    *viewers.entry(*viewer.as_bytes()).or_default() += sign;
+                    *viewers.entry(viewer).or_default() += sign;
                 }
             }
             Ok(())
@@ -192,19 +192,19 @@ fn orders_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         metrics::settling(|| {
             if products.len() > 1 {
                 // The first one locks the session too, and every product comes before that.
-                let ids: Vec<Uuid> = products.keys().copied().map(Uuid::from_bytes).collect();
+                let ids: Vec<Uuid> = products.keys().copied().collect();
                 plan::execute(&LOCK_PRODUCTS, &[ids.into()])?;
             }
             if sessions.len() > 1 {
                 // In the order of the sessions, not of the products.
                 let in_order = sessions
                     .iter()
-                    .map(|(session, delta)| (Uuid::from_bytes(*session), delta.is_large()));
+                    .map(|(session, delta)| (*session, delta.is_large()));
                 entry::enter_in_order(in_order)?;
             }
             for (product, sales) in products {
                 let args = [
-                    Uuid::from_bytes(product).into(),
+                    product.into(),
                     sales.orders.into(),
                     sales.revenue.into(),
                     sales.quantity.into(),
@@ -212,10 +212,7 @@ fn orders_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
                 plan::execute(&COUNT_OF_PRODUCT, &args)?;
             }
             for (viewer, orders) in viewers.into_iter().filter(|(_, orders)| *orders != 0) {
-                plan::execute(
-                    &COUNT_OF_VIEWER,
-                    &[Uuid::from_bytes(viewer).into(), orders.into()],
-                )?;
+                plan::execute(&COUNT_OF_VIEWER, &[viewer.into(), orders.into()])?;
             }
             Ok(())
         })

@@ -74,14 +74,11 @@ fn check(session: Uuid, entered: &Entered, writes: bool) -> Result<()> {
 /// out of anything before the transaction ends, and what was decided before is seen now.
 ///
 /// Errors: as [`admit`].
-pub fn admit_again(session: Uuid, users: &BTreeSet<[u8; 16]>) -> Result<()> {
+pub fn admit_again(session: Uuid, users: &BTreeSet<Uuid>) -> Result<()> {
     if is_exempt()? {
         return Ok(());
     }
-    let slots: BTreeSet<u64> = users
-        .iter()
-        .map(|user| person_slot(Uuid::from_bytes(*user)))
-        .collect();
+    let slots: BTreeSet<u64> = users.iter().map(|user| person_slot(*user)).collect();
     for slot in slots {
         Lock::Person(slot).wait(Mode::Alone);
     }

@@ -243,20 +243,20 @@ fn chat_reactions_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         let viewer_id = changes.column::<Uuid>("viewer_id")?;
         let message_id = changes.column::<Uuid>("message_id")?;
         let reaction = changes.column::<String>("reaction")?;
-        let mut sessions: BTreeMap<[u8; 16], i64> = BTreeMap::new();
-        let mut viewers: BTreeMap<[u8; 16], i64> = BTreeMap::new();
-        let mut messages: BTreeMap<([u8; 16], String), i64> = BTreeMap::new();
+        let mut sessions: BTreeMap<Uuid, i64> = BTreeMap::new();
+        let mut viewers: BTreeMap<Uuid, i64> = BTreeMap::new();
+        let mut messages: BTreeMap<(Uuid, String), i64> = BTreeMap::new();
         changes.for_each(|old, new| {
             for (row, sign) in [(old, -1), (new, 1)] {
                 let Some(row) = row else { continue };
                 if let Some(session) = row.at(session_id) {
-                    *sessions.entry(*session.as_bytes()).or_default() += sign;
+                    *sessions.entry(session).or_default() += sign;
                 }
                 if let Some(viewer) = row.at(viewer_id) {
-                    *viewers.entry(*viewer.as_bytes()).or_default() += sign;
+                    *viewers.entry(viewer).or_default() += sign;
                 }
                 if let Some((message, name)) = row.at(message_id).zip(row.at(reaction)) {
-                    *messages.entry((*message.as_bytes(), name)).or_default() += sign;
+                    *messages.entry((message, name)).or_default() += sign;
                 }
             }
             Ok(())
@@ -266,15 +266,15 @@ fn chat_reactions_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
                 reactions,
                 ..Delta::default()
             };
-            metrics::apply(Uuid::from_bytes(session), delta)?;
+            metrics::apply(session, delta)?;
         }
         metrics::settling(|| {
             for (viewer, change) in viewers.into_iter().filter(|(_, change)| *change != 0) {
-                let args = [Uuid::from_bytes(viewer).into(), change.into()];
+                let args = [viewer.into(), change.into()];
                 plan::execute(&COUNT_OF_VIEWER, &args)?;
             }
             for ((message, name), change) in messages.into_iter().filter(|(_, n)| *n != 0) {
-                let args = [Uuid::from_bytes(message).into(), name.into(), change.into()];
+                let args = [message.into(), name.into(), change.into()];
                 plan::execute(&COUNT, &args)?;
             }
             Ok(())

@@ -49,8 +49,6 @@ thread_local! {
     ) };
 }
 
-type Id = [u8; 16];
-
 /// AFTER INSERT, UPDATE or DELETE of messages. Messages of the types `chat` and `reaction` count
 /// as such; what was sent stays counted when it is marked as deleted, but is no reply any more.
 #[pg_trigger]
@@ -67,9 +65,9 @@ fn chat_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         let chat = Some(message_type.value("chat")?);
         let reaction = Some(message_type.value("reaction")?);
 
-        let mut sessions: BTreeMap<Id, Delta> = BTreeMap::new();
-        let mut viewers: BTreeMap<Id, (i64, i64)> = BTreeMap::new();
-        let mut parents: BTreeMap<Id, i64> = BTreeMap::new();
+        let mut sessions: BTreeMap<Uuid, Delta> = BTreeMap::new();
+        let mut viewers: BTreeMap<Uuid, (i64, i64)> = BTreeMap::new();
+        let mut parents: BTreeMap<Uuid, i64> = BTreeMap::new();
         let mut acts = Vec::new();
         changes.for_each(|old, new| {
             if let (Some(old), Some(new)) = (old, new) {
@@ -81,25 +79,25 @@ fn chat_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
                 let message = if kind == chat { sign } else { 0 };
                 let reacted = if kind == reaction { sign } else { 0 };
                 if let Some(session) = row.at(session_id) {
-                    let delta = sessions.entry(*session.as_bytes()).or_default();
+                    let delta = sessions.entry(session).or_default();
                     delta.messages += message;
                     delta.reactions += reacted;
                 }
                 if let Some(viewer) = row.at(viewer_id) {
-                    let sent = viewers.entry(*viewer.as_bytes()).or_default();
+                    let sent = viewers.entry(viewer).or_default();
                     sent.0 += message;
                     sent.1 += reacted;
                 }
                 if let Some(parent) = row.at(parent_message_id)
                     && row.at(is_deleted) != Some(true)
                 {
-                    *parents.entry(*parent.as_bytes()).or_default() += sign;
+                    *parents.entry(parent).or_default() += sign;
                 }
             }
             Ok(())
         })?;
         for (session, delta) in sessions {
-            metrics::apply(Uuid::from_bytes(session), delta)?;
+            metrics::apply(session, delta)?;
         }
         moderation::note(acts)?;
         viewers.retain(|_, sent| *sent != (0, 0));
@@ -109,18 +107,11 @@ fn chat_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         }
         metrics::settling(|| {
             for (viewer, (messages, reactions)) in viewers {
-                let args = [
-                    Uuid::from_bytes(viewer).into(),
-                    messages.into(),
-                    reactions.into(),
-                ];
+                let args = [viewer.into(), messages.into(), reactions.into()];
                 plan::execute(&COUNT_OF_VIEWER, &args)?;
             }
             for (parent, replies) in parents {
-                plan::execute(
-                    &COUNT_REPLIES,
-                    &[Uuid::from_bytes(parent).into(), replies.into()],
-                )?;
+                plan::execute(&COUNT_REPLIES, &[parent.into(), replies.into()])?;
             }
             Ok(())
         })

@@ -86,7 +86,7 @@ pub fn flush_for_truncate() -> Result<()> {
 fn flush(session: Option<Uuid>) -> Result<i64> {
     let (sessions, entries) = log::sessions(session)?;
     for session in sessions {
-        settle(Uuid::from_bytes(session))?;
+        settle(session)?;
     }
     Ok(entries)
 }

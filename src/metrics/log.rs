@@ -192,7 +192,7 @@ fn time(micros: i64) -> Result<TimestampWithTimeZone> {
 pub fn read(
     from: pg_sys::BlockNumber,
     session: Option<Uuid>,
-    but: &BTreeSet<[u8; 16]>,
+    but: &BTreeSet<Uuid>,
 ) -> Result<Pending> {
     let table = open()?;
     let columns = Columns::of(&table)?;
@@ -200,7 +200,7 @@ pub fn read(
     let only = session.map(|session| (columns.session_id, session));
     let read = table.each(from, only, |row| {
         if let Some(id) = row.at(columns.session_id)
-            && !but.contains(id.as_bytes())
+            && !but.contains(&id)
         {
             if entries.len() == BATCH {
                 return Ok(false);
@@ -239,14 +239,14 @@ pub fn has(session: Option<Uuid>) -> Result<bool> {
 }
 
 /// The sessions of which something is pending, and how many entries.
-pub fn sessions(session: Option<Uuid>) -> Result<(BTreeSet<[u8; 16]>, i64)> {
+pub fn sessions(session: Option<Uuid>) -> Result<(BTreeSet<Uuid>, i64)> {
     let table = open()?;
     let columns = Columns::of(&table)?;
     let (mut sessions, mut entries) = (BTreeSet::new(), 0);
     let only = session.map(|session| (columns.session_id, session));
     table.each(0, only, |row| {
         entries += 1;
-        sessions.extend(row.at(columns.session_id).map(|id| *id.as_bytes()));
+        sessions.extend(row.at(columns.session_id));
         Ok(true)
     })?;
     Ok((sessions, entries))

@@ -534,7 +534,7 @@ fn is_installed() -> bool {
 
 #[derive(Default)]
 struct Worker {
-    sessions: HashMap<[u8; 16], Session>,
+    sessions: HashMap<Uuid, Session>,
     folded_since_vacuum: usize,
     moved_since_vacuum: usize,
     sessions_vacuumed: Option<Instant>,
@@ -564,13 +564,13 @@ impl Worker {
         for (session, doubtful) in left {
             let mut known = Session::new();
             known.timeline.doubtful = doubtful;
-            self.sessions.insert(*session.as_bytes(), known);
+            self.sessions.insert(session, known);
         }
     }
 
     /// Folds what is pending; true if there was anything, none when the extension is gone.
     fn round(&mut self) -> Option<bool> {
-        let mut left_alone: BTreeSet<[u8; 16]> = self
+        let mut left_alone: BTreeSet<Uuid> = self
             .sessions
             .iter()
             .filter(|(_, known)| known.not_before > Instant::now())
@@ -654,8 +654,8 @@ impl Worker {
 
     /// Folds entries of a session into its row, and remembers what the row has if that is
     /// committed; none when the extension is gone, or another is the worker.
-    fn fold(&mut self, id: [u8; 16], entries: &[Entry], complete_before: i64) -> Option<Outcome> {
-        let session = Uuid::from_bytes(id);
+    fn fold(&mut self, id: Uuid, entries: &[Entry], complete_before: i64) -> Option<Outcome> {
+        let session = id;
         let has_turn = |known: &&Session| known.has_turn;
         let may_take_turn = self.sessions.values().filter(has_turn).count() < max_turns();
         let known = self.sessions.entry(id).or_insert_with(Session::new);
@@ -694,7 +694,7 @@ impl Worker {
     /// Where the rows of hot sessions are now.
     fn note_blocks(&mut self, blocks: &[(Uuid, pg_sys::BlockNumber)]) {
         for (session, block) in blocks {
-            if let Some(known) = self.sessions.get_mut(session.as_bytes()) {
+            if let Some(known) = self.sessions.get_mut(&session) {
                 let before = known.block.replace(*block);
                 self.moved_since_vacuum += usize::from(before.is_some_and(|it| it != *block));
             }
@@ -714,7 +714,7 @@ impl Worker {
             let Some(mut state) = self.sessions.remove(&id) else {
                 continue;
             };
-            let session = Uuid::from_bytes(id);
+            let session = id;
             let doubtful = state.timeline.doubtful;
             let outcome = transaction(|| {
                 // Who counts places notes that with the row locked: never wait for it.
@@ -801,11 +801,11 @@ fn place(sessions: &heap::Table, session: Uuid) -> Result<Option<pg_sys::ItemPoi
 
 /// Frees the pages of sessions from their old versions, where nobody uses them just now.
 /// Returns where they are.
-fn prune(folded: &BTreeSet<[u8; 16]>) -> Result<Vec<(Uuid, pg_sys::BlockNumber)>> {
+fn prune(folded: &BTreeSet<Uuid>) -> Result<Vec<(Uuid, pg_sys::BlockNumber)>> {
     let sessions = sessions()?;
     let mut blocks = Vec::with_capacity(folded.len());
     for session in folded {
-        let session = Uuid::from_bytes(*session);
+        let session = *session;
         if let Some(place) = place(&sessions, session)? {
             sessions.prune(place);
             blocks.push((session, heap::block_of(&place)));
@@ -853,13 +853,10 @@ fn fold_session(
     Ok((Outcome::Folded(changes), Some((folded.timeline, at))))
 }
 
-fn by_session(entries: Vec<(Uuid, Entry)>) -> BTreeMap<[u8; 16], Vec<Entry>> {
-    let mut by_session: BTreeMap<[u8; 16], Vec<Entry>> = BTreeMap::new();
+fn by_session(entries: Vec<(Uuid, Entry)>) -> BTreeMap<Uuid, Vec<Entry>> {
+    let mut by_session: BTreeMap<Uuid, Vec<Entry>> = BTreeMap::new();
     for (session, entry) in entries {
-        by_session
-            .entry(*session.as_bytes())
-            .or_default()
-            .push(entry);
+        by_session.entry(session).or_default().push(entry);
     }
     by_session
 }

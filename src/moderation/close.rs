@@ -94,9 +94,8 @@ pub fn close_unwelcome(people: &[(Uuid, Uuid)]) -> Result<()> {
                 .collect::<Vec<_>>())
         })
     };
-    let enter = |sessions: &BTreeSet<[u8; 16]>| -> Result<()> {
-        for session in sessions {
-            let session = Uuid::from_bytes(*session);
+    let enter = |sessions: &BTreeSet<Uuid>| -> Result<()> {
+        for &session in sessions {
             // One that is deleted meanwhile would want our viewers, and we its.
             entry::try_keep(session, Wait::Always)?;
             entry::enter(session)?;
@@ -104,9 +103,8 @@ pub fn close_unwelcome(people: &[(Uuid, Uuid)]) -> Result<()> {
         Ok(())
     };
     as_owner(|| {
-        let sessions_of = |rows: &[(Uuid, Uuid)]| -> BTreeSet<_> {
-            rows.iter().map(|(_, id)| *id.as_bytes()).collect()
-        };
+        let sessions_of =
+            |rows: &[(Uuid, Uuid)]| -> BTreeSet<_> { rows.iter().map(|(_, id)| *id).collect() };
         let mut sessions = sessions_of(&unwelcome()?);
         let rows = take_in_order(|is_last| {
             enter(&sessions)?;

@@ -53,8 +53,8 @@ pub fn note(mut acts: Vec<Act>) -> Result<()> {
     let caller = identity::user_id()?;
     as_owner(|| {
         let people = acts.iter().flat_map(|act| [act.user, act.actor, caller]);
-        let gone = gone(people.flatten().map(|id| *id.as_bytes()).collect())?;
-        let is_there = |id: &Uuid| !gone.contains(id.as_bytes());
+        let gone = gone(people.flatten().collect())?;
+        let is_there = |id: &Uuid| !gone.contains(id);
         acts.retain(|act| act.user.as_ref().is_none_or(is_there));
         keep_what_stays(&mut acts)?;
         let actor = |act: &Act| act.actor.or(caller).filter(is_there);
@@ -102,16 +102,16 @@ fn keep_what_stays(acts: &mut Vec<Act>) -> Result<()> {
     let Some(referred) = referred else {
         return Ok(());
     };
-    let mut influencers: BTreeMap<[u8; 16], bool> = BTreeMap::new();
+    let mut influencers: BTreeMap<Uuid, bool> = BTreeMap::new();
     for influencer in acts.iter().filter_map(|act| act.influencer) {
-        if let Entry::Vacant(entry) = influencers.entry(*influencer.as_bytes()) {
+        if let Entry::Vacant(entry) = influencers.entry(influencer) {
             let kept = referred.keep(influencer, Wait::UnlessDeleted)?;
             entry.insert(kept == Kept::Yes);
         }
     }
     acts.retain(|act| {
         act.influencer
-            .is_some_and(|id| influencers.get(id.as_bytes()) == Some(&true))
+            .is_some_and(|id| influencers.get(&id) == Some(&true))
     });
     for act in acts {
         if let Some(session) = act.session
@@ -126,7 +126,7 @@ fn keep_what_stays(acts: &mut Vec<Act>) -> Result<()> {
 /// Those of the people who have no account any more: what is deleted with an account is seen
 /// here, and the log could not refer to it. Asked as foreign keys ask, with the rights of whoever
 /// owns the accounts.
-fn gone(mut people: BTreeSet<[u8; 16]>) -> Result<BTreeSet<[u8; 16]>> {
+fn gone(mut people: BTreeSet<Uuid>) -> Result<BTreeSet<Uuid>> {
     let accounts = keep::referred("live_stream_moderation_log_user_id_fkey")?;
     let Some(accounts) = accounts else {
         return Ok(BTreeSet::new());
@@ -143,16 +143,16 @@ fn gone(mut people: BTreeSet<[u8; 16]>) -> Result<BTreeSet<[u8; 16]>> {
     let Some((owner, query)) = owner.zip(query) else {
         return Ok(people);
     };
-    let ids: Vec<Uuid> = people.iter().copied().map(Uuid::from_bytes).collect();
+    let ids: Vec<Uuid> = people.iter().copied().collect();
     let found: Option<Vec<Uuid>> =
         owner::as_role(owner, pg_sys::SECURITY_RESTRICTED_OPERATION, || {
             plan::ask(&query, &[ids.into()])
         })?;
     for person in found.unwrap_or_default() {
-        people.remove(person.as_bytes());
+        people.remove(&person);
         // Nor is one waited for who is losing it: that may be for this transaction.
         if accounts.keep(person, Wait::UnlessDeleted)? != Kept::Yes {
-            people.insert(*person.as_bytes());
+            people.insert(person);
         }
     }
     Ok(people)

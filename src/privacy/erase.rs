@@ -242,7 +242,7 @@ fn sessions_of(user: Uuid) -> Result<Vec<(Uuid, bool)>> {
             .filter_map(|row| rows.get(row, 0).zip(rows.get(row, 1)))
             .collect())
     })?;
-    named.sort_by_key(|(session, _)| *session.as_bytes());
+    named.sort_by_key(|(session, _)| *session);
     Ok(named)
 }
 
@@ -261,13 +261,9 @@ fn hold_what_others_hold_first(user: Uuid, named: &[(Uuid, bool)]) -> Result<Vec
         Ok((0..rows.len()).filter_map(|row| rows.get(row, 0)).collect())
     })?;
     let named = named.iter().map(|(session, _)| *session);
-    let sessions: BTreeSet<_> = parts
-        .into_iter()
-        .chain(named)
-        .map(|id| *id.as_bytes())
-        .collect();
+    let sessions: BTreeSet<_> = parts.into_iter().chain(named).collect();
     for session in sessions {
-        entry::try_keep(Uuid::from_bytes(session), Wait::Always)?;
+        entry::try_keep(session, Wait::Always)?;
     }
     for plan in [&LOCK_BANS, &LOCK_MODERATORS, &LOCK_GUESTS] {
         plan::execute(plan, &[user.into()])?;

@@ -229,7 +229,7 @@ fn purge_all(ages: [Option<Interval>; 4], max_sessions: Option<i32>) -> Result<[
         })
     })?;
     // Two at a time take them in the same order.
-    due.sort_by_key(|(session, _)| *session.as_bytes());
+    due.sort_by_key(|(session, _)| *session);
     let mut sums = [Sum::default(); 4];
     for (session, whats) in due {
         pgrx::check_for_interrupts!();

@@ -46,7 +46,7 @@ fn products_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         let orders = changes.column::<i32>("orders")?;
         let revenue = changes.column::<AnyNumeric>("revenue")?;
         let shares = changes.column::<i32>("shares")?;
-        let mut sessions: BTreeMap<[u8; 16], Delta> = BTreeMap::new();
+        let mut sessions: BTreeMap<Uuid, Delta> = BTreeMap::new();
         let mut removed: Vec<Uuid> = Vec::new();
         changes.for_each(|old, new| {
             if let (Some(old), None) = (old, new) {
@@ -58,7 +58,7 @@ fn products_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
                     continue;
                 };
                 let number = |column| i64::from(row.at(column).unwrap_or(0)) * sign;
-                let delta = sessions.entry(*session.as_bytes()).or_default();
+                let delta = sessions.entry(session).or_default();
                 delta.products += sign;
                 delta.clicks += number(clicks);
                 delta.orders += number(orders);
@@ -72,7 +72,7 @@ fn products_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         check_without_orders(removed)?;
         sessions
             .into_iter()
-            .try_for_each(|(session, delta)| metrics::apply(Uuid::from_bytes(session), delta))
+            .try_for_each(|(session, delta)| metrics::apply(session, delta))
     })
 }
 

@@ -20,7 +20,7 @@ struct Taken {
 }
 
 thread_local! {
-    static TAKEN: RefCell<HashMap<[u8; 16], Taken>> = RefCell::new(HashMap::new());
+    static TAKEN: RefCell<HashMap<Uuid, Taken>> = RefCell::new(HashMap::new());
     static STORE: Plan = const { Plan::writing(
         c"insert into public.live_stream_credentials as c (session_id, stream_key, rtmp_url)
           values ($1, nullif($2, ''), nullif($3, ''))
@@ -38,7 +38,7 @@ pub fn take(new: &mut Row<'_>, session: Uuid) -> Result<()> {
     let rtmp_url: Option<String> = new.get("rtmp_url")?;
     if stream_key.is_none() && rtmp_url.is_none() {
         // A row before this one may have been taken for the session and never been written.
-        TAKEN.with_borrow_mut(|all| all.remove(session.as_bytes()));
+        TAKEN.with_borrow_mut(|all| all.remove(&session));
         return Ok(());
     }
     new.set::<String>("stream_key", None)?;
@@ -54,7 +54,7 @@ pub fn take(new: &mut Row<'_>, session: Uuid) -> Result<()> {
             all.clear();
         }
         all.insert(
-            *session.as_bytes(),
+            session,
             Taken {
                 transaction,
                 stream_key,
@@ -67,7 +67,7 @@ pub fn take(new: &mut Row<'_>, session: Uuid) -> Result<()> {
 
 /// Stores the secrets that were taken out of a row which has now been written.
 pub fn store(session: Uuid) -> Result<()> {
-    let taken = TAKEN.with_borrow_mut(|all| all.remove(session.as_bytes()));
+    let taken = TAKEN.with_borrow_mut(|all| all.remove(&session));
     let Some(taken) = taken else { return Ok(()) };
     as_owner(|| {
         let args = [

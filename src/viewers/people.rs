@@ -14,7 +14,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 /// A session and a user.
-type Person = ([u8; 16], [u8; 16]);
+type Person = (Uuid, Uuid);
 
 /// What a subtransaction changed of [`COUNTED`].
 struct Change {
@@ -127,7 +127,7 @@ pub fn gained(
     change: i64,
     others_see: impl FnOnce() -> Result<bool>,
 ) -> Result<i64> {
-    let person = (*session.as_bytes(), *user.as_bytes());
+    let person = (session, user);
     let known = COUNTED.with_borrow(|counted| counted.get(&person).copied());
     let before = match known {
         Some(before) => before,

@@ -16,8 +16,6 @@ use pgrx::Uuid;
 use pgrx::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
-type Id = [u8; 16];
-
 struct Columns {
     session_id: Column<Uuid>,
     user_id: Column<Uuid>,
@@ -57,9 +55,9 @@ impl Columns {
 struct Change {
     delta: Delta,
     /// Rows that a user gained (or lost, below 0).
-    people: BTreeMap<Id, i64>,
+    people: BTreeMap<Uuid, i64>,
     /// Users who come to watch.
-    newcomers: BTreeSet<Id>,
+    newcomers: BTreeSet<Uuid>,
     /// A row that the peak was counted from is no longer there.
     peak_in_doubt: bool,
 }
@@ -82,7 +80,7 @@ impl Change {
         self.delta.buffering_events += number(columns.buffering_events);
         self.delta.buffering_seconds += number(columns.buffering_time_seconds);
         match row.at(columns.user_id) {
-            Some(user) => *self.people.entry(*user.as_bytes()).or_default() += sign,
+            Some(user) => *self.people.entry(user).or_default() += sign,
             None => self.delta.unique_viewers += sign,
         }
     }
@@ -97,7 +95,7 @@ impl Change {
         if sign > 0
             && let Some(user) = row.at(columns.user_id)
         {
-            self.newcomers.insert(*user.as_bytes());
+            self.newcomers.insert(user);
         }
         let at: Option<TimestampWithTimeZone> = row.at(column);
         self.delta
@@ -114,12 +112,13 @@ fn viewers_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         }
         people::settle();
         let columns = Columns::find(&changes)?;
-        let mut sessions: BTreeMap<Id, Change> = BTreeMap::new();
-        let id = |row: &Row<'_>| row.at(columns.session_id).map(|id| *id.as_bytes());
+        let mut sessions: BTreeMap<Uuid, Change> = BTreeMap::new();
+        let id = |row: &Row<'_>| row.at(columns.session_id);
         changes.for_each(|old, new| {
-            match (old, new) {
-                (Some(old), Some(new)) if id(old).is_some() && id(old) == id(new) => {
-                    let change = sessions.entry(id(new).unwrap_or_default()).or_default();
+            let session = new.and_then(id);
+            match (old, new, session) {
+                (Some(old), Some(new), Some(session)) if id(old) == Some(session) => {
+                    let change = sessions.entry(session).or_default();
                     change.numbers(old, &columns, -1);
                     change.numbers(new, &columns, 1);
                     match (columns.watches(old), columns.watches(new)) {
@@ -145,7 +144,7 @@ fn viewers_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
             hold_in_order(&sessions)?;
         }
         for (session, change) in &mut sessions {
-            let session = Uuid::from_bytes(*session);
+            let session = *session;
             if !change.people.is_empty() {
                 // In the order in which a join takes them. A session that is deleted takes its
                 // rows along, and nobody is held up for them.
@@ -169,14 +168,14 @@ fn viewers_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
 }
 
 /// For a statement on several sessions: all of them before any person, both from the lowest up.
-fn hold_in_order(sessions: &BTreeMap<Id, Change>) -> Result<()> {
+fn hold_in_order(sessions: &BTreeMap<Uuid, Change>) -> Result<()> {
     let mut slots = BTreeSet::new();
     for (session, change) in sessions {
         let changes =
             !(change.people.is_empty() && change.newcomers.is_empty() && change.delta.is_nothing());
-        if changes && entry::way(Uuid::from_bytes(*session))?.is_some() {
+        if changes && entry::way(*session)?.is_some() {
             let users = change.people.keys().chain(&change.newcomers);
-            slots.extend(users.map(|user| person_slot(Uuid::from_bytes(*user))));
+            slots.extend(users.map(|user| person_slot(*user)));
         }
     }
     for slot in slots {
@@ -218,18 +217,15 @@ thread_local! {
 
 /// How many people a session gained: those who have rows now and had none. Until the
 /// transaction ends, no other one counts the same people.
-fn new_people(session: Uuid, people: &BTreeMap<Id, i64>) -> Result<i64> {
-    let slots: BTreeSet<u64> = people
-        .keys()
-        .map(|user| person_slot(Uuid::from_bytes(*user)))
-        .collect();
+fn new_people(session: Uuid, people: &BTreeMap<Uuid, i64>) -> Result<i64> {
+    let slots: BTreeSet<u64> = people.keys().map(|user| person_slot(*user)).collect();
     for slot in slots {
         Lock::Person(slot).wait(Mode::Alone);
     }
     let viewers = Table::read(c"public", c"live_stream_viewers")?;
     let mut gained = 0;
     for (user, &change) in people {
-        let user = Uuid::from_bytes(*user);
+        let user = *user;
         let index = c"live_stream_viewers_session_id_user_id_idx";
         let ids = [("session_id", session), ("user_id", user)];
         let enough = change.max(0) + 1;

@@ -101,7 +101,7 @@ impl Moment {
 }
 
 thread_local! {
-    static TAKEN: RefCell<HashMap<[u8; 16], Scoped<Taken>>> = RefCell::new(HashMap::new());
+    static TAKEN: RefCell<HashMap<Uuid, Scoped<Taken>>> = RefCell::new(HashMap::new());
     static VERSION: Cell<Option<Version>> = const { Cell::new(None) };
     static LAST: Cell<Option<(Moment, Uuid, Entered)>> = const { Cell::new(None) };
     /// This transaction has admitted a viewer without counting the places.
@@ -109,10 +109,10 @@ thread_local! {
     /// That viewer is still to come to this session.
     static RESERVED: RefCell<Scoped<Option<Uuid>>> = const { RefCell::new(Scoped::new()) };
     /// When another was last seen at a session: the start of the statement that saw it.
-    static BUSY: RefCell<HashMap<[u8; 16], i64>> = RefCell::new(HashMap::new());
+    static BUSY: RefCell<HashMap<Uuid, i64>> = RefCell::new(HashMap::new());
     /// The generation of the catalog in which what is counted was seen to refer to the sessions.
     static REFERRED_TO: Cell<Option<u64>> = const { Cell::new(None) };
-    static UPDATES: RefCell<HashMap<[u8; 16], (Instant, u32)>> = RefCell::new(HashMap::new());
+    static UPDATES: RefCell<HashMap<Uuid, (Instant, u32)>> = RefCell::new(HashMap::new());
     static LOCK: Plan = const { Plan::writing(
         c"select from public.live_stream_sessions where id = $1 for no key update",
         &[pg_sys::UUIDOID],
@@ -227,12 +227,12 @@ fn entered(row: &Row<'_>) -> Result<Entered> {
 }
 
 fn taken(session: Uuid) -> Option<Taken> {
-    TAKEN.with_borrow(|all| all.get(session.as_bytes()).and_then(Scoped::get).copied())
+    TAKEN.with_borrow(|all| all.get(&session).and_then(Scoped::get).copied())
 }
 
 fn take(session: Uuid, taken: Taken) {
     TAKEN.with_borrow_mut(|all| {
-        let held = all.entry(*session.as_bytes()).or_insert_with(Scoped::new);
+        let held = all.entry(session).or_insert_with(Scoped::new);
         held.set(taken);
     });
 }
@@ -395,7 +395,7 @@ pub fn appended(session: Uuid) {
 /// the innermost subtransaction.
 fn can_leave_log(session: Uuid) -> bool {
     TAKEN.with_borrow_mut(|all| {
-        let held = all.get_mut(session.as_bytes()).and_then(Scoped::own);
+        let held = all.get_mut(&session).and_then(Scoped::own);
         held.is_some_and(|held| held.way == Way::Log && !held.has_appended)
     })
 }
@@ -502,10 +502,10 @@ fn choose(session: Uuid) -> Result<Option<Entered>> {
 /// Undoes [`choose_log`] where nothing has been appended yet.
 fn leave_log(session: Uuid) {
     TAKEN.with_borrow_mut(|all| {
-        if let Some(held) = all.get_mut(session.as_bytes()) {
+        if let Some(held) = all.get_mut(&session) {
             held.take_back();
             if held.is_empty() {
-                all.remove(session.as_bytes());
+                all.remove(&session);
             }
         }
     });
@@ -619,7 +619,7 @@ pub fn updated(session: Uuid) {
             updates.retain(|_, (since, _)| since.elapsed() < Duration::from_secs(1));
         }
         let now = Instant::now();
-        let (since, count) = updates.entry(*session.as_bytes()).or_insert((now, 0));
+        let (since, count) = updates.entry(session).or_insert((now, 0));
         if now - *since >= Duration::from_secs(1) {
             (*since, *count) = (now, 0);
         }
@@ -633,14 +633,14 @@ fn note_busy(session: Uuid) {
         if busy.len() > MANY_SESSIONS {
             busy.retain(|_, since| now - *since < BUSY_FOR);
         }
-        busy.insert(*session.as_bytes(), now);
+        busy.insert(session, now);
     });
 }
 
 fn is_busy(session: Uuid) -> bool {
     let now = statement_start();
     BUSY.with_borrow(|busy| {
-        busy.get(session.as_bytes())
+        busy.get(&session)
             .is_some_and(|since| now - since < BUSY_FOR)
     })
 }
@@ -653,11 +653,9 @@ fn statement_start() -> i64 {
 
 fn is_bursting(session: Uuid) -> bool {
     UPDATES.with_borrow(|updates| {
-        updates
-            .get(session.as_bytes())
-            .is_some_and(|(since, count)| {
-                *count >= BURST && since.elapsed() < Duration::from_secs(1)
-            })
+        updates.get(&session).is_some_and(|(since, count)| {
+            *count >= BURST && since.elapsed() < Duration::from_secs(1)
+        })
     })
 }
 
