@@ -16,6 +16,7 @@ mod products;
 mod schedule;
 mod sessions;
 mod viewers;
+mod worker;
 
 ::pgrx::pg_module_magic!(name, version);
 
@@ -37,6 +38,7 @@ pub extern "C-unwind" fn _PG_init() {
     metrics::entry::watch_transactions();
     viewers::define_settings();
     viewers::watch_transactions();
+    worker::register();
     // SAFETY: the prefix is ours; this refuses misspelt settings.
     unsafe { pgrx::pg_sys::MarkGUCPrefixReserved(c"live_stream".as_ptr()) };
 }

@@ -11,7 +11,7 @@ pub mod entry;
 pub mod fold;
 pub mod hot;
 pub mod log;
-mod timeline;
+pub mod timeline;
 pub mod worker;
 
 pub use count::{flush_for_truncate, settle};

@@ -142,6 +142,20 @@ pub fn note_checked(schema: &'static CStr, name: &'static CStr) {
     });
 }
 
+/// Whether an extension is installed in this database.
+pub fn has_extension(name: &CStr) -> bool {
+    // SAFETY: a look-up by name.
+    unsafe { pg_sys::get_extension_oid(name.as_ptr(), true) != pg_sys::InvalidOid }
+}
+
+/// Whether nobody uses a relation just now. If so, nobody does until the transaction ends.
+pub fn is_unused(schema: &'static CStr, name: &'static CStr) -> bool {
+    // SAFETY: the lock goes with the transaction.
+    relation_id(schema, name).is_some_and(|id| unsafe {
+        pg_sys::ConditionalLockRelationOid(id, pg_sys::AccessExclusiveLock as i32)
+    })
+}
+
 /// Whether there is a table, a view or another relation of this name, which is qualified and quoted.
 pub fn relation_exists(name: &str) -> Result<bool> {
     Ok(plan::ask("select to_regclass($1) is not null", &[name.into()])? == Some(true))

@@ -1,5 +1,6 @@
 //! The edge to PostgreSQL: what is unsafe is here, and in `install`.
 
+pub mod background;
 pub mod callback;
 pub mod catalog;
 pub mod clock;
@@ -16,3 +17,4 @@ pub mod shape;
 pub mod subtransaction;
 pub mod tables;
 pub mod transaction;
+pub mod vacuum;

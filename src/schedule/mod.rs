@@ -25,15 +25,12 @@ use crate::pg::own_writes::{self, OwnWrites};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
 use crate::pg::row;
-use crate::{metrics, notifications};
 use fields::InvalidField;
 use pgrx::datum::{Date, Uuid};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use rule::{InvalidRule, Rule};
 use std::borrow::Cow;
-use std::cell::Cell;
-use std::time::{Duration, Instant};
 use stored::Stored;
 use time_of_day::TimeOfDay;
 
@@ -69,41 +66,10 @@ pub use sessions::{hide_session, mark_reminded, mark_told};
 /// for which a reminder can be asked.
 const AHEAD: i64 = 8 * DAY_MICROS;
 
-/// How often a worker looks for sessions to make.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
-
-thread_local! {
-    static LOOKED: Cell<Option<Instant>> = const { Cell::new(None) };
-}
-
-/// The most sessions that a background worker makes at once: it has other things to do, and
-/// makes the others the next time.
-const AT_ONCE: usize = 500;
-
-/// What a background worker does now and then, in a transaction and as the owner of the
-/// tables: makes the sessions of coming occurrences, once a minute, and writes the reminders
-/// that are due. Looks into one index when there is nothing to do.
-pub fn tick() -> Result<()> {
-    run(AT_ONCE)
-}
-
-fn run(most: usize) -> Result<()> {
-    let now = Instant::now();
-    let looked = LOOKED.get();
-    if looked.is_none_or(|last| now.duration_since(last) >= LOOK_EVERY)
-        && sessions::make_ahead(AHEAD, most)?
-    {
-        LOOKED.set(Some(now));
-    }
-    notifications::remind().map(|_| ())
-}
-
-/// What has to be done for schedules now and then: sessions of the coming eight days are made,
-/// and reminders that are due are written.
-#[pg_extern(volatile)]
-fn run_schedules() {
-    metrics::worker::look();
-    as_owner(|| run(usize::MAX)).or_raise();
+/// Makes the sessions of what begins within the coming eight days, `most` at once; true when none is left to
+/// be made. Looks into one index when there is nothing to do.
+pub fn make_coming_sessions(most: usize) -> Result<bool> {
+    sessions::make_ahead(AHEAD, most)
 }
 
 thread_local! {
