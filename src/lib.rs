@@ -23,10 +23,9 @@ mod worker;
 /// Called by PostgreSQL once per backend, when the library is loaded.
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
-    // A backtrace would end in the DETAIL of errors that browsers see.
-    // SAFETY: a backend has one thread.
-    unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
+    pg::settings::without_backtraces();
     pg::catalog::watch();
+    pg::async_commit::watch_transactions();
     identity::define_settings();
     install::define_settings();
     limits::define_settings();
@@ -39,6 +38,5 @@ pub extern "C-unwind" fn _PG_init() {
     viewers::define_settings();
     viewers::watch_transactions();
     worker::register();
-    // SAFETY: the prefix is ours; this refuses misspelt settings.
-    unsafe { pgrx::pg_sys::MarkGUCPrefixReserved(c"live_stream".as_ptr()) };
+    pg::settings::reserve_prefix();
 }

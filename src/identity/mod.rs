@@ -6,6 +6,7 @@ mod claims;
 use crate::pg::catalog;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::owner::owner_if_installed;
+use crate::pg::{role, settings};
 use claims::Invalid;
 use pgrx::Uuid;
 use pgrx::pg_sys;
@@ -13,7 +14,7 @@ use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 use session::code;
 use std::cell::Cell;
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 
 static VIEWER_ID: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 
@@ -29,29 +30,16 @@ pub fn define_settings() {
     );
 }
 
-/// The value of a setting of PostgREST's; none when it is not set, or empty.
-fn request_setting(name: &CStr) -> Option<String> {
-    // SAFETY: PostgreSQL answers with null or a string that is copied at once.
-    unsafe {
-        let value = pg_sys::GetConfigOption(name.as_ptr(), true, false);
-        if value.is_null() {
-            return None;
-        }
-        let value = CStr::from_ptr(value).to_string_lossy();
-        (!value.is_empty()).then(|| value.into_owned())
-    }
-}
-
 /// The value of a header of the request, by its lower-case name: what the client or a proxy says.
 pub fn request_header(name: &str) -> Option<String> {
-    claims::header(&request_setting(c"request.headers")?, name)
+    claims::header(&settings::get(c"request.headers")?, name)
 }
 
 /// The id of the user that the request's claims name; none for an anonymous request.
 pub fn user_id() -> Result<Option<Uuid>> {
-    let user_id = match request_setting(c"request.jwt.claims") {
+    let user_id = match settings::get(c"request.jwt.claims") {
         Some(claims) => claims::subject(&claims),
-        None => match request_setting(c"request.jwt.claim.sub") {
+        None => match settings::get(c"request.jwt.claim.sub") {
             Some(sub) => claims::user_id(&sub),
             None => Ok(None),
         },
@@ -74,8 +62,7 @@ fn to_datum_uuid(id: uuid::Uuid) -> Uuid {
 /// True when the current role may do what the shop's own server does: it has the rights of
 /// `service_role` or of the tables' owner, or passes row-level security by.
 pub fn is_service() -> Result<bool> {
-    // SAFETY: a plain read of this backend's state.
-    let user = unsafe { pg_sys::GetUserId() };
+    let user = role::current();
     let generation = catalog::generation();
     if let Some((seen, of, is_service)) = SERVICE.get()
         && (seen, of) == (generation, user)
@@ -88,19 +75,13 @@ pub fn is_service() -> Result<bool> {
 }
 
 fn serves(user: pg_sys::Oid) -> Result<bool> {
-    // SAFETY: look-ups of roles by OID and name.
-    unsafe {
-        if pg_sys::has_bypassrls_privilege(user) {
-            return Ok(true);
-        }
-        if let Some(owner) = owner_if_installed()?
-            && pg_sys::has_privs_of_role(user, owner)
-        {
-            return Ok(true);
-        }
-        let service = pg_sys::get_role_oid(c"service_role".as_ptr(), true);
-        Ok(service != pg_sys::InvalidOid && pg_sys::has_privs_of_role(user, service))
-    }
+    let owner = owner_if_installed()?;
+    let service = role::named(c"service_role");
+    Ok(role::passes_row_security(user)
+        || [owner, service]
+            .into_iter()
+            .flatten()
+            .any(|role| role::has_rights_of(user, role)))
 }
 
 /// Nothing for a caller that [`is_service`] is true of; for others, an error that says what.
@@ -148,19 +129,7 @@ pub fn acts_for_viewer() -> bool {
 /// Lets the rest of this transaction act for a viewer row.
 pub fn set_viewer_id(id: &Uuid) -> Result<()> {
     let id = CString::new(uuid::Uuid::from_bytes(*id.as_bytes()).to_string()).unwrap_or_default();
-    // SAFETY: a setting of ours, set for the transaction only; both strings outlive the call.
-    unsafe {
-        pg_sys::set_config_option(
-            c"live_stream.viewer_id".as_ptr(),
-            id.as_ptr(),
-            pg_sys::GucContext::PGC_USERSET,
-            pg_sys::GucSource::PGC_S_SESSION,
-            pg_sys::GucAction::GUC_ACTION_LOCAL,
-            true,
-            0,
-            false,
-        );
-    }
+    settings::set_local(c"live_stream.viewer_id", &id);
     Ok(())
 }
 

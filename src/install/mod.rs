@@ -11,6 +11,7 @@ use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::lock::{Lock, Mode};
 use crate::pg::owner;
 use crate::pg::plan;
+use crate::pg::role::{self, has_rights_of};
 use crate::pg::tables::FILES;
 use pgrx::guc::PostgresGucEnum;
 use pgrx::pg_sys;
@@ -202,11 +203,6 @@ fn extension() -> Result<Extension> {
     }
 }
 
-fn has_rights_of(member: pg_sys::Oid, role: pg_sys::Oid) -> bool {
-    // SAFETY: a look-up of roles.
-    unsafe { pg_sys::has_privs_of_role(member, role) }
-}
-
 fn name_of(role: pg_sys::Oid) -> Result<String> {
     let name = plan::ask(
         "select pg_catalog.pg_get_userbyid($1)::pg_catalog.text",
@@ -226,8 +222,7 @@ fn adopt_engine(extension: &Extension, creating: bool) -> Result<()> {
         &format!("select p.proowner {ENGINE} and p.proowner <> $2 limit 1"),
         &[extension.id.into(), extension.schema_owner.into()],
     )?;
-    // SAFETY: a plain read of this backend's state.
-    let caller = unsafe { pg_sys::GetUserId() };
+    let caller = role::current();
     match stranger {
         None if !creating => return Ok(()),
         Some(stranger) if !has_rights_of(caller, stranger) => {

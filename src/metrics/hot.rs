@@ -1,9 +1,11 @@
 //! The sessions that the worker folds: `live_stream.metric_sessions`.
 
+use crate::pg::clock::server_start;
 use crate::pg::error::Result;
 use crate::pg::heap::Table;
 use crate::pg::plan::{self, Plan};
 use crate::pg::row::Row;
+use crate::pg::transaction;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -89,8 +91,7 @@ pub fn left_over() -> Result<Vec<(Uuid, bool)>> {
 
 /// A transaction id without wrap-around, for one that is not older than two billion others.
 pub fn full(transaction: pg_sys::TransactionId) -> i64 {
-    // SAFETY: reads a counter of the server's.
-    let next = unsafe { pg_sys::ReadNextFullTransactionId() }.value;
+    let next = transaction::next_full_id();
     let behind = (next as u32).wrapping_sub(transaction.into_inner());
     next.saturating_sub(u64::from(behind)) as i64
 }
@@ -105,8 +106,7 @@ thread_local! {
 /// since the row was folded: each transaction admits one viewer so at most. The row must have
 /// been read after [`look`].
 pub fn places_suffice(session: Uuid, free: i32) -> bool {
-    // SAFETY: reads a counter of the server's.
-    let next = unsafe { pg_sys::ReadNextFullTransactionId() }.value as i64;
+    let next = transaction::next_full_id() as i64;
     FOLDED
         .get()
         .is_some_and(|(of, since)| of == session && next - since < i64::from(free))
@@ -114,8 +114,7 @@ pub fn places_suffice(session: Uuid, free: i32) -> bool {
 
 /// Looks what the row of a session has folded.
 pub fn look(session: Uuid) -> Result<()> {
-    // SAFETY: a plain read of the server's start time.
-    let started = unsafe { pg_sys::PgStartTime };
+    let started = server_start();
     let since = find(session, |row| {
         let at = row.get::<TimestampWithTimeZone>("server_started")?;
         let here = at.map(i64::from) == Some(started);

@@ -30,3 +30,15 @@ pub fn now() -> Option<TimestampWithTimeZone> {
 pub fn transaction_time() -> TimestampWithTimeZone {
     pgrx::datum::datetime_support::now()
 }
+
+/// When the current statement began, in microseconds since 2000-01-01 UTC; costs less than a look at the clock.
+pub fn statement_start() -> i64 {
+    // SAFETY: a plain read of this backend's state.
+    unsafe { pg_sys::GetCurrentStatementStartTimestamp() }
+}
+
+/// When the server was started, in microseconds since 2000-01-01 UTC.
+pub fn server_start() -> i64 {
+    // SAFETY: a plain read of the server's start time.
+    unsafe { pg_sys::PgStartTime }
+}

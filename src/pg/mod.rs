@@ -1,5 +1,6 @@
 //! The edge to PostgreSQL: what is unsafe is here, and in `install`.
 
+pub mod async_commit;
 pub mod background;
 pub mod callback;
 pub mod catalog;
@@ -12,7 +13,9 @@ pub mod own_writes;
 pub mod owner;
 pub mod plan;
 pub mod returned;
+pub mod role;
 pub mod row;
+pub mod settings;
 pub mod shape;
 pub mod subtransaction;
 pub mod tables;

@@ -43,6 +43,37 @@ pub fn full_id() -> Result<i64> {
     Ok(unsafe { pg_sys::GetTopFullTransactionId() }.value as i64)
 }
 
+/// The id of the transaction, which is about to write: it takes one where it had none.
+pub fn id() -> pg_sys::TransactionId {
+    // SAFETY: a read of this backend's transaction state.
+    unsafe { pg_sys::GetTopTransactionId() }
+}
+
+/// The id, without wrap-around, that the next transaction to write will have.
+pub fn next_full_id() -> u64 {
+    // SAFETY: reads a counter of the server's.
+    unsafe { pg_sys::ReadNextFullTransactionId() }.value
+}
+
+/// A moment in a transaction that is about to write: no command has run since while two are the same.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    transaction: pg_sys::TransactionId,
+    subtransaction: pg_sys::SubTransactionId,
+    command: pg_sys::CommandId,
+}
+
+impl Moment {
+    pub fn now() -> Self {
+        Self {
+            transaction: id(),
+            subtransaction: innermost(),
+            // SAFETY: a read of this backend's transaction state.
+            command: unsafe { pg_sys::GetCurrentCommandId(false) },
+        }
+    }
+}
+
 /// Has `forget` called whenever a transaction ends, in whatever way. Called once per backend for
 /// each.
 pub fn at_end(forget: fn()) {
@@ -67,6 +98,12 @@ pub fn at_partial_commit(keep: fn(pg_sys::SubTransactionId, pg_sys::SubTransacti
 pub fn innermost() -> pg_sys::SubTransactionId {
     // SAFETY: a read of this backend's transaction state.
     unsafe { pg_sys::GetCurrentSubTransactionId() }
+}
+
+/// Whether a subtransaction is under way, as after a savepoint.
+pub fn is_nested() -> bool {
+    // SAFETY: a read of this backend's transaction state.
+    unsafe { pg_sys::IsSubTransaction() }
 }
 
 /// What a transaction remembers, with what each subtransaction has made of it: a rollback to a

@@ -8,6 +8,7 @@ use crate::pg::error::Result;
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
 use crate::pg::row::Row;
+use crate::pg::transaction;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use std::cell::RefCell;
@@ -43,8 +44,7 @@ pub fn take(new: &mut Row<'_>, session: Uuid) -> Result<()> {
     }
     new.set::<String>("stream_key", None)?;
     new.set::<String>("rtmp_url", None)?;
-    // SAFETY: reads this backend's transaction state; the transaction is about to write.
-    let transaction = unsafe { pg_sys::GetTopTransactionId() };
+    let transaction = transaction::id();
     TAKEN.with_borrow_mut(|all| {
         if all
             .values()

@@ -2,7 +2,6 @@
 
 mod acting;
 mod guard;
-mod lone;
 mod people;
 mod presence;
 mod settle;
@@ -22,6 +21,5 @@ pub static ADDRESS_CAME: Callback<fn(Uuid) -> Result<()>> =
 pub fn watch_transactions() {
     sessions::CLOSE_VIEWERS.register(presence::close_all);
     acting::watch_transactions();
-    lone::watch_transactions();
     people::watch_transactions();
 }

@@ -57,8 +57,7 @@ pub fn watch_transactions() {
 pub fn forget() {
     IS_MIXED.set(true);
     let counted = COUNTED.take();
-    // SAFETY: a read of this backend's transaction state.
-    let within = unsafe { pg_sys::GetCurrentSubTransactionId() };
+    let within = transaction::innermost();
     CHANGES.with_borrow_mut(|changes| {
         changes.extend(counted.into_iter().map(|(person, before)| Change {
             within,
@@ -134,14 +133,8 @@ pub fn gained(
         None if IS_MIXED.get() => others_see()?,
         None => now - change > 0,
     };
-    // SAFETY: reads of this backend's transaction state.
-    let (within, is_sub) = unsafe {
-        (
-            pg_sys::GetCurrentSubTransactionId(),
-            pg_sys::IsSubTransaction(),
-        )
-    };
-    if is_sub {
+    if transaction::is_nested() {
+        let within = transaction::innermost();
         CHANGES.with_borrow_mut(|changes| {
             changes.push(Change {
                 within,

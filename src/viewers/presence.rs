@@ -2,7 +2,6 @@
 
 use super::acting::act_for;
 use super::guard::{kind, reserve};
-use super::lone;
 use crate::access;
 use crate::identity;
 use crate::identity::address;
@@ -10,6 +9,7 @@ use crate::limits;
 use crate::metrics::entry;
 use crate::metrics::entry::no_such_session;
 use crate::metrics::{self, Delta};
+use crate::pg::async_commit;
 use crate::pg::catalog::relation_id;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::heap::Table;
@@ -364,7 +364,7 @@ fn heartbeat(viewer_id: Option<Uuid>) -> Uuid {
     let beat = || {
         let own = own_viewer(viewer_id)?;
         if own.watching {
-            lone::writing(|| touch(own.id))?;
+            async_commit::writing(|| touch(own.id))?;
         }
         act_for(own.id)
     };

@@ -16,6 +16,7 @@ pub use keep::{enter_in_order, keep, try_keep};
 
 use crate::metrics::{fold, hot, log, worker};
 use crate::pg::catalog;
+use crate::pg::clock::statement_start;
 use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::heap::{Found, Locked, Strength, Table};
 use crate::pg::lock::{Lock, Mode};
@@ -24,7 +25,7 @@ use crate::pg::plan::{self, Plan};
 use crate::pg::row::required;
 use crate::pg::row::{Row, Stored};
 use crate::pg::shape;
-use crate::pg::transaction::{self, Scoped};
+use crate::pg::transaction::{self, Moment, Scoped};
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use session::Status;
@@ -76,28 +77,6 @@ struct Taken {
     has_appended: bool,
     /// Others may have come between a viewer of this statement and the next one.
     was_overtaken: bool,
-}
-
-/// The moment in this transaction at which a session was read: no command has run since while
-/// these are the same.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Moment {
-    transaction: pg_sys::TransactionId,
-    subtransaction: pg_sys::SubTransactionId,
-    command: pg_sys::CommandId,
-}
-
-impl Moment {
-    fn now() -> Self {
-        // SAFETY: reads of this backend's transaction state; the transaction is about to write.
-        unsafe {
-            Self {
-                transaction: pg_sys::GetTopTransactionId(),
-                subtransaction: pg_sys::GetCurrentSubTransactionId(),
-                command: pg_sys::GetCurrentCommandId(false),
-            }
-        }
-    }
 }
 
 thread_local! {
@@ -362,8 +341,8 @@ fn take_uncounted(session: Uuid, entered: &Entered) -> Result<bool> {
 }
 
 fn places_suffice(session: Uuid, entered: &Entered) -> Result<bool> {
-    // SAFETY: with its own id, this transaction is among those that are counted.
-    unsafe { pg_sys::GetTopTransactionId() };
+    // With its own id, this transaction is among those that are counted.
+    transaction::id();
     let suffice = |entered: &Entered| {
         let free = entered
             .max_viewers
@@ -643,12 +622,6 @@ fn is_busy(session: Uuid) -> bool {
         busy.get(&session)
             .is_some_and(|since| now - since < BUSY_FOR)
     })
-}
-
-/// In microseconds; costs less than a look at the clock.
-fn statement_start() -> i64 {
-    // SAFETY: a plain read of this backend's state.
-    unsafe { pg_sys::GetCurrentStatementStartTimestamp() }
 }
 
 fn is_bursting(session: Uuid) -> bool {

@@ -1,5 +1,5 @@
-//! A write that need not outlive a crash: its transaction commits without waiting for the disk,
-//! if it has written nothing else.
+//! Asynchronous commit of a write that need not outlive a crash, such as a heartbeat: its transaction
+//! does not wait for the disk, if it has written nothing else.
 //!
 //! Whatever could be lost with it is in the write-ahead log: rows, sequences, messages of other
 //! extensions. So what counts is whether the backend has logged anything but this. What an app has
@@ -8,8 +8,7 @@
 use crate::pg::catalog;
 use crate::pg::error::Result;
 use crate::pg::heap::Table;
-use crate::pg::tables;
-use crate::pg::transaction;
+use crate::pg::{settings, tables, transaction};
 use pgrx::pg_sys;
 use std::cell::Cell;
 
@@ -73,18 +72,6 @@ unsafe extern "C-unwind" fn transaction_ends(
     if event == pg_sys::XactEvent::XACT_EVENT_PRE_COMMIT
         && AFTER.get().is_some_and(|after| after == logged())
     {
-        // SAFETY: a setting that every role may change, for the rest of this transaction.
-        unsafe {
-            pg_sys::set_config_option(
-                c"synchronous_commit".as_ptr(),
-                c"off".as_ptr(),
-                pg_sys::GucContext::PGC_USERSET,
-                pg_sys::GucSource::PGC_S_SESSION,
-                pg_sys::GucAction::GUC_ACTION_LOCAL,
-                true,
-                0,
-                false,
-            );
-        }
+        settings::set_local(c"synchronous_commit", c"off");
     }
 }
