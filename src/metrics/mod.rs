@@ -26,7 +26,7 @@ use crate::pg::plan::{self, Plan};
 use crate::pg::row;
 use crate::pg::row::Row;
 use crate::pg::transaction;
-use entry::Way;
+use entry::WritePath;
 use pgrx::Uuid;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
@@ -165,11 +165,11 @@ pub fn apply(session: Uuid, delta: Delta) -> Result<()> {
     if delta.is_nothing() || collected(session, delta) {
         return Ok(());
     }
-    match entry::way(session)? {
+    match entry::write_path(session)? {
         None => entry::check_gone(),
-        Some(Way::Log) if !delta.is_large() => append(session, &delta, false),
-        Some(Way::Log) => {
-            entry::take_row(session)?;
+        Some(WritePath::Log) if !delta.is_large() => append(session, &delta, false),
+        Some(WritePath::Log) => {
+            entry::switch_to_row(session)?;
             update(session, &delta)
         }
         Some(_) => update(session, &delta),
@@ -181,9 +181,9 @@ pub fn doubt_peak(session: Uuid) -> Result<()> {
     if COLLECTING.with_borrow(|collecting| collecting.is_some_and(|it| it.takes(session))) {
         return Ok(());
     }
-    match entry::way(session)? {
+    match entry::write_path(session)? {
         None => entry::check_gone(),
-        Some(Way::Log) => append(session, &Delta::default(), true),
+        Some(WritePath::Log) => append(session, &Delta::default(), true),
         Some(_) => fold::count_peak(session),
     }
 }

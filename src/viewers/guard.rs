@@ -114,7 +114,7 @@ fn enter_sessions_of_caller() -> Result<()> {
         } else if sessions.len() == 1 {
             entry::enter(*session)?;
         } else {
-            entry::hold_off_end(*session)?;
+            entry::keep_open(*session)?;
         }
     }
     Ok(())
@@ -346,7 +346,7 @@ fn count(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
     ) {
         (true, false) => {
             // Entered before the clock is read, so that nobody overtakes whom the peak would miss.
-            entry::way(required(new, "session_id")?)?;
+            entry::write_path(required(new, "session_id")?)?;
             new.set("counted_until", clock::now())
         }
         (false, true) => {

@@ -1,6 +1,6 @@
 //! Viewers: who watches a session, from when to when.
 
-mod acting;
+mod acting_viewer;
 mod guard;
 mod people;
 mod presence;
@@ -20,6 +20,6 @@ pub static ADDRESS_CAME: Callback<fn(Uuid) -> Result<()>> =
 /// Called once per backend.
 pub fn watch_transactions() {
     sessions::CLOSE_VIEWERS.register(presence::close_all);
-    acting::watch_transactions();
+    acting_viewer::watch_transactions();
     people::watch_transactions();
 }

@@ -1,6 +1,6 @@
 //! Joining, being heard of, leaving, and being closed when not heard of any more.
 
-use super::acting::act_for;
+use super::acting_viewer::act_for;
 use super::guard::{kind, reserve};
 use crate::access;
 use crate::identity;

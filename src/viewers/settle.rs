@@ -148,7 +148,7 @@ fn viewers_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
             if !change.people.is_empty() {
                 // In the order in which a join takes them. A session that is deleted takes its
                 // rows along, and nobody is held up for them.
-                if entry::way(session)?.is_none() {
+                if entry::write_path(session)?.is_none() {
                     entry::check_gone()?;
                     continue;
                 }
@@ -173,7 +173,7 @@ fn hold_in_order(sessions: &BTreeMap<Uuid, Change>) -> Result<()> {
     for (session, change) in sessions {
         let changes =
             !(change.people.is_empty() && change.newcomers.is_empty() && change.delta.is_nothing());
-        if changes && entry::way(*session)?.is_some() {
+        if changes && entry::write_path(*session)?.is_some() {
             let users = change.people.keys().chain(&change.newcomers);
             slots.extend(users.map(|user| person_slot(*user)));
         }

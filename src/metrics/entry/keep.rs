@@ -1,6 +1,6 @@
 //! Keeping a session from being deleted while something of it is written, and entering several.
 
-use super::{Way, held, lock_known_row, no_such_session, take_row, way};
+use super::{WritePath, held, lock_known_row, no_such_session, switch_to_row, write_path};
 use crate::pg::catalog::relation_id;
 use crate::pg::error::Result;
 use crate::pg::heap::{Locked, Strength, Table};
@@ -26,7 +26,9 @@ pub fn watch_transactions() {
 /// Errors: PT404 where the session is gone.
 pub fn keep(session: Uuid) -> Result<()> {
     // Whoever has the row has it against deletion too.
-    if KEPT.get() == Some(session) || matches!(held(session), Some(Way::Row | Way::Places)) {
+    if KEPT.get() == Some(session)
+        || matches!(held(session), Some(WritePath::Row | WritePath::Places))
+    {
         return Ok(());
     }
     if try_keep(session, Wait::Always)? != Kept::Yes {
@@ -52,8 +54,8 @@ pub fn try_keep(session: Uuid, wait: Wait) -> Result<Kept> {
 /// session have none that whoever they wait for still needs.
 pub fn enter_in_order(sessions: impl IntoIterator<Item = (Uuid, bool)>) -> Result<()> {
     for (session, is_large) in sessions {
-        if way(session)? == Some(Way::Log) && is_large {
-            take_row(session)?;
+        if write_path(session)? == Some(WritePath::Log) && is_large {
+            switch_to_row(session)?;
         }
     }
     Ok(())

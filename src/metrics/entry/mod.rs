@@ -49,7 +49,7 @@ pub struct Entered {
 
 /// How a transaction changes the numbers of a session.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum WritePath {
     /// It has the row.
     Row,
     /// It has the row, and nobody else is about to change the number of viewers.
@@ -73,7 +73,7 @@ const MANY_PLACES: i32 = 1_000;
 
 #[derive(Clone, Copy)]
 struct Taken {
-    way: Way,
+    path: WritePath,
     has_appended: bool,
     /// Others may have come between a viewer of this statement and the next one.
     was_overtaken: bool,
@@ -216,15 +216,15 @@ fn take(session: Uuid, taken: Taken) {
     });
 }
 
-pub fn held(session: Uuid) -> Option<Way> {
-    taken(session).map(|held| held.way)
+pub fn held(session: Uuid) -> Option<WritePath> {
+    taken(session).map(|held| held.path)
 }
 
-fn hold(session: Uuid, way: Way) {
+fn hold(session: Uuid, path: WritePath) {
     take(
         session,
         Taken {
-            way,
+            path,
             has_appended: false,
             was_overtaken: false,
         },
@@ -262,7 +262,7 @@ pub fn admit(session: Uuid) -> Result<Option<Entered>> {
     worker::look();
     if held(session).is_none() && is_busy(session) {
         // Many are coming: most likely they still do.
-        if choose_log(session)? == Way::Log {
+        if choose_log(session)? == WritePath::Log {
             let entered = read(session)?;
             if let Some(entered) = entered
                 && (entered.max_viewers.is_none() || take_uncounted(session, &entered)?)
@@ -288,7 +288,7 @@ pub fn admit(session: Uuid) -> Result<Option<Entered>> {
     if reserved {
         RESERVED.with_borrow_mut(|reserved| reserved.set(None));
     }
-    if reserved || held(session) == Some(Way::Places) || admit_uncounted(session, &entered)? {
+    if reserved || held(session) == Some(WritePath::Places) || admit_uncounted(session, &entered)? {
         return enter(session);
     }
     count_places(session, max.saturating_sub(entered.current_viewers))?;
@@ -311,11 +311,11 @@ fn admit_uncounted(session: Uuid, entered: &Entered) -> Result<bool> {
         return Ok(false);
     }
     let before = held(session);
-    let way = match before {
-        Some(way) => way,
+    let path = match before {
+        Some(path) => path,
         None => choose_log(session)?,
     };
-    if way != Way::Log {
+    if path != WritePath::Log {
         return Ok(false);
     }
     // Somebody who counted may have been waited for.
@@ -375,13 +375,13 @@ pub fn appended(session: Uuid) {
 fn can_leave_log(session: Uuid) -> bool {
     TAKEN.with_borrow_mut(|all| {
         let held = all.get_mut(&session).and_then(Scoped::own);
-        held.is_some_and(|held| held.way == Way::Log && !held.has_appended)
+        held.is_some_and(|held| held.path == WritePath::Log && !held.has_appended)
     })
 }
 
 /// Takes the row of a session for a change that must be checked against it. Who has not appended
 /// yet stops being an appender first: whoever ends the session has the row and waits for those.
-pub fn take_row(session: Uuid) -> Result<()> {
+pub fn switch_to_row(session: Uuid) -> Result<()> {
     if can_leave_log(session) {
         leave_log(session);
         lock_row(session)?;
@@ -406,7 +406,7 @@ fn count_places(session: Uuid, free: i32) -> Result<()> {
         && take_uncounted(session, &entered)?
     {
         // Who had the row has handed over to the worker meanwhile.
-        if choose_log(session)? == Way::Log {
+        if choose_log(session)? == WritePath::Log {
             note_busy(session);
             return Ok(());
         }
@@ -424,7 +424,7 @@ fn count_places(session: Uuid, free: i32) -> Result<()> {
     take(
         session,
         Taken {
-            way: Way::Places,
+            path: WritePath::Places,
             has_appended: false,
             was_overtaken,
         },
@@ -449,14 +449,14 @@ pub fn was_overtaken(session: Uuid) -> bool {
     true
 }
 
-/// Chooses the way and reads the session; none where it does not exist.
+/// Chooses the path and reads the session; none where it does not exist.
 fn choose(session: Uuid) -> Result<Option<Entered>> {
     let many = TAKEN.with_borrow(HashMap::len) >= MANY_SESSIONS;
     if !many && !transaction::has_fixed_snapshot() && !is_busy(session) && !is_bursting(session) {
         let turn = Lock::Turn(session);
         if turn.try_now(Mode::Alone) {
             if try_lock_row(session)? {
-                hold(session, Way::Row);
+                hold(session, WritePath::Row);
                 return read(session);
             }
             turn.give_back(Mode::Alone);
@@ -472,7 +472,7 @@ fn choose(session: Uuid) -> Result<Option<Entered>> {
         choose_log(session)?;
     }
     let entered = read(session)?;
-    if entered.is_none() && held(session) == Some(Way::Log) {
+    if entered.is_none() && held(session) == Some(WritePath::Log) {
         leave_log(session);
     }
     Ok(entered)
@@ -491,12 +491,12 @@ fn leave_log(session: Uuid) {
     Lock::Flow(session).give_back(Mode::Shared);
 }
 
-fn choose_log(session: Uuid) -> Result<Way> {
+fn choose_log(session: Uuid) -> Result<WritePath> {
     let flow = Lock::Flow(session);
     flow.wait(Mode::Shared);
     if worker::is_available()? {
-        hold(session, Way::Log);
-        return Ok(Way::Log);
+        hold(session, WritePath::Log);
+        return Ok(WritePath::Log);
     }
     flow.give_back(Mode::Shared);
     lock_row(session)?;
@@ -505,7 +505,7 @@ fn choose_log(session: Uuid) -> Result<Way> {
         fold::whole(session)?;
         hot::forget(session)?;
     }
-    Ok(Way::Row)
+    Ok(WritePath::Row)
 }
 
 /// Locks a session's row without the executor; moved where that does not get at it.
@@ -533,19 +533,19 @@ fn try_lock_row(session: Uuid) -> Result<bool> {
     }
 }
 
-fn lock_row(session: Uuid) -> Result<Way> {
+fn lock_row(session: Uuid) -> Result<WritePath> {
     if lock_known_row(session, Strength::Change, true)? == Locked::Moved {
         as_owner(|| plan::execute(&LOCK, &[session.into()]))?;
     }
-    hold(session, Way::Row);
-    Ok(Way::Row)
+    hold(session, WritePath::Row);
+    Ok(WritePath::Row)
 }
 
 /// How this transaction changes the numbers of a session, which it enters if it has not yet;
 /// none where it does not exist.
-pub fn way(session: Uuid) -> Result<Option<Way>> {
+pub fn write_path(session: Uuid) -> Result<Option<WritePath>> {
     match held(session) {
-        Some(way) => Ok(Some(way)),
+        Some(path) => Ok(Some(path)),
         None => Ok(enter(session)?.and_then(|_| held(session))),
     }
 }
@@ -579,12 +579,12 @@ pub fn check_gone() -> Result<()> {
 
 /// Holds the session as one whose end, or whose count, this transaction is about to write.
 pub fn hold_for_end(session: Uuid) {
-    hold(session, Way::Places);
+    hold(session, WritePath::Places);
     LAST.set(None);
 }
 
-/// Makes the end of a session wait for this transaction, without choosing a way yet.
-pub fn hold_off_end(session: Uuid) -> Result<()> {
+/// Makes the end of a session wait for this transaction, without choosing a path yet.
+pub fn keep_open(session: Uuid) -> Result<()> {
     if held(session).is_none() {
         Lock::Flow(session).wait(Mode::Shared);
     }
