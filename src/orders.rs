@@ -6,8 +6,11 @@ use crate::metrics::{self, Delta};
 use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
+use crate::pg::row::Row;
 use crate::pg::row::required;
-use crate::pg::row::{self, Outcome, Row};
+use crate::pg::transition;
+use crate::pg::trigger;
+use crate::pg::trigger::Outcome;
 use crate::viewers;
 use pgrx::Uuid;
 use pgrx::pg_sys;
@@ -17,7 +20,7 @@ use std::collections::BTreeMap;
 /// BEFORE INSERT OR UPDATE of an order.
 #[pg_trigger]
 fn orders_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    row::before(trigger, |old, new| guard(old, new))
+    trigger::before(trigger, |old, new| guard(old, new))
 }
 
 thread_local! {
@@ -125,7 +128,7 @@ struct Sales {
 /// BEFORE TRUNCATE, while the orders can still be summed: products count more than them.
 #[pg_trigger]
 fn orders_truncated<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    row::truncate(trigger, || {
+    transition::truncate(trigger, || {
         metrics::settling(|| {
             plan::execute(&PRODUCTS_WITHOUT_ORDERS, &[])?;
             plan::execute(&VIEWERS_WITHOUT_ORDERS, &[]).map(drop)
@@ -153,7 +156,7 @@ thread_local! {
 /// AFTER INSERT, UPDATE or DELETE of orders. The products' own trigger tells the sessions.
 #[pg_trigger]
 fn orders_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    row::after(trigger, |changes| {
+    transition::after(trigger, |changes| {
         let session_product_id = changes.column::<Uuid>("session_product_id")?;
         let viewer_id = changes.column::<Uuid>("viewer_id")?;
         let quantity = changes.column::<i32>("quantity")?;

@@ -10,8 +10,10 @@ use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
+use crate::pg::row::Row;
 use crate::pg::row::required;
-use crate::pg::row::{self, Outcome, Row};
+use crate::pg::trigger;
+use crate::pg::trigger::Outcome;
 use crate::viewers;
 use pgrx::JsonB;
 use pgrx::Uuid;
@@ -39,7 +41,7 @@ const DECIDED: &[&str] = &[
 /// BEFORE INSERT OR UPDATE of a message.
 #[pg_trigger]
 fn chat_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    row::before(trigger, |old, new| {
+    trigger::before(trigger, |old, new| {
         if metrics::is_settling() {
             return Ok(());
         }

@@ -8,7 +8,9 @@ use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
 use crate::pg::row::required;
-use crate::pg::row::{self, Outcome};
+use crate::pg::transition;
+use crate::pg::trigger;
+use crate::pg::trigger::Outcome;
 use crate::viewers;
 use pgrx::Uuid;
 use pgrx::pg_sys;
@@ -156,7 +158,7 @@ fn check_reaction(reaction: &str) -> Result<()> {
 /// BEFORE INSERT OR UPDATE of a reaction: finds its session and viewer.
 #[pg_trigger]
 fn chat_reactions_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    row::before(trigger, |old, new| {
+    trigger::before(trigger, |old, new| {
         if let Some(old) = old
             && new.same::<Uuid>(old, "message_id")?
             && new.same::<Uuid>(old, "user_id")?
@@ -198,7 +200,7 @@ fn chat_reactions_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
 /// AFTER TRUNCATE of reactions: those sent as messages remain.
 #[pg_trigger]
 fn chat_reactions_truncated<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    row::truncate(trigger, || {
+    transition::truncate(trigger, || {
         metrics::flush_for_truncate()?;
         metrics::settling(|| {
             plan::execute(&SESSIONS_WITHOUT_REACTIONS, &[])?;
@@ -235,7 +237,7 @@ thread_local! {
 /// AFTER INSERT, UPDATE or DELETE of reactions.
 #[pg_trigger]
 fn chat_reactions_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    row::after(trigger, |changes| {
+    transition::after(trigger, |changes| {
         if metrics::is_archiving() {
             return Ok(());
         }

@@ -4,7 +4,9 @@ use crate::metrics::{self, Delta};
 use crate::moderation::{self, Act};
 use crate::pg::error::Result;
 use crate::pg::plan::{self, Plan};
-use crate::pg::row::{self, Column, Outcome, Row};
+use crate::pg::row::{Column, Row};
+use crate::pg::transition;
+use crate::pg::trigger::Outcome;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -13,7 +15,7 @@ use std::collections::BTreeMap;
 /// AFTER TRUNCATE of messages, and so of reactions to them: as if every one had been deleted.
 #[pg_trigger]
 fn chat_truncated<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    row::truncate(trigger, || {
+    transition::truncate(trigger, || {
         metrics::flush_for_truncate()?;
         metrics::settling(|| {
             plan::execute(&SESSIONS_WITHOUT_CHAT, &[])?;
@@ -53,7 +55,7 @@ thread_local! {
 /// as such; what was sent stays counted when it is marked as deleted, but is no reply any more.
 #[pg_trigger]
 fn chat_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    row::after(trigger, |changes| {
+    transition::after(trigger, |changes| {
         if metrics::is_archiving() {
             return Ok(());
         }

@@ -8,8 +8,11 @@ use crate::identity;
 use crate::metrics::entry;
 use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, Result, SqlState};
-use crate::pg::row::{self, Outcome, Row};
+use crate::pg::row::Row;
 use crate::pg::row::{finite, required};
+use crate::pg::transition;
+use crate::pg::trigger;
+use crate::pg::trigger::Outcome;
 use pgrx::Uuid;
 use pgrx::prelude::*;
 
@@ -21,7 +24,7 @@ const MAX_TIMEOUT_HOURS: i64 = 24;
 /// BEFORE INSERT OR UPDATE of a ban.
 #[pg_trigger]
 fn bans_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    row::before(trigger, guard)
+    trigger::before(trigger, guard)
 }
 
 fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
@@ -148,7 +151,7 @@ fn check_reason(new: &mut Row<'_>) -> Result<()> {
 /// AFTER INSERT, UPDATE or DELETE of bans: closes whom they concern out, and writes the log.
 #[pg_trigger]
 fn bans_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    row::after(trigger, |changes| {
+    transition::after(trigger, |changes| {
         let kind = changes.enum_column("kind")?;
         let timeout = kind.value("timeout")?;
         let mut acts = Vec::new();

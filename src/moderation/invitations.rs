@@ -9,7 +9,8 @@ use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
-use crate::pg::row::{self, Outcome};
+use crate::pg::transition;
+use crate::pg::trigger::Outcome;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -252,7 +253,7 @@ fn revoke_invitation(invitation_id: Option<Uuid>) -> Uuid {
 /// AFTER INSERT or UPDATE of invitations: the log.
 #[pg_trigger]
 fn invitations_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    row::after(trigger, |changes| {
+    transition::after(trigger, |changes| {
         let mut acts = Vec::new();
         changes.for_each(|old, new| {
             let Some(new) = new else { return Ok(()) };

@@ -11,7 +11,9 @@ use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
 use crate::pg::row::required;
-use crate::pg::row::{self, Outcome};
+use crate::pg::transition;
+use crate::pg::trigger;
+use crate::pg::trigger::Outcome;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -26,7 +28,7 @@ thread_local! {
 /// BEFORE INSERT OR UPDATE of a moderator.
 #[pg_trigger]
 fn moderators_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    row::before(trigger, |old, new| {
+    trigger::before(trigger, |old, new| {
         if let Some(old) = old {
             return new.keep(old, &["influencer_id", "user_id", "created_at"]);
         }
@@ -67,7 +69,7 @@ fn banned(user: Uuid, what: &str) -> Error {
 /// AFTER INSERT or DELETE of moderators.
 #[pg_trigger]
 fn moderators_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    row::after(trigger, |changes| {
+    transition::after(trigger, |changes| {
         let mut acts = Vec::new();
         let mut chosen = Vec::new();
         let mut removed = Vec::new();
@@ -106,7 +108,7 @@ fn moderators_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
 /// BEFORE INSERT OR UPDATE of a guest.
 #[pg_trigger]
 fn guests_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    row::before(trigger, |old, new| {
+    trigger::before(trigger, |old, new| {
         if let Some(old) = old {
             return new.keep(old, &["session_id", "user_id", "created_at"]);
         }
@@ -152,7 +154,7 @@ pub fn influencers_of(sessions: Vec<Uuid>) -> Result<Vec<(Uuid, Uuid)>> {
 /// AFTER INSERT or DELETE of guests.
 #[pg_trigger]
 fn guests_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    row::after(trigger, |changes| {
+    transition::after(trigger, |changes| {
         let mut acts = Vec::new();
         let mut removed: Vec<(Uuid, Uuid)> = Vec::new();
         changes.for_each(|old, new| {

@@ -7,13 +7,16 @@ pub use followers::remind;
 use crate::pg::clock::transaction_time;
 use crate::pg::error::{OrRaise, Result};
 use crate::pg::owner::as_owner;
-use crate::pg::row::{self, Outcome, Row};
+use crate::pg::row::Row;
+use crate::pg::transition;
+use crate::pg::trigger;
+use crate::pg::trigger::Outcome;
 use pgrx::prelude::*;
 
 /// BEFORE INSERT OR UPDATE of a notification: `read_at` and `sent_at` follow the flags.
 #[pg_trigger]
 fn notifications_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    row::before(trigger, |old, new| {
+    trigger::before(trigger, |old, new| {
         follow(old, new, "is_read", "read_at")?;
         follow(old, new, "is_sent", "sent_at")
     })
@@ -39,19 +42,19 @@ fn follow(old: Option<&Row<'_>>, new: &mut Row<'_>, flag: &str, time: &str) -> R
 /// Keeps nonsense out of public.live_stream_followers.
 #[pg_trigger]
 fn followers_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    row::before(trigger, |old, new| followers::guard(old, new))
+    trigger::before(trigger, |old, new| followers::guard(old, new))
 }
 
 /// AFTER INSERT OR UPDATE of followers: when somebody is to be reminded next.
 #[pg_trigger]
 fn followers_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    row::after(trigger, followers::settle)
+    transition::after(trigger, followers::settle)
 }
 
 /// AFTER INSERT OR UPDATE of a session's status, planned start or visibility: tells followers.
 #[pg_trigger]
 fn sessions_tell<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    row::after_change(trigger, followers::tell)
+    trigger::after_change(trigger, followers::tell)
 }
 
 /// Writes the reminders that are due into live_stream_notifications, once each; returns how

@@ -20,4 +20,6 @@ pub mod shape;
 pub mod subtransaction;
 pub mod tables;
 pub mod transaction;
+pub mod transition;
+pub mod trigger;
 pub mod vacuum;

@@ -3,23 +3,13 @@
 //! Columns are found by name, never by number: the tables belong to the app, which may add
 //! columns of its own and drop them again.
 
-use crate::pg::clock;
-use crate::pg::error::{Error, OrRaise, Result, SqlState};
+use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::shape::{self, Change, Descriptor};
-use pgrx::PgTupleDesc;
-use pgrx::heap_tuple::PgHeapTuple;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use pgrx::trigger_support::{PgTriggerLevel, PgTriggerOperation, PgTriggerWhen};
 use std::borrow::Cow;
 use std::cell::Cell;
-use std::convert::Infallible;
 use std::marker::PhantomData;
-use std::ptr::null_mut;
-
-/// What a row trigger returns: the row to store, or none to skip it.
-pub type Outcome<'a> =
-    std::result::Result<Option<PgHeapTuple<'a, AllocatedByPostgres>>, Infallible>;
 
 /// One row, with its columns taken apart.
 pub struct Row<'a> {
@@ -32,7 +22,7 @@ pub struct Row<'a> {
 impl<'a> Row<'a> {
     /// # Safety
     /// `tuple` must be a row of the shape `desc`, and live for `'a`.
-    unsafe fn of_tuple(desc: Descriptor<'a>, tuple: pg_sys::HeapTuple) -> Self {
+    pub(super) unsafe fn of_tuple(desc: Descriptor<'a>, tuple: pg_sys::HeapTuple) -> Self {
         let natts = desc.len();
         let mut values = vec![pg_sys::Datum::from(0); natts];
         let mut nulls = vec![true; natts];
@@ -50,6 +40,21 @@ impl<'a> Row<'a> {
             values: values.into(),
             nulls: nulls.into(),
             replaced: vec![false; natts],
+        }
+    }
+
+    /// # Safety
+    /// `slot` must hold a row whose columns are taken apart, and keep it for `'a`.
+    pub(super) unsafe fn of_slot(slot: &'a pg_sys::TupleTableSlot) -> Self {
+        // SAFETY: the slot's arrays hold `natts` entries after `slot_getallattrs`.
+        unsafe {
+            let natts = (*slot.tts_tupleDescriptor).natts as usize;
+            Self {
+                desc: Descriptor::of(slot.tts_tupleDescriptor),
+                values: std::slice::from_raw_parts(slot.tts_values, natts).into(),
+                nulls: std::slice::from_raw_parts(slot.tts_isnull, natts).into(),
+                replaced: Vec::new(),
+            }
         }
     }
 
@@ -161,7 +166,7 @@ impl<'a> Row<'a> {
     ///
     /// # Safety
     /// `tuple` must be the one that the row was made of.
-    unsafe fn into_tuple(mut self, tuple: pg_sys::HeapTuple) -> pg_sys::HeapTuple {
+    pub(super) unsafe fn into_tuple(mut self, tuple: pg_sys::HeapTuple) -> pg_sys::HeapTuple {
         if !self.replaced.contains(&true) {
             return tuple;
         }
@@ -282,6 +287,16 @@ pub struct EnumColumn {
 }
 
 impl EnumColumn {
+    /// Errors: 55000 where there is none, or it is no enum of ours.
+    pub fn find(desc: Descriptor<'_>, name: &str) -> Result<Self> {
+        let index = column(desc, name)?;
+        let found = desc.attribute(index).map(|it| it.atttypid);
+        match found {
+            Some(kind) if shape::is_whole_enum(kind)? => Ok(Self { index, kind }),
+            _ => Err(desc.changed(name, Change::Values)),
+        }
+    }
+
     /// One label of the enum.
     ///
     /// Errors: 55000 where it has none of that name.
@@ -317,289 +332,6 @@ impl Row<'_> {
     }
 }
 
-/// A BEFORE ROW trigger: `guard` sees the old row (of an UPDATE) and may change the new one.
-/// A row that is deleted goes as it is.
-pub fn before<'a>(
-    trigger: &'a PgTrigger<'a>,
-    guard: impl FnOnce(Option<&Row<'a>>, &mut Row<'a>) -> Result<()>,
-) -> Outcome<'a> {
-    Ok(Some(before_row(trigger, guard).or_raise()))
-}
-
-fn before_row<'a>(
-    trigger: &'a PgTrigger<'a>,
-    guard: impl FnOnce(Option<&Row<'a>>, &mut Row<'a>) -> Result<()>,
-) -> Result<PgHeapTuple<'a, AllocatedByPostgres>> {
-    let fired = trigger.trigger_data();
-    let (old, new) = match (trigger.level(), trigger.when(), trigger.op()) {
-        (PgTriggerLevel::Row, Ok(PgTriggerWhen::Before), Ok(PgTriggerOperation::Insert)) => {
-            (null_mut(), fired.tg_trigtuple)
-        }
-        (PgTriggerLevel::Row, Ok(PgTriggerWhen::Before), Ok(PgTriggerOperation::Update)) => {
-            (fired.tg_trigtuple, fired.tg_newtuple)
-        }
-        _ => {
-            return Err(wrong_trigger(
-                "a BEFORE INSERT OR UPDATE trigger for each row",
-            ));
-        }
-    };
-    // SAFETY: PostgreSQL hands a row trigger rows of its relation, valid while it runs.
-    unsafe {
-        let desc = Descriptor::of((*fired.tg_relation).rd_att);
-        let old = (!old.is_null()).then(|| Row::of_tuple(desc, old));
-        let mut row = Row::of_tuple(desc, new);
-        guard(old.as_ref(), &mut row)?;
-        Ok(PgHeapTuple::from_heap_tuple(
-            PgTupleDesc::from_pg_unchecked(desc.as_ptr()),
-            row.into_tuple(new),
-        ))
-    }
-}
-
-/// A BEFORE DELETE ROW trigger: `see` looks at the row that goes.
-pub fn before_delete<'a>(
-    trigger: &'a PgTrigger<'a>,
-    see: impl FnOnce(&Row<'_>) -> Result<()>,
-) -> Outcome<'a> {
-    let fired = trigger.trigger_data();
-    let goes = match (trigger.level(), trigger.when(), trigger.op()) {
-        (PgTriggerLevel::Row, Ok(PgTriggerWhen::Before), Ok(PgTriggerOperation::Delete)) => {
-            Ok(fired.tg_trigtuple)
-        }
-        _ => Err(wrong_trigger("a BEFORE DELETE trigger for each row")),
-    };
-    let outcome = goes.and_then(|tuple| {
-        // SAFETY: PostgreSQL hands a row trigger rows of its relation, valid while it runs.
-        let row = unsafe { Row::of_tuple(Descriptor::of((*fired.tg_relation).rd_att), tuple) };
-        see(&row)
-    });
-    outcome.or_raise();
-    Ok(trigger.old())
-}
-
-/// An AFTER ROW trigger: `see` looks at the row as it was stored.
-pub fn after_row<'a>(
-    trigger: &'a PgTrigger<'a>,
-    see: impl FnOnce(&Row<'_>) -> Result<()>,
-) -> Outcome<'a> {
-    let fired = trigger.trigger_data();
-    let stored = match (trigger.level(), trigger.when(), trigger.op()) {
-        (PgTriggerLevel::Row, Ok(PgTriggerWhen::After), Ok(PgTriggerOperation::Insert)) => {
-            Ok(fired.tg_trigtuple)
-        }
-        (PgTriggerLevel::Row, Ok(PgTriggerWhen::After), Ok(PgTriggerOperation::Update)) => {
-            Ok(fired.tg_newtuple)
-        }
-        _ => Err(wrong_trigger(
-            "an AFTER INSERT OR UPDATE trigger for each row",
-        )),
-    };
-    let outcome = stored.and_then(|tuple| {
-        // SAFETY: PostgreSQL hands a row trigger rows of its relation, valid while it runs.
-        let row = unsafe {
-            let desc = Descriptor::of((*fired.tg_relation).rd_att);
-            Row::of_tuple(desc, tuple)
-        };
-        see(&row)
-    });
-    outcome.or_raise();
-    Ok(None)
-}
-
-/// An AFTER ROW trigger that looks at the row as it was, of an UPDATE, and as it is.
-pub fn after_change<'a>(
-    trigger: &'a PgTrigger<'a>,
-    see: impl FnOnce(Option<&Row<'_>>, &Row<'_>) -> Result<()>,
-) -> Outcome<'a> {
-    let fired = trigger.trigger_data();
-    let rows = match (trigger.level(), trigger.when(), trigger.op()) {
-        (PgTriggerLevel::Row, Ok(PgTriggerWhen::After), Ok(PgTriggerOperation::Insert)) => {
-            Ok((null_mut(), fired.tg_trigtuple))
-        }
-        (PgTriggerLevel::Row, Ok(PgTriggerWhen::After), Ok(PgTriggerOperation::Update)) => {
-            Ok((fired.tg_trigtuple, fired.tg_newtuple))
-        }
-        _ => Err(wrong_trigger(
-            "an AFTER INSERT OR UPDATE trigger for each row",
-        )),
-    };
-    let outcome = rows.and_then(|(old, new)| {
-        // SAFETY: PostgreSQL hands a row trigger rows of its relation, valid while it runs.
-        let (old, new) = unsafe {
-            let desc = Descriptor::of((*fired.tg_relation).rd_att);
-            let old = (!old.is_null()).then(|| Row::of_tuple(desc, old));
-            (old, Row::of_tuple(desc, new))
-        };
-        see(old.as_ref(), &new)
-    });
-    outcome.or_raise();
-    Ok(None)
-}
-
-/// The rows that one statement touched, for an AFTER STATEMENT trigger with transition tables.
-pub struct Changes<'a> {
-    desc: Descriptor<'a>,
-    old: *mut pg_sys::Tuplestorestate,
-    new: *mut pg_sys::Tuplestorestate,
-}
-
-impl<'a> Changes<'a> {
-    fn of(trigger: &'a PgTrigger<'a>) -> Result<Self> {
-        let fired = trigger.trigger_data();
-        if !matches!(
-            (trigger.level(), trigger.when()),
-            (PgTriggerLevel::Statement, Ok(PgTriggerWhen::After))
-        ) {
-            return Err(wrong_trigger("an AFTER trigger for each statement"));
-        }
-        let wanted = match trigger.op() {
-            Ok(PgTriggerOperation::Insert) => (false, true),
-            Ok(PgTriggerOperation::Update) => (true, true),
-            Ok(PgTriggerOperation::Delete) => (true, false),
-            _ => return Err(wrong_trigger("an AFTER trigger for each statement")),
-        };
-        let (old, new) = (fired.tg_oldtable, fired.tg_newtable);
-        if wanted.0 && old.is_null() || wanted.1 && new.is_null() {
-            // Without them nothing would be counted.
-            return Err(wrong_trigger("a trigger with transition tables"));
-        }
-        Ok(Self {
-            // SAFETY: the relation is open while its trigger runs.
-            desc: unsafe { Descriptor::of((*fired.tg_relation).rd_att) },
-            old,
-            new,
-        })
-    }
-
-    /// A column of the type `T`.
-    ///
-    /// Errors: 55000.
-    pub fn column<T: IntoDatum>(&self, name: &str) -> Result<Column<T>> {
-        Column::find(self.desc, name)
-    }
-
-    /// A column of an enum's type.
-    ///
-    /// Errors: 55000.
-    pub fn enum_column(&self, name: &str) -> Result<EnumColumn> {
-        let index = column(self.desc, name)?;
-        let found = self.desc.attribute(index).map(|it| it.atttypid);
-        match found {
-            Some(kind) if shape::is_whole_enum(kind)? => Ok(EnumColumn { index, kind }),
-            _ => Err(self.desc.changed(name, Change::Values)),
-        }
-    }
-
-    /// Calls `each` with the old and the new version of every row touched, in order: both of
-    /// an updated row, one of an inserted or deleted one.
-    pub fn for_each(
-        &self,
-        mut each: impl FnMut(Option<&Row<'_>>, Option<&Row<'_>>) -> Result<()>,
-    ) -> Result<()> {
-        let mut old = Reader::open(self.old, self.desc);
-        let mut new = Reader::open(self.new, self.desc);
-        loop {
-            pgrx::check_for_interrupts!();
-            let (before, after) = (old.next(), new.next());
-            if before.is_none() && after.is_none() {
-                return Ok(());
-            }
-            each(before.as_ref(), after.as_ref())?;
-        }
-    }
-}
-
-/// An AFTER STATEMENT trigger that looks at all the rows its statement touched.
-pub fn after<'a>(
-    trigger: &'a PgTrigger<'a>,
-    settle: impl FnOnce(Changes<'a>) -> Result<()>,
-) -> Outcome<'a> {
-    Changes::of(trigger).and_then(settle).or_raise();
-    Ok(None)
-}
-
-/// A TRUNCATE trigger, which knows no rows: `settle` brings right what depended on them.
-pub fn truncate<'a>(
-    trigger: &'a PgTrigger<'a>,
-    settle: impl FnOnce() -> Result<()>,
-) -> Outcome<'a> {
-    match trigger.op() {
-        Ok(PgTriggerOperation::Truncate) => settle(),
-        _ => Err(wrong_trigger("a TRUNCATE trigger")),
-    }
-    .or_raise();
-    Ok(None)
-}
-
-/// Reads a transition table from its beginning with a read pointer of its own.
-struct Reader {
-    store: *mut pg_sys::Tuplestorestate,
-    pointer: i32,
-    slot: *mut pg_sys::TupleTableSlot,
-}
-
-impl Reader {
-    fn open(store: *mut pg_sys::Tuplestorestate, desc: Descriptor<'_>) -> Self {
-        if store.is_null() {
-            return Self {
-                store,
-                pointer: 0,
-                slot: null_mut(),
-            };
-        }
-        // SAFETY: the transition table lives while the trigger runs; it can be rewound, as
-        // PostgreSQL's own scans of transition tables do.
-        unsafe {
-            let pointer =
-                pg_sys::tuplestore_alloc_read_pointer(store, pg_sys::EXEC_FLAG_REWIND as i32);
-            pg_sys::tuplestore_select_read_pointer(store, pointer);
-            pg_sys::tuplestore_rescan(store);
-            let ops = &raw const pg_sys::TTSOpsMinimalTuple;
-            let slot = pg_sys::MakeSingleTupleTableSlot(desc.as_ptr(), ops);
-            Self {
-                store,
-                pointer,
-                slot,
-            }
-        }
-    }
-
-    /// The next row; valid until the one after it is asked for.
-    fn next<'r>(&mut self) -> Option<Row<'r>> {
-        if self.store.is_null() {
-            return None;
-        }
-        // SAFETY: store and slot are valid while the reader lives; the slot's arrays hold
-        // `natts` entries after `slot_getallattrs`.
-        unsafe {
-            pg_sys::tuplestore_select_read_pointer(self.store, self.pointer);
-            if !pg_sys::tuplestore_gettupleslot(self.store, true, false, self.slot) {
-                return None;
-            }
-            pg_sys::slot_getallattrs(self.slot);
-            let slot = &*self.slot;
-            let natts = (*slot.tts_tupleDescriptor).natts as usize;
-            Some(Row {
-                desc: Descriptor::of(slot.tts_tupleDescriptor),
-                values: std::slice::from_raw_parts(slot.tts_values, natts).into(),
-                nulls: std::slice::from_raw_parts(slot.tts_isnull, natts).into(),
-                replaced: Vec::new(),
-            })
-        }
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        if !self.slot.is_null() && !std::thread::panicking() {
-            // SAFETY: made by `open`, dropped once. While an error unwinds, PostgreSQL frees
-            // the slot with its memory context.
-            unsafe { pg_sys::ExecDropSingleTupleTableSlot(self.slot) };
-        }
-    }
-}
-
 fn hundredths(value: i64) -> pg_sys::Datum {
     // SAFETY: makes a new numeric in the current memory context.
     pg_sys::Datum::from(unsafe { pg_sys::int64_div_fast_to_numeric(value, 2) })
@@ -626,22 +358,6 @@ fn column(desc: Descriptor<'_>, name: &str) -> Result<usize> {
     let index = desc.find(name).ok_or_else(missing)?;
     FOUND.with(|found| found[slot].set(index as u16));
     Ok(index)
-}
-
-fn wrong_trigger(wanted: &str) -> Error {
-    Error::new(
-        SqlState::WRONG_OBJECT_TYPE,
-        format!("this function is for {wanted}"),
-    )
-    .hint("Run live_stream.install() to put the triggers of live_stream back.")
-}
-
-/// BEFORE UPDATE of a row: keeps `updated_at`.
-#[pg_trigger]
-fn touch<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    before(trigger, |_, new| {
-        new.set("updated_at", Some(clock::transaction_time()))
-    })
 }
 
 /// The value of a column that cannot be null.

@@ -8,8 +8,10 @@ use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
+use crate::pg::row::Row;
 use crate::pg::row::required;
-use crate::pg::row::{self, Outcome, Row};
+use crate::pg::trigger;
+use crate::pg::trigger::Outcome;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -32,7 +34,7 @@ const TRACKED: &[&str] = &["sold_quantity", "views", "add_to_cart", "shares"];
 /// BEFORE INSERT OR UPDATE of a product of a session.
 #[pg_trigger]
 fn products_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    row::before(trigger, |old, new| {
+    trigger::before(trigger, |old, new| {
         if !metrics::is_settling() {
             guard(old, new)?;
         }

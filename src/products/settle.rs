@@ -4,7 +4,8 @@ use crate::metrics::{self, Delta};
 use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
-use crate::pg::row::{self, Outcome};
+use crate::pg::transition;
+use crate::pg::trigger::Outcome;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -30,7 +31,7 @@ thread_local! {
 /// AFTER TRUNCATE: as if every row had been deleted.
 #[pg_trigger]
 fn products_truncated<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    row::truncate(trigger, || {
+    transition::truncate(trigger, || {
         metrics::flush_for_truncate()?;
         metrics::settling(|| plan::execute(&WITHOUT_PRODUCTS, &[]).map(drop))
     })
@@ -39,7 +40,7 @@ fn products_truncated<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
 /// AFTER INSERT, UPDATE or DELETE of products.
 #[pg_trigger]
 fn products_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    row::after(trigger, |changes| {
+    transition::after(trigger, |changes| {
         let id = changes.column::<Uuid>("id")?;
         let session_id = changes.column::<Uuid>("session_id")?;
         let clicks = changes.column::<i32>("clicks")?;

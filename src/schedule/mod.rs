@@ -24,7 +24,8 @@ use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::own_writes::{self, OwnWrites};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
-use crate::pg::row;
+use crate::pg::transition;
+use crate::pg::trigger;
 use fields::InvalidField;
 use pgrx::datum::{Date, Uuid};
 use pgrx::pg_sys;
@@ -355,8 +356,8 @@ fn own_schedule(schedule_id: Option<Uuid>) -> Result<()> {
 
 /// AFTER UPDATE of a schedule: its exceptions follow its rule.
 #[pg_trigger]
-fn schedule_settle<'a>(trigger: &'a PgTrigger<'a>) -> row::Outcome<'a> {
-    row::after_change(trigger, |old, new| match old {
+fn schedule_settle<'a>(trigger: &'a PgTrigger<'a>) -> trigger::Outcome<'a> {
+    trigger::after_change(trigger, |old, new| match old {
         Some(old) if !is_settling() => {
             exceptions::follow(old, new)?;
             sessions::follow_schedule(old, new)
@@ -367,26 +368,26 @@ fn schedule_settle<'a>(trigger: &'a PgTrigger<'a>) -> row::Outcome<'a> {
 
 /// Keeps nonsense out of public.live_stream_schedule_exceptions.
 #[pg_trigger]
-fn schedule_exceptions_guard<'a>(trigger: &'a PgTrigger<'a>) -> row::Outcome<'a> {
-    row::before(trigger, |old, new| exceptions::guard(old, new))
+fn schedule_exceptions_guard<'a>(trigger: &'a PgTrigger<'a>) -> trigger::Outcome<'a> {
+    trigger::before(trigger, |old, new| exceptions::guard(old, new))
 }
 
 /// AFTER any change of exceptions: what is kept of them in their schedules.
 #[pg_trigger]
-fn schedule_exceptions_settle<'a>(trigger: &'a PgTrigger<'a>) -> row::Outcome<'a> {
-    row::after(trigger, exceptions::settle)
+fn schedule_exceptions_settle<'a>(trigger: &'a PgTrigger<'a>) -> trigger::Outcome<'a> {
+    transition::after(trigger, exceptions::settle)
 }
 
 /// AFTER DELETE of what says which sessions were made for a schedule.
 #[pg_trigger]
-fn schedule_sessions_settle<'a>(trigger: &'a PgTrigger<'a>) -> row::Outcome<'a> {
-    row::after(trigger, sessions::cancel)
+fn schedule_sessions_settle<'a>(trigger: &'a PgTrigger<'a>) -> trigger::Outcome<'a> {
+    transition::after(trigger, sessions::cancel)
 }
 
 /// Keeps nonsense out of public.live_stream_schedule and brings its columns to one form.
 #[pg_trigger]
-fn schedule_guard<'a>(trigger: &'a PgTrigger<'a>) -> row::Outcome<'a> {
-    row::before(trigger, |old, new| guard::guard(old, new))
+fn schedule_guard<'a>(trigger: &'a PgTrigger<'a>) -> trigger::Outcome<'a> {
+    trigger::before(trigger, |old, new| guard::guard(old, new))
 }
 
 fn range(

@@ -11,7 +11,9 @@ use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::lock::{Lock, Mode};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
-use crate::pg::row::{self, Outcome, Row, finite, required};
+use crate::pg::row::{Row, finite, required};
+use crate::pg::trigger;
+use crate::pg::trigger::Outcome;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -29,7 +31,7 @@ const SLOW_MODE_SECONDS: i32 = 3_600;
 /// BEFORE INSERT OR UPDATE: the life cycle, the code, the secrets and the numbers.
 #[pg_trigger]
 fn sessions_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    row::before(trigger, |old, new| {
+    trigger::before(trigger, |old, new| {
         if metrics::is_settling() {
             return metrics::derive(new);
         }
@@ -43,7 +45,7 @@ fn sessions_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
 /// AFTER INSERT OR UPDATE OF the secrets: puts them where only the owner reads them.
 #[pg_trigger]
 fn sessions_credentials<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    row::after_row(trigger, |new| {
+    trigger::after_row(trigger, |new| {
         let id = required(new, "id")?;
         credentials::store(id)
     })
@@ -65,7 +67,7 @@ thread_local! {
 /// its viewers go. Whoever counts an order or a click has them, and then wants a viewer.
 #[pg_trigger]
 fn sessions_leave<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    row::before_delete(trigger, |old| {
+    trigger::before_delete(trigger, |old| {
         let id: Uuid = required(old, "id")?;
         as_owner(|| {
             plan::execute(&LOCK_ORDERS, &[id.into()])?;

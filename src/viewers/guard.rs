@@ -12,8 +12,10 @@ use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
-use crate::pg::row::{self, Outcome, Row};
+use crate::pg::row::Row;
 use crate::pg::row::{finite, required};
+use crate::pg::trigger;
+use crate::pg::trigger::Outcome;
 use crate::viewers::people;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -41,7 +43,7 @@ const MAX_DISCONNECTIONS: i32 = 10_000;
 /// BEFORE INSERT OR UPDATE of a row.
 #[pg_trigger]
 fn viewers_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    row::before(trigger, |old, new| {
+    trigger::before(trigger, |old, new| {
         if metrics::is_settling() {
             return Ok(());
         }

@@ -10,7 +10,10 @@ use crate::pg::error::Result;
 use crate::pg::heap::Table;
 use crate::pg::lock::{Lock, Mode, person_slot};
 use crate::pg::plan::{self, Plan};
-use crate::pg::row::{self, Changes, Column, Outcome, Row};
+use crate::pg::row::{Column, Row};
+use crate::pg::transition;
+use crate::pg::transition::Changes;
+use crate::pg::trigger::Outcome;
 use crate::viewers::people;
 use pgrx::Uuid;
 use pgrx::prelude::*;
@@ -106,7 +109,7 @@ impl Change {
 /// AFTER INSERT, UPDATE or DELETE of a statement.
 #[pg_trigger]
 fn viewers_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    row::after(trigger, |changes| {
+    transition::after(trigger, |changes| {
         if metrics::is_archiving() {
             return Ok(());
         }
@@ -187,7 +190,7 @@ fn hold_in_order(sessions: &BTreeMap<Uuid, Change>) -> Result<()> {
 /// AFTER TRUNCATE: as if every row had been deleted.
 #[pg_trigger]
 fn viewers_truncated<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    row::truncate(trigger, || {
+    transition::truncate(trigger, || {
         people::forget();
         metrics::flush_for_truncate()?;
         metrics::settling(|| plan::execute(&WITHOUT_VIEWERS, &[]).map(drop))
