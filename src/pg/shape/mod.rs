@@ -128,6 +128,7 @@ pub fn type_name(kind: pg_sys::Oid) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pg::tables;
 
     #[test]
     fn the_type_of_every_column_is_known() {
