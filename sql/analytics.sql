@@ -71,10 +71,7 @@ comment on column public.live_stream_analytics.created_at is 'When the row was m
 
 alter table public.live_stream_analytics enable row level security;
 
-revoke all on table public.live_stream_analytics from public;
-revoke all on table public.live_stream_analytics from anon;
-revoke all on table public.live_stream_analytics from authenticated;
-revoke all on table public.live_stream_analytics from service_role;
+revoke all on table public.live_stream_analytics from public, anon, authenticated, service_role;
 grant select on table public.live_stream_analytics to authenticated;
 grant select, insert, update, delete, truncate on table public.live_stream_analytics to service_role;
 
@@ -112,13 +109,8 @@ create or replace view public.session_analytics_summary with (security_invoker =
 comment on view public.session_analytics_summary is
   'The numbers of a session, for its owner. Watch times are in minutes, credited as viewers leave.';
 
-revoke all on table public.session_analytics_summary from public;
-revoke all on table public.session_analytics_summary from anon;
-revoke all on table public.session_analytics_summary from authenticated;
-revoke all on table public.session_analytics_summary from service_role;
-grant select on table public.session_analytics_summary to anon;
-grant select on table public.session_analytics_summary to authenticated;
-grant select on table public.session_analytics_summary to service_role;
+revoke all on table public.session_analytics_summary from public, anon, authenticated, service_role;
+grant select on table public.session_analytics_summary to anon, authenticated, service_role;
 
 create or replace function public.live_stream_session_analytics(session_id uuid)
   returns setof public.session_analytics_summary
@@ -128,7 +120,5 @@ $$;
 comment on function public.live_stream_session_analytics is
   'The numbers of a session, for its owner; no row for anybody else.';
 
-revoke all on function public.live_stream_session_analytics from public;
-revoke all on function public.live_stream_session_analytics from anon;
-grant execute on function public.live_stream_session_analytics to authenticated;
-grant execute on function public.live_stream_session_analytics to service_role;
+revoke all on function public.live_stream_session_analytics from public, anon;
+grant execute on function public.live_stream_session_analytics to authenticated, service_role;

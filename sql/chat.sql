@@ -115,18 +115,12 @@ create index live_stream_chat_reactions_viewer_id_idx
 alter table public.live_stream_chat enable row level security;
 alter table public.live_stream_chat_reactions enable row level security;
 
-revoke all on table public.live_stream_chat from public;
-revoke all on table public.live_stream_chat from anon;
-revoke all on table public.live_stream_chat from authenticated;
-revoke all on table public.live_stream_chat from service_role;
+revoke all on table public.live_stream_chat from public, anon, authenticated, service_role;
 grant select on table public.live_stream_chat to anon;
 grant select, insert, update on table public.live_stream_chat to authenticated;
 grant select, insert, update, delete, truncate on table public.live_stream_chat to service_role;
 
-revoke all on table public.live_stream_chat_reactions from public;
-revoke all on table public.live_stream_chat_reactions from anon;
-revoke all on table public.live_stream_chat_reactions from authenticated;
-revoke all on table public.live_stream_chat_reactions from service_role;
+revoke all on table public.live_stream_chat_reactions from public, anon, authenticated, service_role;
 grant select on table public.live_stream_chat_reactions to authenticated;
 grant select, insert, update, delete, truncate on table public.live_stream_chat_reactions to service_role;
 
@@ -307,19 +301,11 @@ comment on function live_stream.require_own_message is
 
 revoke all on function live_stream.message from public;
 grant execute on function live_stream.message, live_stream.react, live_stream.flag_message,
-  live_stream.require_own_message, live_stream.send_message to authenticated;
-grant execute on function live_stream.message, live_stream.react, live_stream.flag_message,
-  live_stream.require_own_message, live_stream.send_message to service_role;
+  live_stream.require_own_message, live_stream.send_message to authenticated, service_role;
 
 revoke all on function public.live_stream_send_message, public.live_stream_edit_message,
   public.live_stream_delete_message, public.live_stream_react, public.live_stream_unreact,
-  public.live_stream_flag_message from public;
-revoke all on function public.live_stream_send_message, public.live_stream_edit_message,
-  public.live_stream_delete_message, public.live_stream_react, public.live_stream_unreact,
-  public.live_stream_flag_message from anon;
+  public.live_stream_flag_message from public, anon;
 grant execute on function public.live_stream_send_message, public.live_stream_edit_message,
   public.live_stream_delete_message, public.live_stream_react, public.live_stream_unreact,
-  public.live_stream_flag_message to authenticated;
-grant execute on function public.live_stream_send_message, public.live_stream_edit_message,
-  public.live_stream_delete_message, public.live_stream_react, public.live_stream_unreact,
-  public.live_stream_flag_message to service_role;
+  public.live_stream_flag_message to authenticated, service_role;

@@ -1,28 +1,16 @@
 -- Who may call what of the engine: what policies and API functions need, and no more.
 
-grant usage on schema live_stream to anon;
-grant usage on schema live_stream to authenticated;
-grant usage on schema live_stream to service_role;
+grant usage on schema live_stream to anon, authenticated, service_role;
 
-grant execute on function live_stream.uid() to anon;
-grant execute on function live_stream.uid() to authenticated;
-grant execute on function live_stream.uid() to service_role;
+grant execute on function live_stream.uid() to anon, authenticated, service_role;
 
-grant execute on function live_stream.is_service() to anon;
-grant execute on function live_stream.is_service() to authenticated;
-grant execute on function live_stream.is_service() to service_role;
+grant execute on function live_stream.is_service() to anon, authenticated, service_role;
 
-grant execute on function live_stream.viewer_id() to anon;
-grant execute on function live_stream.viewer_id() to authenticated;
-grant execute on function live_stream.viewer_id() to service_role;
+grant execute on function live_stream.viewer_id() to anon, authenticated, service_role;
 
-grant execute on function live_stream.influencer_ids() to anon;
-grant execute on function live_stream.influencer_ids() to authenticated;
-grant execute on function live_stream.influencer_ids() to service_role;
+grant execute on function live_stream.influencer_ids() to anon, authenticated, service_role;
 
-grant execute on function live_stream.request_session_code() to anon;
-grant execute on function live_stream.request_session_code() to authenticated;
-grant execute on function live_stream.request_session_code() to service_role;
+grant execute on function live_stream.request_session_code() to anon, authenticated, service_role;
 
 comment on function live_stream.uid() is
   'Id of the user who is calling, from the claims of the request; null for an anonymous request.';

@@ -4,6 +4,4 @@ comment on view live_stream.influencer_cards is
   'What may be public of an influencer: name, followers and picture, and no other column.';
 
 revoke all on table live_stream.influencer_cards from public;
-grant select on table live_stream.influencer_cards to anon;
-grant select on table live_stream.influencer_cards to authenticated;
-grant select on table live_stream.influencer_cards to service_role;
+grant select on table live_stream.influencer_cards to anon, authenticated, service_role;

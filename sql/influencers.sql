@@ -29,12 +29,8 @@ alter table public.influencers add constraint live_stream_influencers_user_id_fk
 
 alter table public.influencers enable row level security;
 
-revoke all on table public.influencers from public;
-revoke all on table public.influencers from anon;
-revoke all on table public.influencers from authenticated;
-revoke all on table public.influencers from service_role;
-grant select on table public.influencers to anon;
-grant select on table public.influencers to authenticated;
+revoke all on table public.influencers from public, anon, authenticated, service_role;
+grant select on table public.influencers to anon, authenticated;
 grant insert (id, user_id, display_name, avatar_url, bio) on table public.influencers to authenticated;
 grant update (display_name, avatar_url, bio) on table public.influencers to authenticated;
 grant select, insert, update, delete, truncate on table public.influencers to service_role;

@@ -15,10 +15,7 @@ comment on column live_stream.person_rates.spent is 'How often since then.';
 
 alter table live_stream.person_rates enable row level security;
 
-revoke all on table live_stream.person_rates from public;
-revoke all on table live_stream.person_rates from anon;
-revoke all on table live_stream.person_rates from authenticated;
-revoke all on table live_stream.person_rates from service_role;
+revoke all on table live_stream.person_rates from public, anon, authenticated, service_role;
 grant select, delete on table live_stream.person_rates to service_role;
 
 create policy person_rates_select on live_stream.person_rates

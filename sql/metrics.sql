@@ -97,20 +97,11 @@ alter table live_stream.metric_changes enable row level security;
 alter table live_stream.metric_sessions enable row level security;
 alter table live_stream.metric_worker enable row level security;
 
-revoke all on table live_stream.metric_changes from public;
-revoke all on table live_stream.metric_changes from anon;
-revoke all on table live_stream.metric_changes from authenticated;
-revoke all on table live_stream.metric_changes from service_role;
+revoke all on table live_stream.metric_changes from public, anon, authenticated, service_role;
 grant select on table live_stream.metric_changes to service_role;
-revoke all on table live_stream.metric_sessions from public;
-revoke all on table live_stream.metric_sessions from anon;
-revoke all on table live_stream.metric_sessions from authenticated;
-revoke all on table live_stream.metric_sessions from service_role;
+revoke all on table live_stream.metric_sessions from public, anon, authenticated, service_role;
 grant select on table live_stream.metric_sessions to service_role;
-revoke all on table live_stream.metric_worker from public;
-revoke all on table live_stream.metric_worker from anon;
-revoke all on table live_stream.metric_worker from authenticated;
-revoke all on table live_stream.metric_worker from service_role;
+revoke all on table live_stream.metric_worker from public, anon, authenticated, service_role;
 grant select on table live_stream.metric_worker to service_role;
 
 create policy metric_changes_select on live_stream.metric_changes
@@ -144,10 +135,7 @@ create or replace view live_stream.metrics_status with (security_invoker = true)
 comment on view live_stream.metrics_status is
   'What the metrics are doing now: the background worker, the sessions it folds, and how far their rows are behind. For service_role and the owner of the tables.';
 
-revoke all on table live_stream.metrics_status from public;
-revoke all on table live_stream.metrics_status from anon;
-revoke all on table live_stream.metrics_status from authenticated;
-revoke all on table live_stream.metrics_status from service_role;
+revoke all on table live_stream.metrics_status from public, anon, authenticated, service_role;
 grant select on table live_stream.metrics_status to service_role;
 
 create or replace view live_stream.counted_peaks with (security_invoker = true) as
@@ -218,14 +206,8 @@ create or replace view live_stream.counted_metrics with (security_invoker = true
 comment on view live_stream.counted_metrics is
   'The numbers of each session, counted from its rows, and the archive''s of those that are gone. Of one session, where session_id is given, by index.';
 
-revoke all on table live_stream.counted_peaks from public;
-revoke all on table live_stream.counted_peaks from anon;
-revoke all on table live_stream.counted_peaks from authenticated;
-revoke all on table live_stream.counted_peaks from service_role;
-revoke all on table live_stream.counted_metrics from public;
-revoke all on table live_stream.counted_metrics from anon;
-revoke all on table live_stream.counted_metrics from authenticated;
-revoke all on table live_stream.counted_metrics from service_role;
+revoke all on table live_stream.counted_peaks from public, anon, authenticated, service_role;
+revoke all on table live_stream.counted_metrics from public, anon, authenticated, service_role;
 grant select on table live_stream.counted_peaks, live_stream.counted_metrics to service_role;
 
 create or replace function live_stream.verify_metrics()

@@ -192,40 +192,21 @@ alter table public.live_stream_invitations enable row level security;
 alter table public.live_stream_guests enable row level security;
 alter table public.live_stream_moderation_log enable row level security;
 
-revoke all on table public.live_stream_moderators from public;
-revoke all on table public.live_stream_moderators from anon;
-revoke all on table public.live_stream_moderators from authenticated;
-revoke all on table public.live_stream_moderators from service_role;
-grant select, insert, delete on table public.live_stream_moderators to authenticated;
-grant select, insert, delete on table public.live_stream_moderators to service_role;
+revoke all on table public.live_stream_moderators from public, anon, authenticated, service_role;
+grant select, insert, delete on table public.live_stream_moderators to authenticated, service_role;
 
-revoke all on table public.live_stream_bans from public;
-revoke all on table public.live_stream_bans from anon;
-revoke all on table public.live_stream_bans from authenticated;
-revoke all on table public.live_stream_bans from service_role;
-grant select, insert, update, delete on table public.live_stream_bans to authenticated;
-grant select, insert, update, delete on table public.live_stream_bans to service_role;
+revoke all on table public.live_stream_bans from public, anon, authenticated, service_role;
+grant select, insert, update, delete on table public.live_stream_bans to authenticated, service_role;
 
-revoke all on table public.live_stream_invitations from public;
-revoke all on table public.live_stream_invitations from anon;
-revoke all on table public.live_stream_invitations from authenticated;
-revoke all on table public.live_stream_invitations from service_role;
+revoke all on table public.live_stream_invitations from public, anon, authenticated, service_role;
 grant select on table public.live_stream_invitations to authenticated;
 grant select, insert, update, delete on table public.live_stream_invitations to service_role;
 
-revoke all on table public.live_stream_guests from public;
-revoke all on table public.live_stream_guests from anon;
-revoke all on table public.live_stream_guests from authenticated;
-revoke all on table public.live_stream_guests from service_role;
-grant select, insert, delete on table public.live_stream_guests to authenticated;
-grant select, insert, delete on table public.live_stream_guests to service_role;
+revoke all on table public.live_stream_guests from public, anon, authenticated, service_role;
+grant select, insert, delete on table public.live_stream_guests to authenticated, service_role;
 
-revoke all on table public.live_stream_moderation_log from public;
-revoke all on table public.live_stream_moderation_log from anon;
-revoke all on table public.live_stream_moderation_log from authenticated;
-revoke all on table public.live_stream_moderation_log from service_role;
-grant select on table public.live_stream_moderation_log to authenticated;
-grant select on table public.live_stream_moderation_log to service_role;
+revoke all on table public.live_stream_moderation_log from public, anon, authenticated, service_role;
+grant select on table public.live_stream_moderation_log to authenticated, service_role;
 
 create policy live_stream_moderators_select on public.live_stream_moderators
   for select to public
@@ -515,24 +496,13 @@ comment on function live_stream.revoke_invitation is
 revoke all on function live_stream.accepted_session from public;
 grant execute on function live_stream.own_influencer, live_stream.moderated_influencer,
   live_stream.create_invitation, live_stream.accept_invitation, live_stream.revoke_invitation,
-  live_stream.accepted_session to authenticated;
-grant execute on function live_stream.own_influencer, live_stream.moderated_influencer,
-  live_stream.create_invitation, live_stream.accept_invitation, live_stream.revoke_invitation,
-  live_stream.accepted_session to service_role;
+  live_stream.accepted_session to authenticated, service_role;
 
 revoke all on function public.live_stream_add_moderator, public.live_stream_remove_moderator,
   public.live_stream_ban, public.live_stream_timeout, public.live_stream_unban,
   public.live_stream_invite, public.live_stream_uninvite, public.live_stream_create_invitation,
-  public.live_stream_accept_invitation, public.live_stream_revoke_invitation from public;
-revoke all on function public.live_stream_add_moderator, public.live_stream_remove_moderator,
-  public.live_stream_ban, public.live_stream_timeout, public.live_stream_unban,
-  public.live_stream_invite, public.live_stream_uninvite, public.live_stream_create_invitation,
-  public.live_stream_accept_invitation, public.live_stream_revoke_invitation from anon;
+  public.live_stream_accept_invitation, public.live_stream_revoke_invitation from public, anon;
 grant execute on function public.live_stream_add_moderator, public.live_stream_remove_moderator,
   public.live_stream_ban, public.live_stream_timeout, public.live_stream_unban,
   public.live_stream_invite, public.live_stream_uninvite, public.live_stream_create_invitation,
-  public.live_stream_accept_invitation, public.live_stream_revoke_invitation to authenticated;
-grant execute on function public.live_stream_add_moderator, public.live_stream_remove_moderator,
-  public.live_stream_ban, public.live_stream_timeout, public.live_stream_unban,
-  public.live_stream_invite, public.live_stream_uninvite, public.live_stream_create_invitation,
-  public.live_stream_accept_invitation, public.live_stream_revoke_invitation to service_role;
+  public.live_stream_accept_invitation, public.live_stream_revoke_invitation to authenticated, service_role;

@@ -67,10 +67,7 @@ comment on index public.live_stream_notifications_once_idx is
 
 alter table public.live_stream_notifications enable row level security;
 
-revoke all on table public.live_stream_notifications from public;
-revoke all on table public.live_stream_notifications from anon;
-revoke all on table public.live_stream_notifications from authenticated;
-revoke all on table public.live_stream_notifications from service_role;
+revoke all on table public.live_stream_notifications from public, anon, authenticated, service_role;
 grant select, delete on table public.live_stream_notifications to authenticated;
 grant update (is_read, read_at) on table public.live_stream_notifications to authenticated;
 grant select, insert, update, delete, truncate on table public.live_stream_notifications to service_role;
@@ -137,16 +134,10 @@ create index live_stream_reminders_due_at_idx on public.live_stream_reminders (d
 alter table public.live_stream_followers enable row level security;
 alter table public.live_stream_reminders enable row level security;
 
-revoke all on table public.live_stream_followers from public;
-revoke all on table public.live_stream_followers from anon;
-revoke all on table public.live_stream_followers from authenticated;
-revoke all on table public.live_stream_followers from service_role;
+revoke all on table public.live_stream_followers from public, anon, authenticated, service_role;
 grant select, insert, update, delete on table public.live_stream_followers to authenticated;
 grant select, insert, update, delete, truncate on table public.live_stream_followers to service_role;
-revoke all on table public.live_stream_reminders from public;
-revoke all on table public.live_stream_reminders from anon;
-revoke all on table public.live_stream_reminders from authenticated;
-revoke all on table public.live_stream_reminders from service_role;
+revoke all on table public.live_stream_reminders from public, anon, authenticated, service_role;
 grant select, insert, update, delete, truncate on table public.live_stream_reminders to service_role;
 
 create policy live_stream_followers_select on public.live_stream_followers
@@ -218,7 +209,5 @@ comment on function live_stream.send_reminders is
 
 grant execute on function live_stream.send_reminders to service_role;
 
-revoke all on function public.live_stream_follow, public.live_stream_unfollow from public;
-revoke all on function public.live_stream_follow, public.live_stream_unfollow from anon;
-grant execute on function public.live_stream_follow, public.live_stream_unfollow to authenticated;
-grant execute on function public.live_stream_follow, public.live_stream_unfollow to service_role;
+revoke all on function public.live_stream_follow, public.live_stream_unfollow from public, anon;
+grant execute on function public.live_stream_follow, public.live_stream_unfollow to authenticated, service_role;

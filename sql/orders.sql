@@ -49,10 +49,7 @@ create index live_stream_orders_user_id_idx
 
 alter table public.live_stream_orders enable row level security;
 
-revoke all on table public.live_stream_orders from public;
-revoke all on table public.live_stream_orders from anon;
-revoke all on table public.live_stream_orders from authenticated;
-revoke all on table public.live_stream_orders from service_role;
+revoke all on table public.live_stream_orders from public, anon, authenticated, service_role;
 grant select, insert on table public.live_stream_orders to authenticated;
 grant select, insert, update, delete, truncate on table public.live_stream_orders to service_role;
 
@@ -122,7 +119,5 @@ $$;
 comment on function public.live_stream_record_order is
   'Records an order of a product in a session and returns it. Called again with the same order_reference, it counts once.';
 
-revoke all on function public.live_stream_record_order from public;
-revoke all on function public.live_stream_record_order from anon;
-grant execute on function public.live_stream_record_order to authenticated;
-grant execute on function public.live_stream_record_order to service_role;
+revoke all on function public.live_stream_record_order from public, anon;
+grant execute on function public.live_stream_record_order to authenticated, service_role;

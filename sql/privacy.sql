@@ -63,12 +63,8 @@ comment on column public.live_stream_archive.updated_at is 'When the row was las
 
 alter table public.live_stream_archive enable row level security;
 
-revoke all on table public.live_stream_archive from public;
-revoke all on table public.live_stream_archive from anon;
-revoke all on table public.live_stream_archive from authenticated;
-revoke all on table public.live_stream_archive from service_role;
-grant select on table public.live_stream_archive to authenticated;
-grant select on table public.live_stream_archive to service_role;
+revoke all on table public.live_stream_archive from public, anon, authenticated, service_role;
+grant select on table public.live_stream_archive to authenticated, service_role;
 
 create policy live_stream_archive_select on public.live_stream_archive
   for select to public

@@ -68,10 +68,7 @@ create index live_stream_products_product_id_idx on public.live_stream_products 
 
 alter table public.live_stream_products enable row level security;
 
-revoke all on table public.live_stream_products from public;
-revoke all on table public.live_stream_products from anon;
-revoke all on table public.live_stream_products from authenticated;
-revoke all on table public.live_stream_products from service_role;
+revoke all on table public.live_stream_products from public, anon, authenticated, service_role;
 grant select on table public.live_stream_products to anon;
 grant select, insert, update, delete on table public.live_stream_products to authenticated;
 grant select, insert, update, delete, truncate on table public.live_stream_products to service_role;
@@ -226,9 +223,7 @@ comment on function public.live_stream_track_share is
 comment on function live_stream.track_product is 'Counts what somebody did with a product; behind live_stream_track_….';
 
 revoke all on function live_stream.session_product from public;
-grant execute on function live_stream.session_product, live_stream.track_product to anon;
-grant execute on function live_stream.session_product, live_stream.track_product to authenticated;
-grant execute on function live_stream.session_product, live_stream.track_product to service_role;
+grant execute on function live_stream.session_product, live_stream.track_product to anon, authenticated, service_role;
 
 revoke all on function public.live_stream_feature_product, public.live_stream_track_view,
   public.live_stream_track_click, public.live_stream_track_add_to_cart,
@@ -238,7 +233,4 @@ grant execute on function public.live_stream_track_view, public.live_stream_trac
   public.live_stream_track_add_to_cart, public.live_stream_track_share to anon;
 grant execute on function public.live_stream_feature_product, public.live_stream_track_view,
   public.live_stream_track_click, public.live_stream_track_add_to_cart,
-  public.live_stream_track_share to authenticated;
-grant execute on function public.live_stream_feature_product, public.live_stream_track_view,
-  public.live_stream_track_click, public.live_stream_track_add_to_cart,
-  public.live_stream_track_share to service_role;
+  public.live_stream_track_share to authenticated, service_role;

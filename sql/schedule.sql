@@ -185,10 +185,7 @@ comment on column public.live_stream_schedule_exceptions.updated_at is 'When the
 
 alter table public.live_stream_schedule_exceptions enable row level security;
 
-revoke all on table public.live_stream_schedule_exceptions from public;
-revoke all on table public.live_stream_schedule_exceptions from anon;
-revoke all on table public.live_stream_schedule_exceptions from authenticated;
-revoke all on table public.live_stream_schedule_exceptions from service_role;
+revoke all on table public.live_stream_schedule_exceptions from public, anon, authenticated, service_role;
 grant select on table public.live_stream_schedule_exceptions to anon;
 grant select, insert, update, delete on table public.live_stream_schedule_exceptions to authenticated;
 grant select, insert, update, delete, truncate
@@ -253,12 +250,8 @@ comment on column public.live_stream_schedule_sessions.created_at is 'When the s
 
 alter table public.live_stream_schedule_sessions enable row level security;
 
-revoke all on table public.live_stream_schedule_sessions from public;
-revoke all on table public.live_stream_schedule_sessions from anon;
-revoke all on table public.live_stream_schedule_sessions from authenticated;
-revoke all on table public.live_stream_schedule_sessions from service_role;
-grant select on table public.live_stream_schedule_sessions to anon;
-grant select on table public.live_stream_schedule_sessions to authenticated;
+revoke all on table public.live_stream_schedule_sessions from public, anon, authenticated, service_role;
+grant select on table public.live_stream_schedule_sessions to anon, authenticated;
 grant select, insert, update, delete, truncate on table public.live_stream_schedule_sessions to service_role;
 
 create policy live_stream_schedule_sessions_select on public.live_stream_schedule_sessions
@@ -296,10 +289,7 @@ create or replace trigger live_stream_schedule_exceptions_settle_delete
 
 alter table public.live_stream_schedule enable row level security;
 
-revoke all on table public.live_stream_schedule from public;
-revoke all on table public.live_stream_schedule from anon;
-revoke all on table public.live_stream_schedule from authenticated;
-revoke all on table public.live_stream_schedule from service_role;
+revoke all on table public.live_stream_schedule from public, anon, authenticated, service_role;
 grant select on table public.live_stream_schedule to anon;
 grant select, insert, update, delete on table public.live_stream_schedule to authenticated;
 grant select, insert, update, delete, truncate on table public.live_stream_schedule to service_role;
@@ -363,13 +353,8 @@ comment on column public.upcoming_streams.full_start_datetime is
   'When the next occurrence begins; of one that is on right now, when it began.';
 comment on column public.upcoming_streams.full_end_datetime is 'When that occurrence ends.';
 
-revoke all on table public.upcoming_streams from public;
-revoke all on table public.upcoming_streams from anon;
-revoke all on table public.upcoming_streams from authenticated;
-revoke all on table public.upcoming_streams from service_role;
-grant select on table public.upcoming_streams to anon;
-grant select on table public.upcoming_streams to authenticated;
-grant select on table public.upcoming_streams to service_role;
+revoke all on table public.upcoming_streams from public, anon, authenticated, service_role;
+grant select on table public.upcoming_streams to anon, authenticated, service_role;
 
 create or replace function public.live_stream_schedule_create(
     title text,
@@ -619,10 +604,4 @@ grant execute on function public.live_stream_schedule_create, public.live_stream
   public.live_stream_add_occurrence, public.live_stream_restore_occurrence,
   public.live_stream_schedule_split, public.live_stream_import_ics, public.live_stream_occurrences,
   public.live_stream_calendar, public.live_stream_calendar_feed, public.live_stream_upcoming
-  to authenticated;
-grant execute on function public.live_stream_schedule_create, public.live_stream_schedule_cancel,
-  public.live_stream_skip_occurrence, public.live_stream_move_occurrence,
-  public.live_stream_add_occurrence, public.live_stream_restore_occurrence,
-  public.live_stream_schedule_split, public.live_stream_import_ics, public.live_stream_occurrences,
-  public.live_stream_calendar, public.live_stream_calendar_feed, public.live_stream_upcoming
-  to service_role;
+  to authenticated, service_role;

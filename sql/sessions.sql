@@ -167,27 +167,17 @@ create index live_stream_sessions_scheduled_idx
 alter table public.live_stream_sessions enable row level security;
 alter table public.live_stream_credentials enable row level security;
 
-revoke all on table public.live_stream_sessions from public;
-revoke all on table public.live_stream_sessions from anon;
-revoke all on table public.live_stream_sessions from authenticated;
-revoke all on table public.live_stream_sessions from service_role;
+revoke all on table public.live_stream_sessions from public, anon, authenticated, service_role;
 grant select on table public.live_stream_sessions to anon;
 grant select, insert, update, delete on table public.live_stream_sessions to authenticated;
 grant select, insert, update, delete, truncate on table public.live_stream_sessions to service_role;
 
-revoke all on table public.live_stream_credentials from public;
-revoke all on table public.live_stream_credentials from anon;
-revoke all on table public.live_stream_credentials from authenticated;
-revoke all on table public.live_stream_credentials from service_role;
+revoke all on table public.live_stream_credentials from public, anon, authenticated, service_role;
 grant select on table public.live_stream_credentials to authenticated;
 grant select, insert, update, delete, truncate on table public.live_stream_credentials to service_role;
 
 grant execute on function live_stream.moderated_influencer_ids(), live_stream.guest_session_ids(),
-  live_stream.banning_influencer_ids() to anon;
-grant execute on function live_stream.moderated_influencer_ids(), live_stream.guest_session_ids(),
-  live_stream.banning_influencer_ids() to authenticated;
-grant execute on function live_stream.moderated_influencer_ids(), live_stream.guest_session_ids(),
-  live_stream.banning_influencer_ids() to service_role;
+  live_stream.banning_influencer_ids() to anon, authenticated, service_role;
 comment on function live_stream.moderated_influencer_ids() is
   'Ids of the influencers whose sessions the calling user moderates.';
 comment on function live_stream.guest_session_ids() is
@@ -265,13 +255,8 @@ create or replace view public.live_sessions_with_details with (security_invoker 
 comment on view public.live_sessions_with_details is
   'Sessions with the public details of their influencer, and without secrets.';
 
-revoke all on table public.live_sessions_with_details from public;
-revoke all on table public.live_sessions_with_details from anon;
-revoke all on table public.live_sessions_with_details from authenticated;
-revoke all on table public.live_sessions_with_details from service_role;
-grant select on table public.live_sessions_with_details to anon;
-grant select on table public.live_sessions_with_details to authenticated;
-grant select on table public.live_sessions_with_details to service_role;
+revoke all on table public.live_sessions_with_details from public, anon, authenticated, service_role;
+grant select on table public.live_sessions_with_details to anon, authenticated, service_role;
 
 create or replace function public.live_stream_create(
     title text,
@@ -404,12 +389,9 @@ comment on function public.live_stream_stream_credentials is
   'Stream key and RTMP address of a session, for its owner; no row for anybody else.';
 
 revoke all on function live_stream.open_session from public;
-grant execute on function live_stream.open_session to anon;
-grant execute on function live_stream.open_session to authenticated;
-grant execute on function live_stream.open_session to service_role;
+grant execute on function live_stream.open_session to anon, authenticated, service_role;
 
-grant execute on function live_stream.require_own_session to authenticated;
-grant execute on function live_stream.require_own_session to service_role;
+grant execute on function live_stream.require_own_session to authenticated, service_role;
 comment on function live_stream.require_own_session is
   'Nothing if the caller may manage the session; an error that says why not otherwise.';
 comment on function live_stream.normalize_session_code is
@@ -426,8 +408,4 @@ grant execute on function public.live_stream_session, public.live_stream_session
 grant execute on function public.live_stream_create, public.live_stream_start, public.live_stream_pause,
   public.live_stream_resume, public.live_stream_end, public.live_stream_cancel,
   public.live_stream_session, public.live_stream_session_by_code,
-  public.live_stream_stream_credentials to authenticated;
-grant execute on function public.live_stream_create, public.live_stream_start, public.live_stream_pause,
-  public.live_stream_resume, public.live_stream_end, public.live_stream_cancel,
-  public.live_stream_session, public.live_stream_session_by_code,
-  public.live_stream_stream_credentials to service_role;
+  public.live_stream_stream_credentials to authenticated, service_role;

@@ -121,18 +121,11 @@ create index live_stream_viewers_watching_idx
 alter table public.live_stream_viewers enable row level security;
 alter table public.live_stream_heartbeats enable row level security;
 
-revoke all on table public.live_stream_viewers from public;
-revoke all on table public.live_stream_viewers from anon;
-revoke all on table public.live_stream_viewers from authenticated;
-revoke all on table public.live_stream_viewers from service_role;
-grant select, insert, update on table public.live_stream_viewers to anon;
-grant select, insert, update on table public.live_stream_viewers to authenticated;
+revoke all on table public.live_stream_viewers from public, anon, authenticated, service_role;
+grant select, insert, update on table public.live_stream_viewers to anon, authenticated;
 grant select, insert, update, delete, truncate on table public.live_stream_viewers to service_role;
 
-revoke all on table public.live_stream_heartbeats from public;
-revoke all on table public.live_stream_heartbeats from anon;
-revoke all on table public.live_stream_heartbeats from authenticated;
-revoke all on table public.live_stream_heartbeats from service_role;
+revoke all on table public.live_stream_heartbeats from public, anon, authenticated, service_role;
 grant select, insert, update, delete, truncate on table public.live_stream_heartbeats to service_role;
 
 create policy live_stream_viewers_select on public.live_stream_viewers
@@ -263,9 +256,7 @@ comment on function public.live_stream_share is
   'Counts that the viewer shared the session and returns the viewer row.';
 
 grant execute on function live_stream.join_session, live_stream.heartbeat, live_stream.act_as_viewer,
-  live_stream.acting_viewer, live_stream.share_session to anon;
-grant execute on function live_stream.join_session, live_stream.heartbeat, live_stream.act_as_viewer,
-  live_stream.acting_viewer, live_stream.share_session to authenticated;
+  live_stream.acting_viewer, live_stream.share_session to anon, authenticated;
 grant execute on function live_stream.join_session, live_stream.heartbeat, live_stream.act_as_viewer,
   live_stream.acting_viewer, live_stream.share_session, live_stream.expire_viewers to service_role;
 
@@ -282,8 +273,4 @@ comment on function live_stream.expire_viewers is
 revoke all on function public.live_stream_join, public.live_stream_heartbeat, public.live_stream_leave,
   public.live_stream_report_quality, public.live_stream_share from public;
 grant execute on function public.live_stream_join, public.live_stream_heartbeat, public.live_stream_leave,
-  public.live_stream_report_quality, public.live_stream_share to anon;
-grant execute on function public.live_stream_join, public.live_stream_heartbeat, public.live_stream_leave,
-  public.live_stream_report_quality, public.live_stream_share to authenticated;
-grant execute on function public.live_stream_join, public.live_stream_heartbeat, public.live_stream_leave,
-  public.live_stream_report_quality, public.live_stream_share to service_role;
+  public.live_stream_report_quality, public.live_stream_share to anon, authenticated, service_role;

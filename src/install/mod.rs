@@ -5,7 +5,6 @@
 
 mod influencers;
 mod statement;
-mod unchanged;
 
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::lock::{Lock, Mode};

@@ -1,7 +1,7 @@
 //! Tells what is there already as the files have it. Making a policy, a trigger or a view anew
 //! locks out every request and can deadlock with them: run again, the installer must not.
 
-use super::statement::{range, strings, text};
+use super::names::{range, strings, text};
 use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::plan;
 use pgrx::pg_sys;

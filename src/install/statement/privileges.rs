@@ -1,0 +1,36 @@
+//! Privileges: of the roles that a statement names, those that exist get them or lose them.
+
+use super::names::text;
+use crate::pg::error::Result;
+use crate::pg::{plan, role};
+use pgrx::spi::quote_identifier;
+use pgrx::{PgList, pg_sys};
+use std::ffi::CStr;
+
+/// Runs a GRANT or REVOKE without the roles that are missing; skipped where all are.
+///
+/// # Safety
+/// `grant` must be the parse tree of `sql`, which begins at byte `start` of what was parsed, and ends with
+/// the roles.
+pub unsafe fn run(grant: &pg_sys::GrantStmt, start: usize, sql: &str) -> Result<()> {
+    let mut first = None;
+    let mut there = Vec::new();
+    // SAFETY: the parser fills the list with roles, and each with its name and where it stands.
+    unsafe {
+        for found in PgList::<pg_sys::RoleSpec>::from_pg(grant.grantees).iter_ptr() {
+            first = first.or(usize::try_from((*found).location).ok());
+            if (*found).roletype != pg_sys::RoleSpecType::ROLESPEC_CSTRING {
+                there.push("public".to_owned());
+            } else if role::named(CStr::from_ptr((*found).rolename)).is_some() {
+                there.push(quote_identifier(text((*found).rolename)));
+            }
+        }
+    }
+    let before_roles = first.and_then(|first| sql.get(..first.checked_sub(start)?));
+    match before_roles {
+        Some(before_roles) if !there.is_empty() => {
+            plan::utility(&format!("{before_roles}{}", there.join(", ")))
+        }
+        _ => Ok(()),
+    }
+}
