@@ -214,12 +214,7 @@ create or replace function live_stream.message(message_id uuid)
   select m.* from public.live_stream_chat m
     join public.live_stream_sessions s on s.id = m.session_id
    where m.id = $1
-     and (s.visibility = 'public'
-          or s.visibility = 'unlisted'
-             and s.influencer_id <> all (live_stream.banning_influencer_ids())
-          or s.influencer_id = any (live_stream.influencer_ids())
-          or s.influencer_id = any (live_stream.moderated_influencer_ids())
-          or s.id = any (live_stream.guest_session_ids()))
+     and live_stream.user_sees_session(s.id, s.influencer_id, s.visibility::text)
 $$;
 comment on function live_stream.message is
   'A message whose session the caller may see, also an unlisted one: its id is known.';

@@ -157,6 +157,7 @@ create index live_stream_sessions_influencer_id_idx
   on public.live_stream_sessions (influencer_id, created_at desc);
 create unique index live_stream_sessions_one_on_air_idx
   on public.live_stream_sessions (influencer_id) where status in ('live', 'paused');
+-- The normal form of a code, as the policy below and src/sessions/codes.rs have it.
 create unique index live_stream_sessions_normal_code_idx
   on public.live_stream_sessions (translate(upper(session_code collate "C"), 'OIL -', '011'));
 create index live_stream_sessions_live_idx
@@ -350,13 +351,10 @@ create or replace function live_stream.open_session(session_id uuid, code text)
   language sql stable security definer set search_path = pg_catalog, pg_temp as $$
   select s.* from public.live_stream_sessions s
    where (s.id = $1
-          or translate(upper(s.session_code collate "C"), 'OIL -', '011')
-             = live_stream.normalize_session_code($2))
-     and (s.visibility = 'public'
-          or s.visibility = 'unlisted'
-             and s.influencer_id <> all (live_stream.banning_influencer_ids())
-          or s.influencer_id = any (live_stream.moderated_influencer_ids())
-          or s.id = any (live_stream.guest_session_ids()))
+          or s.id = live_stream.session_with_code($2)
+             -- Its owner finds a private one by its id: the code of one that is private tells nothing.
+             and (s.visibility <> 'private' or s.influencer_id <> all (live_stream.influencer_ids())))
+     and live_stream.user_sees_session(s.id, s.influencer_id, s.visibility::text)
 $$;
 comment on function live_stream.open_session is
   'The session with this id or this code, if it is public, unlisted (knowing either is the key to it), or one that the caller moderates or is a guest of.';
@@ -394,6 +392,10 @@ grant execute on function live_stream.open_session to anon, authenticated, servi
 grant execute on function live_stream.require_own_session to authenticated, service_role;
 comment on function live_stream.require_own_session is
   'Nothing if the caller may manage the session; an error that says why not otherwise.';
+comment on function live_stream.session_with_code is
+  'Id of the session that has this code, in whatever case and spacing it was typed, whoever may see it; null without one.';
+comment on function live_stream.user_sees_session is
+  'Whether the calling user may see a session of this influencer and visibility, whose id is known.';
 comment on function live_stream.normalize_session_code is
   'Normal form of a session code as a person typed it; null where it cannot be a code.';
 

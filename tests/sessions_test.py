@@ -8,6 +8,7 @@ import uuid
 import psycopg
 import pytest
 
+from database import ROOT
 from people import at_once, people
 from postgrest import RequestError
 from refusals import refused
@@ -653,3 +654,13 @@ def test_deleting_a_session_or_its_influencer(world, db):
     db.owner("delete from public.influencers where id = %s", [world.influencer.influencer_id])
     for table in ("sessions", "viewers", "chat", "products", "credentials", "heartbeats"):
         assert db.value(f"select count(*) from public.live_stream_{table}") == 0, table
+
+
+def test_the_normal_form_of_a_code_is_the_same_wherever_it_is_written(db):
+    """An index and a policy have it: with another one, a code would not be found, or found twice."""
+    (index,) = db.sql("select pg_get_indexdef('live_stream_sessions_normal_code_idx'::regclass) as text")
+    (policy,) = db.sql("select qual as text from pg_policies where policyname = 'live_stream_sessions_select'")
+    form = r"""translate\(upper\(\(*session_code\)::text COLLATE "C"\)+, 'OIL -'::text, '011'::text\)"""
+    assert re.search(form, index["text"]) and re.search(form, policy["text"])
+    engine = (ROOT / "src" / "sessions" / "codes.rs").read_text().replace("\\", "")
+    assert """translate(upper(session_code collate "C"), 'OIL -', '011') = $1""" in engine

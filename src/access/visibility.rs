@@ -2,7 +2,7 @@
 
 use super::bans::ban_of;
 use super::parts::is_guest;
-use super::{BANS, ids_of_caller, is_empty, is_moderator, manages};
+use super::{BANS, ids_of_caller, is_empty, is_moderator, owns};
 use crate::identity;
 use crate::metrics::entry::no_such_session;
 use crate::pg::error::{OrRaise, Result};
@@ -35,11 +35,16 @@ thread_local! {
 
 /// Whether the caller may see a session of this influencer and visibility, whose id it knows.
 pub fn sees(session: Uuid, influencer: Uuid, visibility: &str) -> Result<bool> {
+    Ok(visibility == "public"
+        || identity::is_service()?
+        || sees_as_user(session, influencer, visibility)?)
+}
+
+/// As [`sees`], by who the request says is calling and not by the rights of the role: these are the
+/// owner's own in a function that runs as the owner.
+fn sees_as_user(session: Uuid, influencer: Uuid, visibility: &str) -> Result<bool> {
     let unlisted = visibility == "unlisted";
-    if visibility == "public" || unlisted && is_empty(BANS)? {
-        return Ok(true);
-    }
-    if manages(influencer)? {
+    if visibility == "public" || unlisted && is_empty(BANS)? || owns(influencer)? {
         return Ok(true);
     }
     let Some(user) = identity::user_id()? else {
@@ -64,6 +69,22 @@ pub fn influencer_of(session: Uuid) -> Result<Uuid> {
         Some((influencer, visibility)) if sees(session, influencer, &visibility)? => Ok(influencer),
         _ => Err(no_such_session(session)),
     }
+}
+
+/// Whether the calling user may see a session of this influencer and visibility, whose id it knows; also
+/// in a function that runs with the rights of the tables' owner.
+#[pg_extern(stable, parallel_safe)]
+fn user_sees_session(
+    session_id: Option<Uuid>,
+    influencer_id: Option<Uuid>,
+    visibility: Option<&str>,
+) -> bool {
+    let (Some(session), Some(influencer), Some(visibility)) =
+        (session_id, influencer_id, visibility)
+    else {
+        return false;
+    };
+    sees_as_user(session, influencer, visibility).or_raise()
 }
 
 /// The sessions that are not public and that the calling user has been let in to: private ones as

@@ -1,6 +1,9 @@
 //! Sessions: what may be written to them, and what happens as they live and end.
 
+mod codes;
 mod credentials;
+
+pub use codes::session_with;
 
 use crate::access;
 use crate::identity;
@@ -83,10 +86,10 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
         .get::<String>("session_code")?
         .filter(|code| !code.is_empty())
     {
-        Some(code) => code::validate(&code).map_err(|invalid| invalid_code(&code, invalid))?,
-        None => new.set("session_code", Some(generate_code()?))?,
+        Some(code) => code::validate(&code).map_err(|invalid| codes::invalid(&code, invalid))?,
+        None => new.set("session_code", Some(codes::generate()?))?,
     }
-    check_code_is_free(new, id)?;
+    codes::check_is_free(new, id)?;
     metrics::clear(new)?;
     credentials::take(new, id)?;
 
@@ -176,8 +179,8 @@ fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
             .filter(|code| !code.is_empty())
         {
             Some(code) => {
-                code::validate(&code).map_err(|invalid| invalid_code(&code, invalid))?;
-                check_code_is_free(new, id)?;
+                code::validate(&code).map_err(|invalid| codes::invalid(&code, invalid))?;
+                codes::check_is_free(new, id)?;
             }
             None => new.keep(old, &["session_code"])?,
         }
@@ -264,53 +267,13 @@ fn check_fields(new: &mut Row<'_>) -> Result<()> {
     Ok(())
 }
 
-fn generate_code() -> Result<String> {
-    code::generate().map_err(|error| {
-        Error::new(
-            SqlState::INTERNAL,
-            format!("no random bytes from the system: {error}"),
-        )
-    })
-}
-
-fn invalid_code(code: &str, invalid: code::Invalid) -> Error {
-    Error::new(
-        SqlState::CHECK_VIOLATION,
-        format!("\"{code}\" is no valid session code"),
-    )
-    .detail(invalid.to_string())
-    .hint("Leave session_code out, and the database makes one.")
-}
-
 thread_local! {
-    static CODE_TAKEN: Plan = const { Plan::writing(
-        c"select true from public.live_stream_sessions
-           where translate(upper(session_code collate \"C\"), 'OIL -', '011') = $1 and id <> $2",
-        &[pg_sys::TEXTOID, pg_sys::UUIDOID],
-    ) };
     static ON_AIR: Plan = const { Plan::writing(
         c"select id, session_code::text, title::text, status::text
             from public.live_stream_sessions
            where influencer_id = $1 and status in ('live', 'paused') and id <> $2",
         &[pg_sys::UUIDOID, pg_sys::UUIDOID],
     ) };
-}
-
-fn check_code_is_free(new: &Row<'_>, id: Uuid) -> Result<()> {
-    let code: String = required(new, "session_code")?;
-    let Some(normal) = code::normalize(&code) else {
-        return Ok(());
-    };
-    let taken = as_owner(|| plan::execute(&CODE_TAKEN, &[normal.into(), id.into()]))? > 0;
-    if !taken {
-        return Ok(());
-    }
-    Err(Error::new(
-        SqlState::UNIQUE_VIOLATION,
-        format!("session code \"{code}\" is taken"),
-    )
-    .detail("Codes are the same when they differ in case, dashes, or O for 0 and I or L for 1.")
-    .hint("Choose another code, or leave session_code out."))
 }
 
 /// The unique index live_stream_sessions_one_on_air_idx holds in any case; this names the other
@@ -361,10 +324,4 @@ fn cannot_become(id: Uuid, from: Status, to: Status) -> Error {
         format!("session {id} is {from} and cannot become {to}"),
     )
     .hint(hint)
-}
-
-/// The normal form of a session code as a person typed it; null where it cannot be a code.
-#[pg_extern(immutable, parallel_safe, strict)]
-fn normalize_session_code(code: Option<&str>) -> Option<String> {
-    code.and_then(code::normalize)
 }

@@ -16,11 +16,11 @@ use crate::pg::heap::Table;
 use crate::pg::keep::{self, Kept, Wait};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
+use crate::sessions;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
-use session::code;
 
 static VIEWER_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(60);
 
@@ -38,11 +38,6 @@ pub fn define_settings() {
 }
 
 thread_local! {
-    static SESSION_BY_CODE: Plan = const { Plan::writing(
-        c"select id from public.live_stream_sessions
-           where translate(upper(session_code collate \"C\"), 'OIL -', '011') = $1",
-        &[pg_sys::TEXTOID],
-    ) };
     static ROW_OF_USER: Plan = const { Plan::writing(
         c"select id, is_still_watching from public.live_stream_viewers
            where session_id = $1 and user_id = $2
@@ -242,15 +237,7 @@ fn check_length(name: &str, text: Option<&str>, max: usize) -> Result<()> {
 }
 
 fn session_by_code(typed: &str) -> Result<Uuid> {
-    let found = match code::normalize(typed) {
-        Some(code) => as_owner(|| {
-            plan::run(&SESSION_BY_CODE, &[code.into()], |rows| {
-                Ok(rows.get::<Uuid>(0, 0))
-            })
-        })?,
-        None => None,
-    };
-    found.ok_or_else(no_such_code)
+    sessions::session_with(typed)?.ok_or_else(no_such_code)
 }
 
 fn no_such_code() -> Error {
