@@ -6,7 +6,6 @@ use super::timeline::Timeline;
 use super::{arguments, hot, settling};
 use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::plan::{self, Plan};
-use crate::pg::transaction;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -46,15 +45,6 @@ thread_local! {
             pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID,
             pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID,
         ],
-    ) };
-    static COUNTED_PEAK: Plan = const { Plan::writing(
-        c"select peak_viewers from live_stream.counted_peaks where session_id = $1",
-        &[pg_sys::UUIDOID],
-    ) };
-    static SET_PEAK: Plan = const { Plan::writing(
-        c"update public.live_stream_sessions set peak_viewers = $2
-           where id = $1 and peak_viewers <> $2",
-        &[pg_sys::UUIDOID, pg_sys::INT4OID],
     ) };
 }
 
@@ -155,16 +145,6 @@ pub fn add(session: Uuid, delta: &Delta, peak: i64) -> Result<i64> {
     })
 }
 
-/// Counts the peak from the rows. The session's row must be locked. A transaction that sees the
-/// rows of an older moment leaves it to the next one that folds.
-pub fn count_peak(session: Uuid) -> Result<()> {
-    if transaction::has_fixed_snapshot() {
-        return log::append(session, &Delta::default(), true);
-    }
-    let peak = i32::try_from(counted_peak(session)?).unwrap_or(i32::MAX);
-    settling(|| plan::execute(&SET_PEAK, &[session.into(), peak.into()]).map(drop))
-}
-
 /// Folds all that is pending of a session whose row this transaction has locked.
 pub fn whole(session: Uuid) -> Result<()> {
     if !log::has(Some(session))? && !hot::is_doubtful(session)? {
@@ -179,16 +159,7 @@ pub fn whole(session: Uuid) -> Result<()> {
         add(session, &folded.delta, folded.peak())?;
     }
     if folded.timeline.doubtful || hot::is_doubtful(session)? {
-        count_peak(session)?;
+        super::peak::count(session)?;
     }
     Ok(())
-}
-
-/// The peak as the rows have it.
-pub fn counted_peak(session: Uuid) -> Result<i64> {
-    settling(|| {
-        plan::run(&COUNTED_PEAK, &[session.into()], |rows| {
-            Ok(rows.get::<i32>(0, 0).unwrap_or(0).into())
-        })
-    })
 }

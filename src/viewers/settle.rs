@@ -163,7 +163,7 @@ fn viewers_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
             metrics::apply(session, change.delta)?;
             let comes_or_goes = change.delta.viewers != 0 || change.delta.peak != 0;
             if change.peak_in_doubt || comes_or_goes && people::are_out_of_order() {
-                metrics::doubt_peak(session)?;
+                metrics::peak::doubt(session)?;
             }
         }
         Ok(())

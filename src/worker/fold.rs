@@ -4,7 +4,7 @@ use super::housekeeping::{self, Housekeeping, exists};
 use super::transaction;
 use crate::metrics::log::{self, Entry};
 use crate::metrics::timeline::Timeline;
-use crate::metrics::{entry, fold, hot};
+use crate::metrics::{entry, fold, hot, peak};
 use crate::pg::background;
 use crate::pg::error::Result;
 use crate::pg::lock::{Lock, Mode};
@@ -248,7 +248,7 @@ impl Folds {
                 if fold::lock(session, false)?.is_some() {
                     // Another worker may have been in doubt, and noted it since this one began.
                     if doubtful || hot::is_doubtful(session)? {
-                        fold::count_peak(session)?;
+                        peak::count(session)?;
                     }
                 } else if exists(session)? {
                     return Ok(false);
