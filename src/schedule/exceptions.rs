@@ -4,9 +4,7 @@ use super::fields::MAX_DURATION_MINUTES;
 use super::series::{Exception, ExceptionKind, Series, moment_of, wall_at};
 use super::stored::Stored;
 use super::time_of_day::TimeOfDay;
-use super::{
-    DAY_MICROS, expand, is_settling, missing, no_such_schedule, sessions, settles, settling,
-};
+use super::{DAY_MICROS, is_settling, missing, no_such_schedule, sessions, settles, settling};
 use crate::error::{Error, Result, SqlState};
 use crate::identity;
 use crate::plan::{self, Plan};
@@ -15,6 +13,7 @@ use crate::sessions::{finite, required, transaction_time};
 use pgrx::datum::{Date, Uuid};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use recurrence::expand;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
 

@@ -1,9 +1,6 @@
 //! What may be stored in `live_stream_schedule`, and in which form.
 
-use super::days::DAY_SECONDS;
-use super::expand;
 use super::fields::{self, InvalidField, Length, MAX_DURATION_MINUTES, Pattern, Simple, Weekdays};
-use super::rule::{End, Rule};
 use super::series::in_clock_time;
 use super::time_of_day::TimeOfDay;
 use super::zone::{self, Zone};
@@ -16,6 +13,9 @@ use crate::sessions::{required, transaction_time};
 use pgrx::datum::{Date, Timestamp, Uuid};
 use pgrx::pg_sys;
 use pgrx::{FromDatum, IntoDatum};
+use recurrence::days::DAY_SECONDS;
+use recurrence::expand;
+use recurrence::rule::{End, Rule};
 use std::borrow::Cow;
 
 const MAX_TITLE: usize = 255;

@@ -1,17 +1,14 @@
 //! Schedules: when streams are to take place, and in which zone's time.
 //!
-//! [`rule`] and [`expand`] are RFC 5545 by the clock on the wall, [`fields`] what a schedule's
+//! The crate [`recurrence`] is RFC 5545 by the clock on the wall, [`fields`] what a schedule's
 //! simple fields mean, [`zone`] says which moment a clock time is, [`series`] puts these together
 //! with exceptions, [`guard`] keeps nonsense out of the table. What SQL calls is here.
 
 mod calendar;
-mod days;
 mod exceptions;
-mod expand;
 mod fields;
 mod guard;
 mod ics;
-mod rule;
 mod series;
 mod sessions;
 mod split;
@@ -27,7 +24,8 @@ use fields::InvalidField;
 use pgrx::datum::{Date, Uuid};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use rule::{InvalidRule, Rule};
+use recurrence::rule::{InvalidRule, Rule};
+use recurrence::{days, expand};
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::time::{Duration, Instant};

@@ -3,11 +3,11 @@
 //! Moments and clock times are in microseconds since 2000-01-01, as PostgreSQL counts them;
 //! clock times as if the clock were UTC's.
 
-use super::days::DAY_SECONDS;
-use super::expand::{Expansion, earliest};
 use super::fields::Length;
-use super::rule::{End, Rule};
 use super::zone::{Clock, Zone};
+use recurrence::days::DAY_SECONDS;
+use recurrence::expand::{Expansion, earliest};
+use recurrence::rule::{End, Rule};
 use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::rc::Rc;

@@ -1,7 +1,6 @@
 //! Schedules as they are stored: their columns make a series.
 
 use super::fields::Length;
-use super::rule::{End, Rule};
 use super::series::{self, Series};
 use super::time_of_day::TimeOfDay;
 use super::zone::Zone;
@@ -12,6 +11,7 @@ use crate::row::Row;
 use pgrx::datum::{Date, Uuid};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use recurrence::rule::{End, Rule};
 use std::borrow::Cow;
 
 /// A schedule's columns that say when it takes place, as it is stored.

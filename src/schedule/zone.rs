@@ -2,8 +2,8 @@
 
 use crate::error::Result;
 use crate::plan::{self, Plan};
-use crate::schedule::days::DAY_SECONDS;
 use pgrx::pg_sys;
+use recurrence::days::DAY_SECONDS;
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_int, c_long};
 

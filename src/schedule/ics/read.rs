@@ -1,19 +1,19 @@
 //! Import: the events of a calendar from elsewhere become schedules.
 
-use super::text::{Line, lines, unescape};
 use crate::error::{Error, OrRaise, Result, SqlState};
 use crate::identity;
 use crate::plan::{self, Plan};
-use crate::schedule::days::DAY_SECONDS;
-use crate::schedule::expand::{self, Expansion};
 use crate::schedule::fields::MAX_DURATION_MINUTES;
-use crate::schedule::rule::{End, Rule, read_date, read_stamp};
 use crate::schedule::series::in_clock_time;
 use crate::schedule::zone::{self, Clock, Zone};
 use crate::schedule::{EPOCH_DAYS, missing};
 use pgrx::datum::{Date, Timestamp, Uuid};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use recurrence::days::DAY_SECONDS;
+use recurrence::expand::{self, Expansion};
+use recurrence::ics::text::{Line, lines, unescape};
+use recurrence::rule::{End, Rule, read_date, read_stamp};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 

@@ -1,13 +1,8 @@
 //! The feed: an influencer's schedules as a calendar to subscribe to.
 
-use super::text::{escape, push_line};
-use super::timezone::{described_until, push_timezone};
 use crate::error::{OrRaise, Result};
 use crate::plan::{self, Plan};
-use crate::schedule::days::DAY_SECONDS;
-use crate::schedule::expand::{Expansion, earliest};
 use crate::schedule::fields::Length;
-use crate::schedule::rule::{End, Rule, stamp};
 use crate::schedule::series::{Exception, ExceptionKind, Occurrence, Series, moment_of, wall_at};
 use crate::schedule::stored::Stored;
 use crate::schedule::zone::Zone;
@@ -16,6 +11,11 @@ use crate::sessions::transaction_time;
 use pgrx::datum::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use recurrence::days::DAY_SECONDS;
+use recurrence::expand::{self, Expansion, earliest};
+use recurrence::ics::text::{escape, push_line};
+use recurrence::ics::timezone::{described_until, push_timezone};
+use recurrence::rule::{End, Rule, stamp};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -289,7 +289,7 @@ fn push_event(
 fn for_others(rule: &Rule, times: &Times) -> Rule {
     let mut rule = rule.clone();
     if let End::Until(until) = rule.end {
-        let micros = (until.min(crate::schedule::expand::LAST) - EPOCH) * SECOND;
+        let micros = (until.min(expand::LAST) - EPOCH) * SECOND;
         let moment = moment_of(times.zone, micros.max((earliest() - EPOCH) * SECOND));
         rule.end = End::UntilUtc(moment.div_euclid(SECOND) + EPOCH);
     }

@@ -1,8 +1,8 @@
 //! VTIMEZONE: what calendar programs need to know of a zone, from the server's own rules.
 
 use super::text::push_line;
-use crate::schedule::days::{self, DAY_SECONDS};
-use crate::schedule::rule::stamp;
+use crate::days::{self, DAY_SECONDS};
+use crate::rule::stamp;
 
 /// How many years ahead a zone is described where its changes follow no yearly rule.
 const YEARS_AHEAD: i64 = 10;
@@ -179,7 +179,7 @@ fn offset(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::rule::read_stamp;
+    use crate::rule::read_stamp;
 
     fn at(text: &str) -> i64 {
         read_stamp(text).unwrap().0

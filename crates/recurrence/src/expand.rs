@@ -663,7 +663,7 @@ pub fn earliest() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::rule::{read_stamp, stamp};
+    use crate::rule::{read_stamp, stamp};
 
     fn at(text: &str) -> i64 {
         read_stamp(text).unwrap().0

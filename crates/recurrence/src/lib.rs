@@ -1,0 +1,6 @@
+//! Recurrence rules of RFC 5545: their text, and when they take place by the clock on the wall.
+
+pub mod days;
+pub mod expand;
+pub mod ics;
+pub mod rule;
