@@ -203,7 +203,7 @@ pub enum InvalidField {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use recurrence::rule::read_stamp;
+    use recurrence::stamp::read_stamp;
 
     fn simple(text: &str) -> Simple {
         let first = read_stamp("20260505T180000").unwrap().0;

@@ -29,6 +29,11 @@ pub fn weekday(day: i32) -> u8 {
     (day + 4).rem_euclid(7) as u8
 }
 
+/// The first day of a day's week.
+pub fn week_of(day: i32, week_start: u8) -> i32 {
+    day - (i32::from(weekday(day)) - i32::from(week_start)).rem_euclid(7)
+}
+
 pub fn is_leap(year: i32) -> bool {
     year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
 }

@@ -4,3 +4,4 @@ pub mod days;
 pub mod expand;
 pub mod ics;
 pub mod rule;
+pub mod stamp;

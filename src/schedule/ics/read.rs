@@ -13,7 +13,8 @@ use pgrx::prelude::*;
 use recurrence::days::DAY_SECONDS;
 use recurrence::expand::{self, Expansion};
 use recurrence::ics::text::{Line, lines, unescape};
-use recurrence::rule::{End, Rule, read_date, read_stamp};
+use recurrence::rule::{End, Rule};
+use recurrence::stamp::{read_date, read_stamp};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 

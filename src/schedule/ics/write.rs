@@ -15,7 +15,8 @@ use recurrence::days::DAY_SECONDS;
 use recurrence::expand::{self, Expansion, earliest};
 use recurrence::ics::text::{escape, push_line};
 use recurrence::ics::timezone::{described_until, push_timezone};
-use recurrence::rule::{End, Rule, stamp};
+use recurrence::rule::{End, Rule};
+use recurrence::stamp::stamp;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 

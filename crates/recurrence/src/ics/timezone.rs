@@ -2,7 +2,7 @@
 
 use super::text::push_line;
 use crate::days::{self, DAY_SECONDS};
-use crate::rule::stamp;
+use crate::stamp::stamp;
 
 /// How many years ahead a zone is described where its changes follow no yearly rule.
 const YEARS_AHEAD: i64 = 10;
@@ -179,7 +179,7 @@ fn offset(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rule::read_stamp;
+    use crate::stamp::read_stamp;
 
     fn at(text: &str) -> i64 {
         read_stamp(text).unwrap().0
