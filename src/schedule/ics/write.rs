@@ -11,6 +11,7 @@ use crate::sessions::transaction_time;
 use pgrx::datum::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use recurrence::clock::TimeZone;
 use recurrence::days::DAY_SECONDS;
 use recurrence::expand::{self, Expansion, earliest};
 use recurrence::ics::text::{escape, push_line};
