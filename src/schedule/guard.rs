@@ -1,7 +1,6 @@
 //! What may be stored in `live_stream_schedule`, and in which form.
 
 use super::fields::{self, InvalidField, Length, MAX_DURATION_MINUTES, Pattern, Simple, Weekdays};
-use super::series::in_clock_time;
 use super::time_of_day::TimeOfDay;
 use super::zone::{self, Zone};
 use super::{EPOCH_DAYS, first_start, is_settling, missing, to_day, unknown_zone};
@@ -260,7 +259,7 @@ impl Timing {
         let was = before.and_then(|before| before.rule.as_ref());
         if let Some(text) = self.rule.as_ref().filter(|text| Some(*text) != was) {
             let mut rule = Rule::parse(text)?;
-            in_clock_time(&mut rule, zone);
+            rule.end_in_clock_time(&zone);
             // An end that is written beside a rule without one is the rule's.
             let end = self.end_date.filter(|date| {
                 rule.end == End::Never && before.is_none_or(|before| before.end_date != Some(*date))

@@ -9,7 +9,7 @@ use recurrence::clock::{Clock, TimeZone};
 use recurrence::days::DAY_SECONDS;
 use recurrence::expand::{Expansion, earliest};
 use recurrence::order::InOrder;
-use recurrence::rule::{End, Rule};
+use recurrence::rule::Rule;
 use std::cmp::Reverse;
 use std::rc::Rc;
 
@@ -347,12 +347,5 @@ impl Iterator for Occurrences {
             }
             _ => self.exceptional.pop(),
         }
-    }
-}
-
-/// A rule with its end in clock time, where it may be in UTC.
-pub fn in_clock_time(rule: &mut Rule, zone: Zone) {
-    if let End::UntilUtc(until) = rule.end {
-        rule.end = End::Until(zone.wall(until));
     }
 }

@@ -1,4 +1,5 @@
 //! Calendars as text: RFC 5545's iCalendar, out and in.
 
-mod read;
+mod event;
+mod import;
 mod write;

@@ -11,6 +11,8 @@ mod tests;
 
 pub use parse::MAX_CHARS;
 
+use crate::clock::TimeZone;
+
 const WEEKDAYS: [&str; 7] = ["SU", "MO", "TU", "WE", "TH", "FR", "SA"];
 const MONDAY: u8 = 1;
 
@@ -129,6 +131,13 @@ impl Rule {
             || self.hours != 0
             || self.minutes != 0
             || self.seconds != 0
+    }
+
+    /// Brings an end that is in UTC to the clocks of the zone that the rule is in.
+    pub fn end_in_clock_time(&mut self, zone: &impl TimeZone) {
+        if let End::UntilUtc(until) = self.end {
+            self.end = End::Until(zone.wall(until));
+        }
     }
 
     /// True when it may have many starts a day.
