@@ -206,7 +206,7 @@ fn check_times(
     let starts = finite(new, "starts_at")?;
     let within = |time: i64| {
         let seconds = time.div_euclid(1_000_000) + 946_684_800;
-        (expand::earliest()..=expand::LAST).contains(&seconds)
+        (expand::EARLIEST..=expand::LATEST).contains(&seconds)
     };
     if !within(starts.unwrap_or(original).into()) {
         return Err(refused("the occurrence is out of range")

@@ -54,7 +54,7 @@ fn first_start(date: Date, start_time: TimeOfDay) -> Result<(i64, i64)> {
 /// Days since 1970-01-01; none outside the years 1 to 9999.
 fn to_day(date: Date) -> Option<i32> {
     let day = date.into_inner().checked_add(EPOCH_DAYS)?;
-    let years = expand::earliest() / days::DAY_SECONDS..=expand::LAST / days::DAY_SECONDS;
+    let years = expand::EARLIEST / days::DAY_SECONDS..=expand::LATEST / days::DAY_SECONDS;
     years.contains(&i64::from(day)).then_some(day)
 }
 

@@ -7,7 +7,7 @@ use super::fields::Length;
 use super::zone::Zone;
 use recurrence::clock::{Clock, TimeZone};
 use recurrence::days::DAY_SECONDS;
-use recurrence::expand::{Expansion, earliest};
+use recurrence::expand::{EARLIEST, Expansion};
 use recurrence::order::InOrder;
 use recurrence::rule::Rule;
 use std::cmp::Reverse;
@@ -107,7 +107,7 @@ impl Series {
         let last = seconds(before) + DAY_SECONDS + 1;
         let starts = match &self.rule {
             Some(rule) => {
-                let starts = Expansion::new(rule, self.first, from.max(earliest()));
+                let starts = Expansion::new(rule, self.first, from.max(EARLIEST));
                 Starts::Rule(Box::new(starts.until(last)))
             }
             None => Starts::Once(Some(self.first)),

@@ -13,7 +13,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use recurrence::clock::TimeZone;
 use recurrence::days::DAY_SECONDS;
-use recurrence::expand::{self, Expansion, earliest};
+use recurrence::expand::{self, EARLIEST, Expansion};
 use recurrence::ics::text::{escape, push_line};
 use recurrence::ics::timezone::{described_until, push_timezone};
 use recurrence::rule::{End, Rule};
@@ -291,8 +291,8 @@ fn push_event(
 fn for_others(rule: &Rule, times: &Times) -> Rule {
     let mut rule = rule.clone();
     if let End::Until(until) = rule.end {
-        let micros = (until.min(expand::LAST) - EPOCH) * SECOND;
-        let moment = moment_of(times.zone, micros.max((earliest() - EPOCH) * SECOND));
+        let micros = (until.min(expand::LATEST) - EPOCH) * SECOND;
+        let moment = moment_of(times.zone, micros.max((EARLIEST - EPOCH) * SECOND));
         rule.end = End::UntilUtc(moment.div_euclid(SECOND) + EPOCH);
     }
     let whole_weeks = !rule.week_numbers.is_empty() && rule.weekdays == 0;

@@ -28,15 +28,16 @@ const WORK: u32 = 1_000_000;
 /// The most that it looks at for one start: the days of forty years, which pass between two
 /// Sundays that are 29 February, and some. Rarer still are only rules with an odd INTERVAL.
 const PATIENCE: u32 = 16_000;
-const FIRST_YEAR: i32 = 1;
+
+/// The first second of the year 1, and the last one of the year 9999: no start is outside.
+pub const EARLIEST: i64 = -62_135_596_800;
+pub const LATEST: i64 = 253_402_300_799;
+
 const LAST_YEAR: i32 = 9999;
 
-/// The last second of the year 9999.
-pub const LAST: i64 = 253_402_300_799;
-
 /// The years of a rule look alike when they have the same length, begin on the same weekday,
-/// and follow a year of the same length (for the weeks that belong to that one).
-const KINDS_OF_YEARS: usize = 28;
+/// and are between years of the same lengths (for the weeks that belong to those).
+const KINDS_OF_YEARS: usize = 56;
 
 /// The starts of a rule from some point on.
 pub struct Expansion {
@@ -74,9 +75,9 @@ impl Expansion {
         let mut rule = rule.clone();
         complete(&mut rule, first);
         let (until, left) = match rule.end {
-            End::Never => (LAST, None),
-            End::Until(until) | End::UntilUtc(until) => (until.min(LAST), None),
-            End::Count(count) => (LAST, Some(count)),
+            End::Never => (LATEST, None),
+            End::Until(until) | End::UntilUtc(until) => (until.min(LATEST), None),
+            End::Count(count) => (LATEST, Some(count)),
         };
         let day = first.div_euclid(DAY_SECONDS) as i32;
         let (year, month, _) = days::to_civil(day);
@@ -106,7 +107,7 @@ impl Expansion {
             done: until < first,
         };
         if left.is_none() && from > first {
-            expansion.next_period = expansion.period_of(from.min(LAST));
+            expansion.next_period = expansion.period_of(from.min(LATEST));
         }
         expansion
     }
@@ -311,7 +312,8 @@ impl Expansion {
         let first = days::from_civil(year, 1, 1);
         let kind = usize::from(days::weekday(first))
             + 7 * usize::from(days::is_leap(year))
-            + 14 * usize::from(days::is_leap(year - 1));
+            + 14 * usize::from(days::is_leap(year - 1))
+            + 28 * usize::from(days::is_leap(year + 1));
         if self.years.is_empty() {
             self.years.resize_with(KINDS_OF_YEARS, || None);
         }
@@ -403,9 +405,4 @@ fn unit(freq: Freq) -> i64 {
 
 fn has(set: u64, number: i64) -> bool {
     set == 0 || set & (1 << number) != 0
-}
-
-/// The first moment that a schedule may have.
-pub fn earliest() -> i64 {
-    i64::from(days::from_civil(FIRST_YEAR, 1, 1)) * DAY_SECONDS
 }

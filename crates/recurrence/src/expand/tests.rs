@@ -103,10 +103,10 @@ fn the_calendar_ends_with_the_year_9999() {
     );
     assert_eq!(starts("FREQ=MINUTELY", "99991231T235859", 9).len(), 2);
     let rule = Rule::parse("FREQ=DAILY").unwrap();
-    assert_eq!(Expansion::new(&rule, earliest(), i64::MAX).next(), None);
+    assert_eq!(Expansion::new(&rule, EARLIEST, i64::MAX).next(), None);
     assert_eq!(
-        Expansion::new(&rule, earliest(), i64::MIN).next(),
-        Some(earliest())
+        Expansion::new(&rule, EARLIEST, i64::MIN).next(),
+        Some(EARLIEST)
     );
 }
 
@@ -182,4 +182,23 @@ fn the_last_start_is_known() {
         last("FREQ=DAILY;UNTIL=20261231").unwrap(),
         "20261231T235959"
     );
+}
+
+/// Each year by itself, and all in one go, where a year is taken for one that looks alike.
+#[test]
+fn weeks_from_the_end_know_how_long_the_next_year_is() {
+    for week in [1, 2, 51, 52, 53, -1, -2, -51, -52, -53] {
+        let rule = Rule::parse(&format!("FREQ=YEARLY;BYWEEKNO={week};BYMONTH=1,12")).unwrap();
+        let first = at("18000101T000000");
+        let last = at("22010101T000000");
+        let whole: Vec<i64> = Expansion::new(&rule, first, first)
+            .take_while(|start| *start < last)
+            .collect();
+        let years = (1800..2201).map(|year| {
+            let begin = i64::from(days::from_civil(year, 1, 1)) * DAY_SECONDS;
+            let end = i64::from(days::from_civil(year + 1, 1, 1)) * DAY_SECONDS;
+            Expansion::new(&rule, first, begin).take_while(move |start| *start < end)
+        });
+        assert!(years.flatten().eq(whole), "{week}");
+    }
 }
