@@ -57,6 +57,7 @@ pub struct Clock<Z> {
 }
 
 impl<Z: TimeZone> Clock<Z> {
+    /// The clocks of a zone.
     pub fn of(zone: Z) -> Self {
         Self {
             zone,

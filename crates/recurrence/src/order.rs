@@ -12,6 +12,7 @@ pub struct InOrder<I> {
 }
 
 impl<I: Iterator<Item = i64>> InOrder<I> {
+    /// `starts` are clock times, in order.
     pub fn new(starts: I) -> Self {
         Self {
             starts,

@@ -1,10 +1,13 @@
 //! Dates and times of the calendar's text, as RFC 5545 writes them.
 
 use crate::days::{self, DAY_SECONDS};
+use crate::expand::{EARLIEST, LATEST};
 use std::fmt::Write;
 
-/// `20260501T180000`, of seconds since 1970-01-01.
+/// A time of RFC 5545, 3.3.5, such as `20260501T180000`, of seconds since 1970-01-01; the nearest
+/// one in the years 1 to 9999 where that has none.
 pub fn stamp(at: i64) -> String {
+    let at = at.clamp(EARLIEST, LATEST);
     let (day, second) = (at.div_euclid(DAY_SECONDS), at.rem_euclid(DAY_SECONDS));
     let (year, month, day) = days::to_civil(day as i32);
     let mut text = String::with_capacity(15);
@@ -16,7 +19,9 @@ pub fn stamp(at: i64) -> String {
     text
 }
 
-/// Reads `20260501T180000`, with or without a Z, as seconds since 1970-01-01.
+/// Reads a time such as `20260501T180000` (RFC 5545, 3.3.5) as seconds since 1970-01-01, and says
+/// whether there is a Z after it, for UTC; none for what is no time of the years 1 to 9999. The
+/// second 60 is 59.
 pub fn read_stamp(text: &str) -> Option<(i64, bool)> {
     let (text, utc) = match text.strip_suffix('Z') {
         Some(text) => (text, true),
@@ -35,7 +40,8 @@ pub fn read_stamp(text: &str) -> Option<(i64, bool)> {
     Some((day * DAY_SECONDS + hour * 3600 + minute * 60 + second, utc))
 }
 
-/// Reads `20260501` as a day.
+/// Reads a date such as `20260501` (RFC 5545, 3.3.4) as a day, of which 0 is 1970-01-01; none for
+/// what is no date of the years 1 to 9999.
 pub fn read_date(text: &str) -> Option<i32> {
     if text.len() != 8 || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

@@ -6,7 +6,8 @@ use crate::rule::{End, InvalidRule, Rule};
 /// The starts for which a rule that is written is tried.
 const TRIED: usize = 20;
 
-/// The first and, of a rule that ends, the last start (or a time after which there is none).
+/// The first and, of a rule that ends, the last start (or a time after which there is none), in
+/// seconds of clock time since 1970-01-01. `first` is DTSTART, as of [`Expansion::new`].
 ///
 /// Errors: the part that keeps the rule from ever matching, or lets it match so rarely that
 /// nobody can look for it, or a COUNT that takes too long to count to.

@@ -3,8 +3,15 @@
 use crate::days::{self, DAY_SECONDS};
 use crate::rule::{Freq, Rule, bits};
 
-/// Fills in what the rule leaves to the first start.
+/// Fills in what the rule leaves to the first start (RFC 5545, 3.3.10), and takes out what is in
+/// no rule that was read from a text.
 pub fn complete(rule: &mut Rule, first: i64) {
+    rule.interval = rule.interval.max(1);
+    rule.week_start %= 7;
+    rule.weekdays &= 0x7f;
+    rule.hours &= (1 << 24) - 1;
+    rule.minutes &= (1 << 60) - 1;
+    rule.seconds &= (1 << 60) - 1;
     let day = first.div_euclid(DAY_SECONDS) as i32;
     let second = first.rem_euclid(DAY_SECONDS);
     let (_, month, of_month) = days::to_civil(day);

@@ -4,9 +4,7 @@
 //! works out the days of each by bit masks, and yields the starts in order. It begins at any
 //! point without walking there, unless the rule counts its occurrences.
 //!
-//! Why not the crate `rrule`: it brings a zone database of its own (ours must be the server's),
-//! walks from the first start to each window, and has no limit in work that a caller can set.
-//! What python-dateutil makes of a rule is what this is tested against, rule by rule.
+//! Where RFC 5545 leaves something open, it is as python-dateutil has it.
 
 mod bounds;
 mod complete;
@@ -39,7 +37,9 @@ const LAST_YEAR: i32 = 9999;
 /// and are between years of the same lengths (for the weeks that belong to those).
 const KINDS_OF_YEARS: usize = 56;
 
-/// The starts of a rule from some point on.
+/// The starts of a rule from some point on, ascending: an iterator of seconds of clock time since
+/// 1970-01-01. It ends by itself, at [`LATEST`] if not before, or gives up, see
+/// [`Expansion::is_exhausted`].
 pub struct Expansion {
     /// The rule, with what it leaves to the first start.
     rule: Rule,
@@ -69,9 +69,13 @@ pub struct Expansion {
 }
 
 impl Expansion {
-    /// The starts at or after `from`. `first` is the schedule's own first start; nothing is
-    /// before it, and it is one of the starts only if the rule says so.
+    /// The starts at or after `from` of a rule whose first start, DTSTART, is `first`; both are
+    /// seconds of clock time since 1970-01-01. Nothing is before `first`, and `first` is one of
+    /// the starts only if the rule says so (RFC 5545, 3.8.5.3, leaves that undefined). A `first`
+    /// before [`EARLIEST`] or after [`LATEST`] has no starts.
     pub fn new(rule: &Rule, first: i64, from: i64) -> Self {
+        let within = (EARLIEST..=LATEST).contains(&first);
+        let first = first.clamp(EARLIEST, LATEST);
         let mut rule = rule.clone();
         complete(&mut rule, first);
         let (until, left) = match rule.end {
@@ -104,7 +108,7 @@ impl Expansion {
             chosen: Vec::new(),
             work: WORK,
             patience: PATIENCE,
-            done: until < first,
+            done: until < first || !within,
         };
         if left.is_none() && from > first {
             expansion.next_period = expansion.period_of(from.min(LATEST));
@@ -120,7 +124,7 @@ impl Expansion {
         }
     }
 
-    /// Ends after a moment, at which nobody looks any more.
+    /// Ends after a clock time, behind which nobody looks any more.
     pub fn until(mut self, last: i64) -> Self {
         self.until = self.until.min(last);
         self

@@ -202,3 +202,51 @@ fn weeks_from_the_end_know_how_long_the_next_year_is() {
         assert!(years.flatten().eq(whole), "{week}");
     }
 }
+
+#[test]
+fn a_rule_made_by_hand_may_hold_nonsense() {
+    for freq in [
+        Freq::Yearly,
+        Freq::Monthly,
+        Freq::Weekly,
+        Freq::Daily,
+        Freq::Hourly,
+        Freq::Minutely,
+        Freq::Secondly,
+    ] {
+        let rule = Rule {
+            interval: 0,
+            months: u16::MAX,
+            week_numbers: vec![i8::MIN, 0, i8::MAX, 1],
+            year_days: vec![i16::MIN, 0, i16::MAX, 1],
+            month_days: u32::MAX,
+            month_days_from_end: u32::MAX,
+            weekdays: u8::MAX,
+            nth_weekdays: vec![(0, 0), (i8::MIN, u8::MAX), (i8::MAX, 7)],
+            hours: u32::MAX,
+            minutes: u64::MAX,
+            seconds: u64::MAX,
+            positions: vec![0, i16::MIN, i16::MAX, 1, -1],
+            week_start: u8::MAX,
+            ..Rule::every(freq)
+        };
+        assert!(rule.is_dense());
+        let _ = rule.to_string();
+        let first = at("20260101T000000");
+        let starts: Vec<i64> = Expansion::new(&rule, first, first).take(50).collect();
+        assert!(starts.is_sorted_by(|a, b| a < b), "{freq:?}");
+    }
+}
+
+#[test]
+fn nothing_starts_outside_the_calendar() {
+    let rule = Rule::parse("FREQ=DAILY").unwrap();
+    for first in [i64::MIN, EARLIEST - 1, LATEST + 1, i64::MAX] {
+        assert_eq!(Expansion::new(&rule, first, first).next(), None);
+        assert!(bounds(&rule, first).is_err());
+    }
+    let starts = Expansion::new(&rule, EARLIEST, EARLIEST).until(i64::MIN);
+    assert_eq!(starts.count(), 0);
+    assert_eq!(at("00010101T000000"), EARLIEST);
+    assert_eq!(at("99991231T235959"), LATEST);
+}

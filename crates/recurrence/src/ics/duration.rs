@@ -2,7 +2,8 @@
 
 use crate::days::DAY_SECONDS;
 
-/// Seconds of a duration such as PT1H30M, P1D or P2W.
+/// Seconds of a duration such as PT1H30M, P1D or P2W; none for what is no duration, and for a
+/// negative one. Days have 24 hours.
 pub fn duration(text: &str) -> Option<i64> {
     let text = text.trim().to_ascii_uppercase();
     let text = text.strip_prefix('+').unwrap_or(&text).strip_prefix('P')?;

@@ -52,14 +52,15 @@ impl Change {
     }
 }
 
-/// Appends the description of a zone whose offsets, from some moment on, are `offsets`: pairs of
-/// when each begins and its seconds. `now` is a moment; all are seconds.
+/// Appends the description (RFC 5545, 3.6.5) of a zone whose offsets, from some moment on, are
+/// `offsets`: pairs of when each begins, in seconds of Unix time, and its seconds; as
+/// [`crate::clock::TimeZone::offsets`] gives them. Nothing where there are none.
 pub fn push_timezone(out: &mut String, name: &str, offsets: &[(i64, i64)]) {
-    push_line(out, "BEGIN:VTIMEZONE");
-    push_line(out, &format!("TZID:{name}"));
     let Some((begin, first)) = offsets.first().copied() else {
         return;
     };
+    push_line(out, "BEGIN:VTIMEZONE");
+    push_line(out, &format!("TZID:{name}"));
     let changes: Vec<Change> = offsets
         .windows(2)
         .filter(|pair| pair[0].1 != pair[1].1)
@@ -86,7 +87,7 @@ pub fn push_timezone(out: &mut String, name: &str, offsets: &[(i64, i64)]) {
     push_line(out, "END:VTIMEZONE");
 }
 
-/// The end of what is described of a zone's offsets.
+/// The end of what is described of a zone's offsets; both are seconds of Unix time.
 pub fn described_until(now: i64) -> i64 {
     now + YEARS_AHEAD * YEAR
 }

@@ -4,16 +4,19 @@ use super::{End, Freq, InvalidRule, Rule, WEEKDAYS};
 use crate::days::DAY_SECONDS;
 use crate::stamp::{read_date, read_stamp};
 
-/// The longest text that is read.
+/// The longest text that is read, in bytes; no rule's own form is longer.
 pub const MAX_CHARS: usize = 4_000;
 
 impl Rule {
-    /// Reads a rule such as `FREQ=WEEKLY;BYDAY=MO,WE`, with or without `RRULE:` before it, in
-    /// upper or lower case.
+    /// Reads a rule such as `FREQ=WEEKLY;BYDAY=MO,WE` (RFC 5545, 3.3.10), with or without
+    /// `RRULE:` before it, in upper or lower case, its parts in any order. An UNTIL that is a date
+    /// is the last second of that day; the second 60 is 59.
+    ///
+    /// Errors: the part that is wrong, missing, there twice, or not allowed beside another, and a
+    /// text that is longer than [`MAX_CHARS`].
     pub fn parse(text: &str) -> Result<Self, InvalidRule> {
         if text.len() > MAX_CHARS {
-            let why = format!("It is longer than {MAX_CHARS} characters.");
-            return Err(InvalidRule::new("RRULE", why));
+            return Err(too_long());
         }
         let text = text.trim().to_ascii_uppercase();
         let text = text.strip_prefix("RRULE:").unwrap_or(&text);
@@ -45,6 +48,10 @@ impl Rule {
             rule.read_part(name, value)?;
         }
         rule.check()?;
+        // A date in UNTIL is written with its time.
+        if text.len() + 7 > MAX_CHARS && rule.to_string().len() > MAX_CHARS {
+            return Err(too_long());
+        }
         Ok(rule)
     }
 
@@ -175,6 +182,11 @@ impl Rule {
         }
         Ok(())
     }
+}
+
+fn too_long() -> InvalidRule {
+    let why = format!("It is longer than {MAX_CHARS} characters.");
+    InvalidRule::new("RRULE", why)
 }
 
 /// A date is a whole day, its last second included.

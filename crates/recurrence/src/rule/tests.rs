@@ -84,3 +84,55 @@ fn the_part_that_is_wrong_is_named() {
         "RRULE"
     );
 }
+
+#[test]
+fn an_end_in_utc_becomes_one_by_the_clock() {
+    use crate::clock::Offset;
+    let zone = |hours: i64| {
+        move |_: i64| Offset {
+            seconds: hours * 3600,
+            until: None,
+        }
+    };
+    for (until, hours, by_clock) in [
+        ("20260501T180000Z", 9, "20260502T030000"),
+        ("20260501T180000Z", -5, "20260501T130000"),
+        // The calendar has no other year.
+        ("99991231T235959Z", 9, "99991231T235959"),
+        ("00010101T000000Z", -5, "00010101T000000"),
+    ] {
+        let mut rule = Rule::parse(&format!("FREQ=DAILY;UNTIL={until}")).unwrap();
+        rule.end_in_clock_time(&zone(hours));
+        let text = rule.to_string();
+        assert_eq!(text, format!("FREQ=DAILY;UNTIL={by_clock}"));
+        assert_eq!(Rule::parse(&text), Ok(rule));
+    }
+}
+
+#[test]
+fn no_rule_is_written_longer_than_is_read() {
+    let numbers = |most: i32| {
+        let all = (-most..=most).filter(|number| *number != 0);
+        let all: Vec<String> = all.map(|number| number.to_string()).collect();
+        all.join(",")
+    };
+    let begin = format!("FREQ=YEARLY;UNTIL=20260501;BYYEARDAY={}", numbers(366));
+    let (mut read, mut too_long) = (0, 0);
+    for most in 1..150 {
+        for interval in (1..=9).map(|digits| "2".repeat(digits)) {
+            let text = format!("{begin};BYSETPOS={};INTERVAL={interval}", numbers(most));
+            match Rule::parse(&text) {
+                Ok(rule) => {
+                    read += 1;
+                    assert!(rule.to_string().len() <= MAX_CHARS);
+                }
+                Err(wrong) => {
+                    assert_eq!(wrong.part, "RRULE");
+                    // Its date is written with a time.
+                    too_long += usize::from(text.len() <= MAX_CHARS);
+                }
+            }
+        }
+    }
+    assert!(read > 0 && too_long > 0, "{read} {too_long}");
+}

@@ -4,7 +4,8 @@ use super::{End, MONDAY, Rule, WEEKDAYS, bits};
 use crate::stamp::stamp;
 use std::fmt;
 
-/// The one form of a rule: parts in a fixed order, lists sorted, defaults left out.
+/// The one form of a rule: parts in a fixed order, lists sorted, defaults left out. What
+/// [`Rule::parse`] gave is the same when it is read again.
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "FREQ={}", self.freq.name())?;
@@ -30,19 +31,23 @@ impl fmt::Display for Rule {
         let days = (1..8)
             .map(|day| day % 7)
             .filter(|day| self.weekdays & (1 << day) != 0);
-        let days = days.map(|day: usize| WEEKDAYS[day].to_owned());
+        let days = days.map(|day: usize| weekday(day).to_owned());
         let nth = self.nth_weekdays.iter();
-        let nth = nth.map(|(n, day)| format!("{n}{}", WEEKDAYS[usize::from(*day)]));
+        let nth = nth.map(|(n, day)| format!("{n}{}", weekday(usize::from(*day))));
         list(f, "BYDAY", days.chain(nth))?;
         list(f, "BYHOUR", bits(self.hours.into()))?;
         list(f, "BYMINUTE", bits(self.minutes))?;
         list(f, "BYSECOND", bits(self.seconds))?;
         list(f, "BYSETPOS", self.positions.iter())?;
         if self.week_start != MONDAY {
-            write!(f, ";WKST={}", WEEKDAYS[usize::from(self.week_start)])?;
+            write!(f, ";WKST={}", weekday(self.week_start.into()))?;
         }
         Ok(())
     }
+}
+
+fn weekday(day: usize) -> &'static str {
+    WEEKDAYS[day % 7]
 }
 
 fn list(
