@@ -87,10 +87,14 @@ pub fn year_days(rule: &Rule, year: i32) -> Vec<u16> {
     }
     if !rule.week_numbers.is_empty() {
         let mut allowed = [0u64; 6];
-        for index in 0..length {
-            if is_in_weeks(rule, first + index) {
-                allowed[index as usize / 64] |= 1 << (index % 64);
+        let mut week = week_of(first, rule.week_start) - first;
+        while week < length {
+            if is_in_weeks(rule, first + week) {
+                for index in week.max(0)..(week + 7).min(length) {
+                    allowed[index as usize / 64] |= 1 << (index % 64);
+                }
             }
+            week += 7;
         }
         keep(&mut mask, &allowed);
     }
