@@ -1,7 +1,10 @@
-//! What holds of every text and every first start. The ordinary tests try it with rules that are
+//! What holds of every text and every first start. The ordinary tests try it with texts that are
 //! made, the fuzz targets with whatever comes.
 
 use recurrence::expand::{Expansion, bounds};
+use recurrence::ics::calendar::Calendar;
+use recurrence::ics::duration::duration;
+use recurrence::ics::text::{escape, lines, push_line, unescape};
 use recurrence::rule::{End, Rule};
 
 /// The most occurrences of one rule that are looked at.
@@ -47,6 +50,33 @@ pub fn rule(first: i64, text: &str) -> bool {
             starts.len() < MOST || matches!(rule.end, End::Count(_)),
             "{written}"
         ),
+    }
+    true
+}
+
+/// Any text is read as a calendar, or refused; and it comes back from a line of one. True if it
+/// is a calendar.
+pub fn calendar(text: &str) -> bool {
+    let mut folded = String::new();
+    push_line(&mut folded, &format!("SUMMARY:{}", escape(text)));
+    assert!(folded.split("\r\n").all(|line| line.len() <= 75));
+    let read: Vec<_> = lines(&folded).collect();
+    assert_eq!(read.len(), 1);
+    assert_eq!(read[0].value, escape(text));
+    // What a line cannot hold is gone the first time.
+    let held = unescape(&escape(text));
+    assert_eq!(unescape(&escape(&held)), held);
+
+    let Ok(calendar) = Calendar::read(text, &["UID", "SUMMARY", "DURATION"], || ()) else {
+        return false;
+    };
+    let overrides = calendar.overrides.values().flatten();
+    for event in calendar.events.iter().chain(overrides) {
+        event.title();
+        event.is_cancelled();
+        for line in event.all("DURATION") {
+            assert!(duration(&line.value).is_none_or(|seconds| seconds >= 0));
+        }
     }
     true
 }
