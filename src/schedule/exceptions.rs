@@ -4,9 +4,7 @@ use super::fields::MAX_DURATION_MINUTES;
 use super::series::{Exception, ExceptionKind, Series, moment_of, wall_at};
 use super::stored::Stored;
 use super::time_of_day::TimeOfDay;
-use super::{
-    DAY_MICROS, expand, is_settling, missing, no_such_schedule, sessions, settles, settling,
-};
+use super::{DAY_MICROS, is_settling, missing, no_such_schedule, sessions, settles, settling};
 use crate::identity;
 use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, Result, SqlState};
@@ -18,6 +16,7 @@ use crate::pg::transition::Changes;
 use pgrx::datum::{Date, Uuid};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use recurrence::expand;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
 
@@ -210,7 +209,7 @@ fn check_times(
     let starts = finite(new, "starts_at")?;
     let within = |time: i64| {
         let seconds = time.div_euclid(1_000_000) + 946_684_800;
-        (expand::earliest()..=expand::LAST).contains(&seconds)
+        (expand::EARLIEST..=expand::LATEST).contains(&seconds)
     };
     if !within(starts.unwrap_or(original).into()) {
         return Err(refused("the occurrence is out of range")

@@ -1,7 +1,7 @@
 //! A schedule's simple fields, the rule that they mean, and how long an occurrence lasts.
 
-use super::days::{self, DAY_SECONDS};
-use super::rule::{End, Freq, Rule};
+use recurrence::days::{self, DAY_SECONDS};
+use recurrence::rule::{End, Freq, Rule};
 
 /// The longest `expected_duration_minutes`: a week.
 pub const MAX_DURATION_MINUTES: i32 = 7 * 24 * 60;
@@ -203,7 +203,7 @@ pub enum InvalidField {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::rule::read_stamp;
+    use recurrence::stamp::read_stamp;
 
     fn simple(text: &str) -> Simple {
         let first = read_stamp("20260505T180000").unwrap().0;

@@ -1,10 +1,6 @@
 //! What may be stored in `live_stream_schedule`, and in which form.
 
-use super::days::DAY_SECONDS;
-use super::expand;
 use super::fields::{self, InvalidField, Length, MAX_DURATION_MINUTES, Pattern, Simple, Weekdays};
-use super::rule::{End, Rule};
-use super::series::in_clock_time;
 use super::time_of_day::TimeOfDay;
 use super::zone::{self, Zone};
 use super::{EPOCH_DAYS, first_start, is_settling, missing, to_day, unknown_zone};
@@ -18,6 +14,9 @@ use crate::pg::row::required;
 use pgrx::datum::{Date, Timestamp, Uuid};
 use pgrx::pg_sys;
 use pgrx::{FromDatum, IntoDatum};
+use recurrence::days::DAY_SECONDS;
+use recurrence::expand;
+use recurrence::rule::{End, Rule};
 use std::borrow::Cow;
 
 const MAX_TITLE: usize = 255;
@@ -262,7 +261,7 @@ impl Timing {
         let was = before.and_then(|before| before.rule.as_ref());
         if let Some(text) = self.rule.as_ref().filter(|text| Some(*text) != was) {
             let mut rule = Rule::parse(text)?;
-            in_clock_time(&mut rule, zone);
+            rule.end_in_clock_time(&zone);
             // An end that is written beside a rule without one is the rule's.
             let end = self.end_date.filter(|date| {
                 rule.end == End::Never && before.is_none_or(|before| before.end_date != Some(*date))

@@ -1,17 +1,14 @@
 //! Schedules: when streams are to take place, and in which zone's time.
 //!
-//! [`rule`] and [`expand`] are RFC 5545 by the clock on the wall, [`fields`] what a schedule's
-//! simple fields mean, [`zone`] says which moment a clock time is, [`series`] puts these together
+//! The crate [`recurrence`] is RFC 5545 by the clock on the wall, [`fields`] what a schedule's
+//! simple fields mean, [`zone`] the server's time zones, [`series`] puts these together
 //! with exceptions, [`guard`] keeps nonsense out of the table. What SQL calls is here.
 
 mod calendar;
-mod days;
 mod exceptions;
-mod expand;
 mod fields;
 mod guard;
 mod ics;
-mod rule;
 mod series;
 mod sessions;
 mod split;
@@ -30,7 +27,8 @@ use fields::InvalidField;
 use pgrx::datum::{Date, Uuid};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use rule::{InvalidRule, Rule};
+use recurrence::rule::{InvalidRule, Rule};
+use recurrence::{days, expand};
 use std::borrow::Cow;
 use stored::Stored;
 use time_of_day::TimeOfDay;
@@ -57,7 +55,7 @@ fn first_start(date: Date, start_time: TimeOfDay) -> Result<(i64, i64)> {
 /// Days since 1970-01-01; none outside the years 1 to 9999.
 fn to_day(date: Date) -> Option<i32> {
     let day = date.into_inner().checked_add(EPOCH_DAYS)?;
-    let years = expand::earliest() / days::DAY_SECONDS..=expand::LAST / days::DAY_SECONDS;
+    let years = expand::EARLIEST / days::DAY_SECONDS..=expand::LATEST / days::DAY_SECONDS;
     years.contains(&i64::from(day)).then_some(day)
 }
 

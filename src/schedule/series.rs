@@ -3,13 +3,14 @@
 //! Moments and clock times are in microseconds since 2000-01-01, as PostgreSQL counts them;
 //! clock times as if the clock were UTC's.
 
-use super::days::DAY_SECONDS;
-use super::expand::{Expansion, earliest};
 use super::fields::Length;
-use super::rule::{End, Rule};
-use super::zone::{Clock, Zone};
+use super::zone::Zone;
+use recurrence::clock::{Clock, TimeZone};
+use recurrence::days::DAY_SECONDS;
+use recurrence::expand::{EARLIEST, Expansion};
+use recurrence::order::InOrder;
+use recurrence::rule::Rule;
 use std::cmp::Reverse;
-use std::collections::VecDeque;
 use std::rc::Rc;
 
 const SECOND: i64 = 1_000_000;
@@ -106,7 +107,7 @@ impl Series {
         let last = seconds(before) + DAY_SECONDS + 1;
         let starts = match &self.rule {
             Some(rule) => {
-                let starts = Expansion::new(rule, self.first, from.max(earliest()));
+                let starts = Expansion::new(rule, self.first, from.max(EARLIEST));
                 Starts::Rule(Box::new(starts.until(last)))
             }
             None => Starts::Once(Some(self.first)),
@@ -237,63 +238,10 @@ impl Iterator for Starts {
     }
 }
 
-/// Starts by the clock as moments, sorted and without duplicates also where clocks skip times:
-/// what is skipped comes later than what is on the clock after the gap.
-struct InOrder<I> {
-    starts: I,
-    /// Moments and their clock times that come before `ahead`, the first one last.
-    ready: VecDeque<(i64, i64)>,
-    ahead: Option<(i64, i64)>,
-}
-
-impl<I: Iterator<Item = i64>> InOrder<I> {
-    fn new(starts: I) -> Self {
-        Self {
-            starts,
-            ready: VecDeque::new(),
-            ahead: None,
-        }
-    }
-
-    #[inline]
-    fn next(&mut self, mut moment: impl FnMut(i64) -> (i64, bool)) -> Option<(i64, i64)> {
-        if let Some(next) = self.ready.pop_front() {
-            return Some(next);
-        }
-        let (at, wall, skipped) = match self.ahead.take() {
-            Some((at, wall)) => (at, wall, false),
-            None => {
-                let wall = self.starts.next()?;
-                let (at, skipped) = moment(wall);
-                (at, wall, skipped)
-            }
-        };
-        if !skipped {
-            return Some((at, wall));
-        }
-        let mut gap = vec![(at, wall)];
-        let mut latest = at;
-        for wall in self.starts.by_ref() {
-            let (at, skipped) = moment(wall);
-            if !skipped && at > latest {
-                self.ahead = Some((at, wall));
-                break;
-            }
-            latest = latest.max(at);
-            gap.push((at, wall));
-        }
-        // Of two at the same moment the one that clocks show is kept, the later clock time.
-        gap.sort_unstable_by_key(|(at, wall)| (*at, -wall));
-        gap.dedup_by_key(|(at, _)| *at);
-        self.ready = gap.into();
-        self.ready.pop_front()
-    }
-}
-
 /// The occurrences of a series from some moment on.
 pub struct Occurrences {
     starts: InOrder<Starts>,
-    clock: Clock,
+    clock: Clock<Zone>,
     /// The next occurrence of the rule.
     base: Option<Occurrence>,
     /// Moved and added ones, the first one last.
@@ -309,7 +257,7 @@ pub struct Occurrences {
 impl Occurrences {
     /// True when the rule took too long to expand, and more may come that nobody looked for.
     pub fn gave_up(&self) -> bool {
-        matches!(&self.starts.starts, Starts::Rule(expansion) if expansion.is_exhausted())
+        matches!(self.starts.starts(), Starts::Rule(expansion) if expansion.is_exhausted())
     }
 
     /// Sorts the exceptions for look-ups, and works out those that have a time of their own.
@@ -399,42 +347,5 @@ impl Iterator for Occurrences {
             }
             _ => self.exceptional.pop(),
         }
-    }
-}
-
-/// A rule with its end in clock time, where it may be in UTC.
-pub fn in_clock_time(rule: &mut Rule, zone: Zone) {
-    if let End::UntilUtc(until) = rule.end {
-        rule.end = End::Until(zone.wall(until));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_gap_skips_comes_in_its_place() {
-        // Clocks are put forward from 100 to 110.
-        let moment = |wall: i64| match wall {
-            ..100 => (wall, false),
-            100..110 => (wall, true),
-            _ => (wall - 10, false),
-        };
-        let mut starts = InOrder::new([95, 100, 103, 107, 110, 113, 116, 118, 130].into_iter());
-        let all: Vec<_> = std::iter::from_fn(|| starts.next(moment)).collect();
-        let expected = [
-            (95, 95),
-            (100, 110),
-            (103, 113),
-            (106, 116),
-            (107, 107),
-            (108, 118),
-            (120, 130),
-        ];
-        assert_eq!(all, expected);
-        let mut starts = InOrder::new([100].into_iter());
-        assert_eq!(starts.next(moment), Some((100, 100)));
-        assert_eq!(starts.next(moment), None);
     }
 }

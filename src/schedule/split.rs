@@ -1,8 +1,5 @@
 //! "This and all that follow": one schedule becomes two.
 
-use super::days::DAY_SECONDS;
-use super::expand::Expansion;
-use super::rule::{End, Rule};
 use super::stored::Stored;
 use super::{DAY_MICROS, EPOCH_DAYS, no_such_schedule, settling};
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
@@ -11,6 +8,9 @@ use crate::pg::plan::{self, Plan};
 use pgrx::datum::{Date, Timestamp, Uuid};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use recurrence::days::DAY_SECONDS;
+use recurrence::expand::Expansion;
+use recurrence::rule::{End, Rule};
 use std::cell::Cell;
 
 /// The starts by which it is seen that two rules go on alike.

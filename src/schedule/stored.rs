@@ -1,8 +1,7 @@
 //! Schedules as they are stored: their columns make a series.
 
 use super::fields::Length;
-use super::rule::{End, Rule};
-use super::series::{self, Series};
+use super::series::Series;
 use super::time_of_day::TimeOfDay;
 use super::zone::Zone;
 use super::{exceptions, first_start, missing, unknown_zone};
@@ -12,6 +11,7 @@ use crate::pg::row::Row;
 use pgrx::datum::{Date, Uuid};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use recurrence::rule::{End, Rule};
 use std::borrow::Cow;
 
 /// A schedule's columns that say when it takes place, as it is stored.
@@ -49,7 +49,7 @@ impl Stored<'_> {
             rule.end = End::Until(i64::from(last).div_euclid(1_000_000) + 946_684_800);
         }
         if let Some(rule) = &mut rule {
-            series::in_clock_time(rule, zone);
+            rule.end_in_clock_time(&zone);
         }
         let exceptions = match self.id {
             Some(id) if self.has_exceptions == Some(true) => exceptions::of_schedule(id)?,

@@ -1,14 +1,9 @@
 //! The feed: an influencer's schedules as a calendar to subscribe to.
 
-use super::text::{escape, push_line};
-use super::timezone::{described_until, push_timezone};
 use crate::pg::clock::transaction_time;
 use crate::pg::error::{OrRaise, Result};
 use crate::pg::plan::{self, Plan};
-use crate::schedule::days::DAY_SECONDS;
-use crate::schedule::expand::{Expansion, earliest};
 use crate::schedule::fields::Length;
-use crate::schedule::rule::{End, Rule, stamp};
 use crate::schedule::series::{Exception, ExceptionKind, Occurrence, Series, moment_of, wall_at};
 use crate::schedule::stored::Stored;
 use crate::schedule::zone::Zone;
@@ -16,6 +11,13 @@ use crate::schedule::{DAY_MICROS, EPOCH_DAYS};
 use pgrx::datum::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use recurrence::clock::TimeZone;
+use recurrence::days::DAY_SECONDS;
+use recurrence::expand::{self, EARLIEST, Expansion};
+use recurrence::ics::text::{escape, push_line};
+use recurrence::ics::timezone::{described_until, push_timezone};
+use recurrence::rule::{End, Rule};
+use recurrence::stamp::stamp;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -289,8 +291,8 @@ fn push_event(
 fn for_others(rule: &Rule, times: &Times) -> Rule {
     let mut rule = rule.clone();
     if let End::Until(until) = rule.end {
-        let micros = (until.min(crate::schedule::expand::LAST) - EPOCH) * SECOND;
-        let moment = moment_of(times.zone, micros.max((earliest() - EPOCH) * SECOND));
+        let micros = (until.min(expand::LATEST) - EPOCH) * SECOND;
+        let moment = moment_of(times.zone, micros.max((EARLIEST - EPOCH) * SECOND));
         rule.end = End::UntilUtc(moment.div_euclid(SECOND) + EPOCH);
     }
     let whole_weeks = !rule.week_numbers.is_empty() && rule.weekdays == 0;

@@ -8,7 +8,7 @@ const MAX_LINE: usize = 75;
 /// The most parameters of a line that are read.
 const MAX_PARAMETERS: usize = 50;
 
-/// Appends a content line, folded where it is too long.
+/// Appends a content line (RFC 5545, 3.1), folded into lines of 75 octets at most.
 pub fn push_line(out: &mut String, line: &str) {
     let mut room = MAX_LINE;
     for character in line.chars() {
@@ -22,7 +22,8 @@ pub fn push_line(out: &mut String, line: &str) {
     out.push_str("\r\n");
 }
 
-/// A text value: what has a meaning in a line is escaped, what cannot be in one is left out.
+/// A text value (RFC 5545, 3.3.11): what has a meaning in a line is escaped, what cannot be in one
+/// is left out.
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
@@ -41,6 +42,7 @@ pub fn escape(text: &str) -> String {
     escaped
 }
 
+/// The text of a text value (RFC 5545, 3.3.11); what escapes nothing is taken as it is.
 pub fn unescape(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut characters = text.chars();
@@ -57,7 +59,8 @@ pub fn unescape(text: &str) -> String {
     plain
 }
 
-/// A content line, taken apart: name and parameters are in upper case.
+/// A content line (RFC 5545, 3.1), taken apart: its name and those of its parameters are in upper
+/// case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
     pub name: String,
@@ -66,6 +69,7 @@ pub struct Line {
 }
 
 impl Line {
+    /// The value of a parameter whose name is in upper case, without quotes.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         let found = self.parameters.iter().find(|(other, _)| other == name);
         found.map(|(_, value)| value.as_str())
@@ -108,7 +112,8 @@ impl Line {
     }
 }
 
-/// The lines of a text, unfolded one by one; those that are none are left out.
+/// The lines of a text, unfolded one by one; those that are none are left out. A line ends with
+/// CRLF or LF.
 pub fn lines(text: &str) -> impl Iterator<Item = Line> {
     let mut raw = text
         .split('\n')

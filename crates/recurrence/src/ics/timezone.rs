@@ -1,8 +1,8 @@
 //! VTIMEZONE: what calendar programs need to know of a zone, from the server's own rules.
 
 use super::text::push_line;
-use crate::schedule::days::{self, DAY_SECONDS};
-use crate::schedule::rule::stamp;
+use crate::days::{self, DAY_SECONDS};
+use crate::stamp::stamp;
 
 /// How many years ahead a zone is described where its changes follow no yearly rule.
 const YEARS_AHEAD: i64 = 10;
@@ -52,14 +52,15 @@ impl Change {
     }
 }
 
-/// Appends the description of a zone whose offsets, from some moment on, are `offsets`: pairs of
-/// when each begins and its seconds. `now` is a moment; all are seconds.
+/// Appends the description (RFC 5545, 3.6.5) of a zone whose offsets, from some moment on, are
+/// `offsets`: pairs of when each begins, in seconds of Unix time, and its seconds; as
+/// [`crate::clock::TimeZone::offsets`] gives them. Nothing where there are none.
 pub fn push_timezone(out: &mut String, name: &str, offsets: &[(i64, i64)]) {
-    push_line(out, "BEGIN:VTIMEZONE");
-    push_line(out, &format!("TZID:{name}"));
     let Some((begin, first)) = offsets.first().copied() else {
         return;
     };
+    push_line(out, "BEGIN:VTIMEZONE");
+    push_line(out, &format!("TZID:{name}"));
     let changes: Vec<Change> = offsets
         .windows(2)
         .filter(|pair| pair[0].1 != pair[1].1)
@@ -86,7 +87,7 @@ pub fn push_timezone(out: &mut String, name: &str, offsets: &[(i64, i64)]) {
     push_line(out, "END:VTIMEZONE");
 }
 
-/// The end of what is described of a zone's offsets.
+/// The end of what is described of a zone's offsets; both are seconds of Unix time.
 pub fn described_until(now: i64) -> i64 {
     now + YEARS_AHEAD * YEAR
 }
@@ -179,7 +180,7 @@ fn offset(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::rule::read_stamp;
+    use crate::stamp::read_stamp;
 
     fn at(text: &str) -> i64 {
         read_stamp(text).unwrap().0

@@ -1,5 +1,8 @@
 //! Days of the Gregorian calendar as numbers: 0 is 1970-01-01, weekdays are 0 (Sunday) to 6.
+//!
+//! All of it is right for the years -10,000 to 100,000 and more, and checks nothing.
 
+/// Seconds of a day without leap seconds.
 pub const DAY_SECONDS: i64 = 24 * 60 * 60;
 
 /// The day of a date; `month` is 1 to 12, and `day` may be beyond the month.
@@ -11,7 +14,7 @@ pub fn from_civil(year: i32, month: u32, day: u32) -> i32 {
     era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
 }
 
-/// Year, month and day of the month.
+/// Year, month (1 to 12) and day of the month (1 to 31) of a day.
 pub fn to_civil(day: i32) -> (i32, u32, u32) {
     let day = day + 719_468;
     let era = day.div_euclid(146_097);
@@ -25,18 +28,27 @@ pub fn to_civil(day: i32) -> (i32, u32, u32) {
     (year, month, day_of_month)
 }
 
+/// The weekday of a day, 0 (Sunday) to 6.
 pub fn weekday(day: i32) -> u8 {
     (day + 4).rem_euclid(7) as u8
 }
 
+/// The first day of a day's week, which begins with the weekday `week_start`, 0 (Sunday) to 6.
+pub fn week_of(day: i32, week_start: u8) -> i32 {
+    day - (i32::from(weekday(day)) - i32::from(week_start)).rem_euclid(7)
+}
+
+/// True for a year with 29 February.
 pub fn is_leap(year: i32) -> bool {
     year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
 }
 
+/// The days of a year: 365 or 366.
 pub fn of_year(year: i32) -> i32 {
     if is_leap(year) { 366 } else { 365 }
 }
 
+/// The days of a month, 1 to 12: 28 to 31.
 pub fn of_month(year: i32, month: u32) -> u32 {
     match month {
         2 if is_leap(year) => 29,

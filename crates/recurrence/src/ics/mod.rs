@@ -1,0 +1,7 @@
+//! Calendars as text: RFC 5545's iCalendar.
+
+pub mod calendar;
+pub mod duration;
+pub mod text;
+pub mod timezone;
+pub mod windows;

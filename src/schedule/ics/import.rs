@@ -1,0 +1,211 @@
+//! Import: the events of a calendar from elsewhere become schedules.
+
+use super::event::{Events, Exceptions, Planned, TAKEN, Zones};
+use crate::access;
+use crate::pg::error::{Error, OrRaise, Result, SqlState};
+use crate::pg::plan::{self, Plan};
+use crate::schedule::zone::{self, Zone};
+use crate::schedule::{EPOCH_DAYS, missing};
+use pgrx::datum::{Date, Timestamp, Uuid};
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use recurrence::days::DAY_SECONDS;
+use recurrence::ics::calendar::{Calendar, Event, InvalidCalendar};
+use std::collections::HashSet;
+
+const EPOCH: i64 = EPOCH_DAYS as i64 * DAY_SECONDS;
+
+thread_local! {
+    static OWN_INFLUENCER: Plan = const { Plan::writing(
+        c"select (live_stream.influencer_ids())[1]",
+        &[],
+    ) };
+    static INSERT: Plan = const { Plan::writing(
+        c"insert into public.live_stream_schedule
+            (influencer_id, title, description, scheduled_date, scheduled_start_time,
+             scheduled_end_time, timezone, recurrence_rule, expected_duration_minutes, visibility)
+          values ($1, $2, $3, $4, $5::time,
+                  case when $6 is null then null
+                       when $6 = $4 + interval '1 day' and $5 = $4 then time '24:00'
+                       else $6::time end,
+                  $7, $8, $9, $10::public.live_stream_visibility)
+          returning id",
+        &[
+            pg_sys::UUIDOID,
+            pg_sys::TEXTOID,
+            pg_sys::TEXTOID,
+            pg_sys::DATEOID,
+            pg_sys::TIMESTAMPOID,
+            pg_sys::TIMESTAMPOID,
+            pg_sys::TEXTOID,
+            pg_sys::TEXTOID,
+            pg_sys::INT4OID,
+            pg_sys::TEXTOID,
+        ],
+    ) };
+    static INSERT_EXCEPTIONS: Plan = const { Plan::writing(
+        c"insert into public.live_stream_schedule_exceptions
+            (schedule_id, original_starts_at, kind, starts_at, ends_at, title)
+          select $1, original, kind::public.live_stream_exception, starts, ends, title
+            from unnest($2, $3, $4, $5, $6) as u (original, kind, starts, ends, title)",
+        &[
+            pg_sys::UUIDOID,
+            pg_sys::TIMESTAMPTZARRAYOID,
+            pg_sys::TEXTARRAYOID,
+            pg_sys::TIMESTAMPTZARRAYOID,
+            pg_sys::TIMESTAMPTZARRAYOID,
+            pg_sys::TEXTARRAYOID,
+        ],
+    ) };
+}
+
+type Imported = (Option<String>, Option<String>, Option<Uuid>, Option<String>);
+
+/// Makes schedules of the events of a calendar in iCalendar format, all or, on an error, none.
+/// One row for each event: what it is, the schedule that it became, if any, and what was not
+/// taken of it, if anything.
+///
+/// Errors: 22023 for a text that is no calendar or too large; those of making schedules.
+#[pg_extern(volatile)]
+#[allow(clippy::type_complexity)]
+fn import_ics(
+    influencer: Option<Uuid>,
+    ics: Option<&str>,
+) -> TableIterator<
+    'static,
+    (
+        name!(uid, Option<String>),
+        name!(title, Option<String>),
+        name!(schedule_id, Option<Uuid>),
+        name!(not_taken, Option<String>),
+    ),
+> {
+    TableIterator::new(import(influencer, ics).or_raise())
+}
+
+fn import(influencer: Option<Uuid>, ics: Option<&str>) -> Result<Vec<Imported>> {
+    let ics = ics.ok_or_else(|| refused("the calendar must not be null"))?;
+    let influencer = match influencer {
+        Some(influencer) => influencer,
+        None => plan::run(&OWN_INFLUENCER, &[], |rows| Ok(rows.get::<Uuid>(0, 0)))?
+            .ok_or_else(|| missing("influencer_id"))?,
+    };
+    // Said before the first event is read, also where there is none.
+    access::check_owned(influencer)?;
+    let calendar = Calendar::read(ics, &TAKEN, || {
+        pgrx::check_for_interrupts!();
+    })?;
+    let no_event = |name: &String| (None, None, None, Some(format!("{name:.40} is no event")));
+    let mut rows: Vec<Imported> = calendar.others.iter().map(no_event).collect();
+    let mut events = Events::new(&calendar, ServerZones);
+    for event in &calendar.events {
+        pgrx::check_for_interrupts!();
+        rows.push(take(&mut events, influencer, event)?);
+    }
+    let masters: HashSet<&Option<String>> =
+        calendar.events.iter().map(|event| &event.uid).collect();
+    let orphans = calendar
+        .overrides
+        .iter()
+        .filter(|(uid, _)| !masters.contains(uid));
+    for (uid, overrides) in orphans {
+        for event in overrides {
+            let why = Some("the event that it is an occurrence of is missing".to_owned());
+            rows.push((uid.clone(), event.title(), None, why));
+        }
+    }
+    Ok(rows)
+}
+
+fn refused(message: &'static str) -> Error {
+    Error::new(SqlState::INVALID_PARAMETER, message)
+        .detail("live_stream reads calendars in the iCalendar format of RFC 5545.")
+        .hint("Send the text of an .ics file, up to 10 MB and 1,000 events.")
+}
+
+impl From<InvalidCalendar> for Error {
+    fn from(invalid: InvalidCalendar) -> Self {
+        refused(invalid.0)
+    }
+}
+
+/// The zones that the server knows.
+struct ServerZones;
+
+impl Zones for ServerZones {
+    type Zone = Zone;
+    type Error = Error;
+
+    fn named(&self, name: &str) -> Result<Option<(String, Zone)>> {
+        let name = zone::canonical_name(name)?;
+        Ok(name.and_then(|name| Zone::named(&name).map(|zone| (name, zone))))
+    }
+}
+
+/// One event: what it is, the schedule that it became, and what was not taken.
+fn take(events: &mut Events<'_, ServerZones>, influencer: Uuid, event: &Event) -> Result<Imported> {
+    let mut notes = Vec::new();
+    let mut id = None;
+    match events.schedule(event, &mut notes)? {
+        Err(why) => notes.insert(0, why),
+        Ok(planned) => {
+            id = insert(influencer, &planned)?;
+            match id {
+                Some(id) => store(id, events.exceptions(event, &planned, &mut notes)?)?,
+                None => notes.insert(0, "a trigger of the table has left it out".to_owned()),
+            }
+        }
+    }
+    let notes = (!notes.is_empty()).then(|| notes.join("; "));
+    Ok((event.uid.clone(), event.title(), id, notes))
+}
+
+/// The new schedule's id; none where a trigger keeps it out.
+fn insert(influencer: Uuid, planned: &Planned<Zone>) -> Result<Option<Uuid>> {
+    let wall = planned.start.wall;
+    let local = |wall: i64| Timestamp::try_from((wall - EPOCH) * 1_000_000).ok();
+    let day = wall.div_euclid(DAY_SECONDS) as i32 - EPOCH_DAYS;
+    let visibility = if planned.is_private {
+        "private"
+    } else {
+        "public"
+    };
+    let args = [
+        influencer.into(),
+        planned.title.clone().into(),
+        planned.description.clone().into(),
+        Date::saturating_from_raw(day).into(),
+        local(wall).into(),
+        planned.end_wall.and_then(local).into(),
+        planned.start.zone_name.clone().into(),
+        planned.rule.as_ref().map(ToString::to_string).into(),
+        planned.minutes.into(),
+        visibility.into(),
+    ];
+    plan::run(&INSERT, &args, |rows| Ok(rows.get(0, 0)))
+}
+
+fn store(schedule: Uuid, exceptions: Exceptions) -> Result<()> {
+    if exceptions.is_empty() {
+        return Ok(());
+    }
+    let moment = |seconds: i64| TimestampWithTimeZone::try_from((seconds - EPOCH) * 1_000_000).ok();
+    let (mut originals, mut kinds, mut titles) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut starts, mut ends) = (Vec::new(), Vec::new());
+    for (original, one) in exceptions {
+        originals.push(moment(original));
+        kinds.push(one.kind.to_owned());
+        starts.push(one.times.and_then(|(start, _)| moment(start)));
+        ends.push(one.times.and_then(|(_, end)| moment(end?)));
+        titles.push(one.title);
+    }
+    let args = [
+        schedule.into(),
+        originals.into(),
+        kinds.into(),
+        starts.into(),
+        ends.into(),
+        titles.into(),
+    ];
+    plan::execute(&INSERT_EXCEPTIONS, &args).map(|_| ())
+}
