@@ -1,15 +1,19 @@
-//! The live-streaming backend that a PostgreSQL database can be: one room per domain.
+//! The live-streaming backend that a PostgreSQL database can be: one room per domain. `ARCHITECTURE.md` is the map.
+
+#![deny(unsafe_code)]
 
 mod access;
 mod chat;
 mod identity;
 mod influencers;
+#[allow(unsafe_code)]
 mod install;
 mod limits;
 mod metrics;
 mod moderation;
 mod notifications;
 mod orders;
+#[allow(unsafe_code)]
 mod pg;
 mod privacy;
 mod products;

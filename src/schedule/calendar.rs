@@ -112,7 +112,7 @@ impl Track {
 }
 
 /// What is next of a schedule: its start, the schedule's id, and the place of its track.
-type Next = Reverse<(i64, [u8; 16], usize)>;
+type Next = Reverse<(i64, Uuid, usize)>;
 
 /// What one influencer has.
 struct Agenda {
@@ -128,7 +128,7 @@ struct Agenda {
 struct Calendar {
     tracks: Vec<Track>,
     next: BinaryHeap<Next>,
-    agendas: HashMap<[u8; 16], Agenda>,
+    agendas: HashMap<Uuid, Agenda>,
 }
 
 impl Calendar {
@@ -155,7 +155,7 @@ impl Calendar {
         }
         let shown = calendar.tracks.iter().map(|track| &track.schedule);
         for schedule in shown.chain(&idle) {
-            let agenda = calendar.agendas.get_mut(schedule.influencer.as_bytes());
+            let agenda = calendar.agendas.get_mut(&schedule.influencer);
             // What is listed first may have begun while something was on that is over since.
             if let Some(agenda) = agenda.filter(|agenda| agenda.first < after)
                 && let Some(end) = schedule.last_end(agenda.first, after)
@@ -168,9 +168,9 @@ impl Calendar {
 
     fn push(&mut self, track: Track) {
         if let Some(head) = &track.head {
-            let next = Reverse((head.start, *track.schedule.id.as_bytes(), self.tracks.len()));
+            let next = Reverse((head.start, track.schedule.id, self.tracks.len()));
             self.next.push(next);
-            let agenda = self.agendas.entry(*track.schedule.influencer.as_bytes());
+            let agenda = self.agendas.entry(track.schedule.influencer);
             let agenda = agenda.or_insert(Agenda {
                 next: BinaryHeap::new(),
                 first: head.start,
@@ -192,7 +192,7 @@ impl Iterator for Calendar {
         pgrx::check_for_interrupts!();
         let Reverse((_, id, index)) = self.next.pop()?;
         let track = self.tracks.get_mut(index)?;
-        let agenda = self.agendas.get_mut(track.schedule.influencer.as_bytes())?;
+        let agenda = self.agendas.get_mut(&track.schedule.influencer)?;
         // What is first of all is first of its influencer's.
         agenda.next.pop();
         let one = track.advance()?;
@@ -240,7 +240,7 @@ fn calendar(
     let range = range(range_start, range_end).or_raise();
     let max_rows = max_rows.unwrap_or(100).clamp(0, MAX_ROWS) as usize;
     let cursor = after_starts_at.map(|start| {
-        let id = after_schedule_id.map_or([0xff; 16], |id| *id.as_bytes());
+        let id = after_schedule_id.unwrap_or(Uuid::from_bytes([0xff; 16]));
         (i64::from(start), id)
     });
     let begin = cursor.map_or(range.start, |(start, _)| start.max(range.start));
@@ -261,7 +261,7 @@ fn calendar(
                 return None;
             }
             let track = calendar.tracks.get(index)?;
-            let place = (one.start, *track.schedule.id.as_bytes());
+            let place = (one.start, track.schedule.id);
             if one.end <= range.start || cursor.is_some_and(|cursor| place <= cursor) {
                 continue;
             }

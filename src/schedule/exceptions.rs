@@ -3,7 +3,6 @@
 use super::fields::MAX_DURATION_MINUTES;
 use super::series::{Exception, ExceptionKind, Series, moment_of, wall_at};
 use super::stored::Stored;
-use super::time_of_day::TimeOfDay;
 use super::{DAY_MICROS, is_settling, missing, no_such_schedule, sessions, settles, settling};
 use crate::identity;
 use crate::pg::clock::transaction_time;
@@ -12,6 +11,7 @@ use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
 use crate::pg::row::Row;
 use crate::pg::row::{finite, required};
+use crate::pg::time_of_day::TimeOfDay;
 use crate::pg::transition::Changes;
 use pgrx::datum::{Date, Uuid};
 use pgrx::pg_sys;

@@ -1,8 +1,6 @@
 //! What may be stored in `live_stream_schedule`, and in which form.
 
 use super::fields::{self, InvalidField, Length, MAX_DURATION_MINUTES, Pattern, Simple, Weekdays};
-use super::time_of_day::TimeOfDay;
-use super::zone::{self, Zone};
 use super::{EPOCH_DAYS, first_start, is_settling, missing, to_day, unknown_zone};
 use crate::access;
 use crate::identity;
@@ -11,6 +9,8 @@ use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::plan::{self, Plan};
 use crate::pg::row::Row;
 use crate::pg::row::required;
+use crate::pg::time_of_day::TimeOfDay;
+use crate::pg::zone::{self, Zone};
 use pgrx::datum::{Date, Timestamp, Uuid};
 use pgrx::pg_sys;
 use pgrx::{FromDatum, IntoDatum};

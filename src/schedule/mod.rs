@@ -13,14 +13,13 @@ mod series;
 mod sessions;
 mod split;
 mod stored;
-mod time_of_day;
-mod zone;
 
 use crate::access;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::own_writes::{self, OwnWrites};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
+use crate::pg::time_of_day::TimeOfDay;
 use crate::pg::transition;
 use crate::pg::trigger;
 use fields::InvalidField;
@@ -31,7 +30,6 @@ use recurrence::rule::{InvalidRule, Rule};
 use recurrence::{days, expand};
 use std::borrow::Cow;
 use stored::Stored;
-use time_of_day::TimeOfDay;
 
 /// The most occurrences that one call returns: a daily schedule's of 270 years.
 const MAX_OCCURRENCES: usize = 100_000;

@@ -4,7 +4,7 @@
 //! clock times as if the clock were UTC's.
 
 use super::fields::Length;
-use super::zone::Zone;
+use crate::pg::zone::Zone;
 use recurrence::clock::{Clock, TimeZone};
 use recurrence::days::DAY_SECONDS;
 use recurrence::expand::{EARLIEST, Expansion};

@@ -2,12 +2,12 @@
 
 use super::fields::Length;
 use super::series::Series;
-use super::time_of_day::TimeOfDay;
-use super::zone::Zone;
 use super::{exceptions, first_start, missing, unknown_zone};
 use crate::pg::error::{Result, SqlState};
 use crate::pg::plan::{self, Plan};
 use crate::pg::row::Row;
+use crate::pg::time_of_day::TimeOfDay;
+use crate::pg::zone::Zone;
 use pgrx::datum::{Date, Uuid};
 use pgrx::pg_sys;
 use pgrx::prelude::*;

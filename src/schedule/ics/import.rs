@@ -4,7 +4,7 @@ use super::event::{Events, Exceptions, Planned, TAKEN, Zones};
 use crate::access;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::plan::{self, Plan};
-use crate::schedule::zone::{self, Zone};
+use crate::pg::zone::{self, Zone};
 use crate::schedule::{EPOCH_DAYS, missing};
 use pgrx::datum::{Date, Timestamp, Uuid};
 use pgrx::pg_sys;

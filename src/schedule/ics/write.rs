@@ -3,10 +3,10 @@
 use crate::pg::clock::transaction_time;
 use crate::pg::error::{OrRaise, Result};
 use crate::pg::plan::{self, Plan};
+use crate::pg::zone::Zone;
 use crate::schedule::fields::Length;
 use crate::schedule::series::{Exception, ExceptionKind, Occurrence, Series, moment_of, wall_at};
 use crate::schedule::stored::Stored;
-use crate::schedule::zone::Zone;
 use crate::schedule::{DAY_MICROS, EPOCH_DAYS};
 use pgrx::datum::Uuid;
 use pgrx::pg_sys;
