@@ -8,8 +8,6 @@ grant execute on function live_stream.is_service() to anon, authenticated, servi
 
 grant execute on function live_stream.viewer_id() to anon, authenticated, service_role;
 
-grant execute on function live_stream.influencer_ids() to anon, authenticated, service_role;
-
 grant execute on function live_stream.request_session_code() to anon, authenticated, service_role;
 
 comment on function live_stream.uid() is
@@ -18,8 +16,6 @@ comment on function live_stream.is_service() is
   'True for service_role, the owner of the tables and roles that pass row-level security by.';
 comment on function live_stream.viewer_id() is
   'Viewer row that this request may act for: made in this transaction, or named by the header x-viewer-id.';
-comment on function live_stream.influencer_ids() is
-  'Ids of the influencers that the calling user owns.';
 comment on function live_stream.request_session_code() is
   'Session code in the header x-session-code, in its normal form; null without one.';
 comment on function live_stream.install() is

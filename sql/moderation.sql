@@ -2,12 +2,6 @@ create type public.live_stream_ban_kind as enum ('ban', 'timeout');
 comment on type public.live_stream_ban_kind is
   'What is taken from a person: everything but looking at what is public, or writing and reacting for a while.';
 
-create type public.live_stream_moderation_action as enum
-  ('ban', 'timeout', 'unban', 'end_timeout', 'add_moderator', 'remove_moderator', 'delete_message',
-   'restore_message', 'unflag_message', 'invite', 'uninvite', 'create_invitation',
-   'accept_invitation', 'revoke_invitation');
-comment on type public.live_stream_moderation_action is 'What somebody did, as the moderation log has it.';
-
 create table public.live_stream_moderators (
   influencer_id uuid not null,
   user_id uuid not null,
@@ -111,35 +105,6 @@ comment on column public.live_stream_guests.created_by is
   'User who made the row: the owner, or the guest who accepted an invitation. Set by the database.';
 comment on column public.live_stream_guests.created_at is 'Since when.';
 
-create table public.live_stream_moderation_log (
-  id uuid not null default gen_random_uuid(),
-  influencer_id uuid not null,
-  session_id uuid,
-  actor_id uuid,
-  action public.live_stream_moderation_action not null,
-  user_id uuid,
-  message_id uuid,
-  reason text,
-  created_at timestamptz not null default now(),
-  constraint live_stream_moderation_log_pkey primary key (id),
-  constraint live_stream_moderation_log_session_id_fkey foreign key (session_id)
-    references public.live_stream_sessions (id) on delete set null
-);
-
-comment on table public.live_stream_moderation_log is
-  'What moderators and influencers did, written by the database alone. Read by the influencer; changed by nobody.';
-comment on column public.live_stream_moderation_log.id is 'Id of the entry.';
-comment on column public.live_stream_moderation_log.influencer_id is 'Influencer in whose sessions it was done.';
-comment on column public.live_stream_moderation_log.session_id is 'Session that it was about; null if none, or if it is gone.';
-comment on column public.live_stream_moderation_log.actor_id is
-  'User who did it; null for the server, or if the account is gone.';
-comment on column public.live_stream_moderation_log.action is 'What was done.';
-comment on column public.live_stream_moderation_log.user_id is
-  'User whom it was done to; null if nobody, or if the account is gone.';
-comment on column public.live_stream_moderation_log.message_id is 'Message that it was about, also when it is gone: no foreign key, so that the log stays when the chat is emptied.';
-comment on column public.live_stream_moderation_log.reason is 'Why.';
-comment on column public.live_stream_moderation_log.created_at is 'When.';
-
 alter table public.live_stream_moderators add constraint live_stream_moderators_influencer_id_fkey
   foreign key (influencer_id) references public.influencers (id) on delete cascade;
 alter table public.live_stream_moderators add constraint live_stream_moderators_user_id_fkey
@@ -156,12 +121,6 @@ alter table public.live_stream_guests add constraint live_stream_guests_user_id_
   foreign key (user_id) references auth.users (id) on delete cascade;
 alter table public.live_stream_guests add constraint live_stream_guests_created_by_fkey
   foreign key (created_by) references auth.users (id) on delete set null;
-alter table public.live_stream_moderation_log add constraint live_stream_moderation_log_influencer_id_fkey
-  foreign key (influencer_id) references public.influencers (id) on delete cascade;
-alter table public.live_stream_moderation_log add constraint live_stream_moderation_log_actor_id_fkey
-  foreign key (actor_id) references auth.users (id) on delete set null;
-alter table public.live_stream_moderation_log add constraint live_stream_moderation_log_user_id_fkey
-  foreign key (user_id) references auth.users (id) on delete set null;
 
 create index live_stream_moderators_user_id_idx on public.live_stream_moderators (user_id);
 create index live_stream_bans_user_id_idx on public.live_stream_bans (user_id);
@@ -177,20 +136,11 @@ create index live_stream_guests_invitation_id_idx
   on public.live_stream_guests (invitation_id) where invitation_id is not null;
 create index live_stream_guests_created_by_idx
   on public.live_stream_guests (created_by) where created_by is not null;
-create index live_stream_moderation_log_influencer_id_created_at_idx
-  on public.live_stream_moderation_log (influencer_id, created_at desc);
-create index live_stream_moderation_log_session_id_idx
-  on public.live_stream_moderation_log (session_id) where session_id is not null;
-create index live_stream_moderation_log_actor_id_idx
-  on public.live_stream_moderation_log (actor_id) where actor_id is not null;
-create index live_stream_moderation_log_user_id_idx
-  on public.live_stream_moderation_log (user_id) where user_id is not null;
 
 alter table public.live_stream_moderators enable row level security;
 alter table public.live_stream_bans enable row level security;
 alter table public.live_stream_invitations enable row level security;
 alter table public.live_stream_guests enable row level security;
-alter table public.live_stream_moderation_log enable row level security;
 
 revoke all on table public.live_stream_moderators from public, anon, authenticated, service_role;
 grant select, insert, delete on table public.live_stream_moderators to authenticated, service_role;
@@ -204,9 +154,6 @@ grant select, insert, update, delete on table public.live_stream_invitations to 
 
 revoke all on table public.live_stream_guests from public, anon, authenticated, service_role;
 grant select, insert, delete on table public.live_stream_guests to authenticated, service_role;
-
-revoke all on table public.live_stream_moderation_log from public, anon, authenticated, service_role;
-grant select on table public.live_stream_moderation_log to authenticated, service_role;
 
 create policy live_stream_moderators_select on public.live_stream_moderators
   for select to public
@@ -281,11 +228,6 @@ create policy live_stream_guests_delete on public.live_stream_guests
   using ((select live_stream.is_service())
          or session_id in (select s.id from public.live_stream_sessions s
                             where s.influencer_id = any ((select live_stream.influencer_ids())::uuid[])));
-
-create policy live_stream_moderation_log_select on public.live_stream_moderation_log
-  for select to public
-  using (influencer_id = any ((select live_stream.influencer_ids())::uuid[])
-         or (select live_stream.is_service()));
 
 create or replace trigger live_stream_moderators_guard
   before insert or update on public.live_stream_moderators
@@ -481,11 +423,6 @@ create or replace function public.live_stream_revoke_invitation(invitation_id uu
 $$;
 comment on function public.live_stream_revoke_invitation is
   'Makes a link of the caller''s useless and returns the invitation. Who has accepted it stays a guest.';
-
-comment on function live_stream.own_influencer is
-  'The influencer, or the caller''s own where none is named; an error unless the caller owns it.';
-comment on function live_stream.moderated_influencer is
-  'The influencer, or the session''s, or the caller''s own; an error unless the caller owns or moderates it.';
 comment on function live_stream.create_invitation is
   'Makes an invitation; behind live_stream_create_invitation.';
 comment on function live_stream.accept_invitation is

@@ -177,15 +177,6 @@ revoke all on table public.live_stream_credentials from public, anon, authentica
 grant select on table public.live_stream_credentials to authenticated;
 grant select, insert, update, delete, truncate on table public.live_stream_credentials to service_role;
 
-grant execute on function live_stream.moderated_influencer_ids(), live_stream.guest_session_ids(),
-  live_stream.banning_influencer_ids() to anon, authenticated, service_role;
-comment on function live_stream.moderated_influencer_ids() is
-  'Ids of the influencers whose sessions the calling user moderates.';
-comment on function live_stream.guest_session_ids() is
-  'Sessions that are not public and that the calling user has been let in to: private ones as a guest, unlisted ones as a guest or viewer.';
-comment on function live_stream.banning_influencer_ids() is
-  'Ids of the influencers who ban the calling user now.';
-
 create policy live_stream_sessions_select on public.live_stream_sessions
   for select to public
   using (
@@ -388,14 +379,8 @@ comment on function public.live_stream_stream_credentials is
 
 revoke all on function live_stream.open_session from public;
 grant execute on function live_stream.open_session to anon, authenticated, service_role;
-
-grant execute on function live_stream.require_own_session to authenticated, service_role;
-comment on function live_stream.require_own_session is
-  'Nothing if the caller may manage the session; an error that says why not otherwise.';
 comment on function live_stream.session_with_code is
   'Id of the session that has this code, in whatever case and spacing it was typed, whoever may see it; null without one.';
-comment on function live_stream.user_sees_session is
-  'Whether the calling user may see a session of this influencer and visibility, whose id is known.';
 comment on function live_stream.normalize_session_code is
   'Normal form of a session code as a person typed it; null where it cannot be a code.';
 

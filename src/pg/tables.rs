@@ -9,16 +9,25 @@ use std::sync::LazyLock;
 /// The files of the API layer, in the order of what refers to what.
 pub const FILES: &[(&str, &str)] = &[
     ("identity", include_str!("../../sql/identity.sql")),
+    ("access", include_str!("../../sql/access.sql")),
     ("sessions", include_str!("../../sql/sessions.sql")),
     ("viewers", include_str!("../../sql/viewers.sql")),
     ("chat", include_str!("../../sql/chat.sql")),
     ("moderation", include_str!("../../sql/moderation.sql")),
+    (
+        "moderation_log",
+        include_str!("../../sql/moderation_log.sql"),
+    ),
     ("products", include_str!("../../sql/products.sql")),
     ("orders", include_str!("../../sql/orders.sql")),
     ("privacy", include_str!("../../sql/privacy.sql")),
     ("metrics", include_str!("../../sql/metrics.sql")),
     ("limits", include_str!("../../sql/limits.sql")),
     ("schedule", include_str!("../../sql/schedule.sql")),
+    (
+        "schedule_exceptions",
+        include_str!("../../sql/schedule_exceptions.sql"),
+    ),
     ("analytics", include_str!("../../sql/analytics.sql")),
     ("notifications", include_str!("../../sql/notifications.sql")),
     ("realtime", include_str!("../../sql/realtime.sql")),
