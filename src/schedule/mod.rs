@@ -9,6 +9,7 @@ mod exceptions;
 mod fields;
 mod guard;
 mod ics;
+mod next_session;
 mod series;
 mod sessions;
 mod split;
@@ -57,7 +58,7 @@ fn to_day(date: Date) -> Option<i32> {
     years.contains(&i64::from(day)).then_some(day)
 }
 
-pub use sessions::{hide_session, mark_reminded, mark_told};
+pub use next_session::{hide_session, mark_reminded, mark_told};
 
 /// Sessions are made for what begins within this: more than the longest time before a stream
 /// for which a reminder can be asked.
