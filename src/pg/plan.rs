@@ -16,6 +16,17 @@ use std::ffi::{CStr, CString, c_char};
 use std::ptr::null_mut;
 use std::thread::LocalKey;
 
+/// A statement of several pieces, as [`Plan`] wants it.
+macro_rules! sql {
+    ($($piece:expr),* $(,)?) => {
+        match std::ffi::CStr::from_bytes_with_nul(concat!($($piece),*, "\0").as_bytes()) {
+            Ok(sql) => sql,
+            Err(_) => panic!(),
+        }
+    };
+}
+pub(crate) use sql;
+
 /// A statement that is prepared when it is first used. Declare it in `thread_local!`: a backend
 /// has one thread.
 pub struct Plan {

@@ -7,7 +7,7 @@ use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::lock::{Lock, Mode};
 use crate::pg::owner::as_owner;
-use crate::pg::plan::{self, Plan};
+use crate::pg::plan::{self, Plan, sql};
 use crate::pg::row::Row;
 use crate::pg::row::required;
 use crate::pg::transition::Changes;
@@ -26,16 +26,6 @@ macro_rules! fields {
     () => {
         "s.scheduled_date, s.scheduled_start_time, s.scheduled_end_time, s.timezone::text,
          s.recurrence_rule, s.last_start, s.expected_duration_minutes, s.has_exceptions"
-    };
-}
-
-/// A statement of several pieces, as `Plan` wants it.
-macro_rules! sql {
-    ($($piece:expr),*) => {
-        match std::ffi::CStr::from_bytes_with_nul(concat!($($piece),*, "\0").as_bytes()) {
-            Ok(sql) => sql,
-            Err(_) => panic!(),
-        }
     };
 }
 

@@ -1,8 +1,10 @@
-//! The viewer row that a request acts for, for the rest of its transaction.
+//! The viewer row that a request acts for: whose it must be, and that it does so for the rest of its transaction.
 
-use super::presence::no_such_viewer;
 use crate::identity;
-use crate::pg::error::{OrRaise, Result};
+use crate::metrics::entry;
+use crate::pg::error::{Error, OrRaise, Result, SqlState};
+use crate::pg::owner::as_owner;
+use crate::pg::plan::{self, Plan};
 use crate::pg::returned;
 use crate::pg::transaction::{self, Scoped};
 use pgrx::pg_sys;
@@ -11,6 +13,12 @@ use pgrx::{AnyElement, Uuid};
 use std::cell::RefCell;
 
 thread_local! {
+    static VIEWER: Plan = const { Plan::writing(
+        c"select session_id, user_id, is_still_watching,
+                 user_id is null and viewer_type = 'anonymous'
+            from public.live_stream_viewers where id = $1",
+        &[pg_sys::UUIDOID],
+    ) };
     /// Unlike the setting `live_stream.viewer_id`, nobody else can write it.
     static ACTING: RefCell<Scoped<Uuid>> = const { RefCell::new(Scoped::new()) };
 }
@@ -55,4 +63,62 @@ fn acting_viewer(
         }
     };
     find().or_raise()
+}
+
+pub fn no_such_viewer(id: Uuid) -> Error {
+    Error::new(SqlState::NOT_FOUND, format!("viewer {id} does not exist"))
+        .detail("Or it is somebody else's.")
+        .hint("Pass the id that joining returned.")
+}
+
+/// A viewer row that the caller may act for.
+pub struct Own {
+    pub id: Uuid,
+    pub session: Uuid,
+    pub watching: bool,
+}
+
+/// The row with this id, or the one that the request's header names: the caller's own, or an
+/// anonymous one, whose id is its key.
+pub fn own_viewer(viewer_id: Option<Uuid>) -> Result<Own> {
+    let id = viewer_id.or_else(identity::viewer_id).ok_or_else(|| {
+        Error::new(SqlState::INVALID_PARAMETER, "viewer_id must not be null")
+            .hint("Pass the id that joining returned, or send it in the header x-viewer-id.")
+    })?;
+    let found = as_owner(|| {
+        plan::run(&VIEWER, &[id.into()], |rows| {
+            let own = rows.get(0, 0).zip(rows.get(0, 2));
+            let own = own.map(|(session, watching)| Own {
+                id,
+                session,
+                watching,
+            });
+            Ok(own.map(|own| (own, rows.get::<Uuid>(0, 1), rows.get(0, 3) == Some(true))))
+        })
+    })?;
+    match found {
+        // A row whose user is gone stays that user's: its id was never a secret.
+        Some((own, user, anonymous))
+            if anonymous
+                || user.is_some() && user == identity::user_id()?
+                || identity::is_service()? =>
+        {
+            Ok(own)
+        }
+        _ => Err(no_such_viewer(id)),
+    }
+}
+
+/// Lets the rest of the transaction act for a viewer row that the caller may act for, with its
+/// session entered; returns the id.
+///
+/// Errors: 22023 without an id; PT404 for no such row of the caller's.
+#[pg_extern(volatile)]
+fn act_as_viewer(viewer_id: Option<Uuid>) -> Uuid {
+    let act = || {
+        let own = own_viewer(viewer_id)?;
+        entry::enter(own.session)?;
+        act_for(own.id)
+    };
+    act().or_raise()
 }

@@ -2,16 +2,21 @@
 
 mod acting_viewer;
 mod guard;
+mod joining;
 mod people;
 mod presence;
+mod rows;
 mod settle;
+mod sharing;
 
 use crate::pg::callback::Callback;
 use crate::pg::error::Result;
 use crate::sessions;
 use pgrx::Uuid;
 
-pub use presence::{close_user, define_settings, kept_viewer_of, own_viewer, viewer_of};
+pub use acting_viewer::own_viewer;
+pub use presence::{close_user, define_settings};
+pub use rows::{kept_viewer_of, viewer_of};
 
 /// An address, or a place, of a viewer of this session was written.
 pub static ADDRESS_CAME: Callback<fn(Uuid) -> Result<()>> =

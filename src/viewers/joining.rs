@@ -1,0 +1,149 @@
+//! Joining a session: a new row, or the one that the person had there, opened again.
+
+use super::acting_viewer::act_for;
+use super::guard::{kind, reserve};
+use super::presence::touch;
+use super::rows::{RETURN_OF_USER, find};
+use crate::access;
+use crate::identity;
+use crate::identity::address;
+use crate::limits;
+use crate::metrics::entry::no_such_session;
+use crate::pg::error::{Error, OrRaise, Result, SqlState};
+use crate::pg::plan::{self, Plan};
+use crate::sessions;
+use pgrx::Uuid;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+thread_local! {
+    static RETURN_OF_ANONYMOUS: Plan = const { Plan::writing(
+        c"select id, is_still_watching from public.live_stream_viewers
+           where session_id = $1 and id = $2 and user_id is null and viewer_type = 'anonymous'
+             for key share",
+        &[pg_sys::UUIDOID, pg_sys::UUIDOID],
+    ) };
+    static INSERT: Plan = const { Plan::writing(
+        c"insert into public.live_stream_viewers
+            (session_id, user_id, viewer_type, device_type, browser, user_agent, country, city,
+             ip_address)
+          values ($1, $2, $3::public.live_stream_viewer_type, $4, $5, $6, $7, $8, $9)
+          returning id",
+        &[
+            pg_sys::UUIDOID, pg_sys::UUIDOID, pg_sys::TEXTOID, pg_sys::TEXTOID, pg_sys::TEXTOID,
+            pg_sys::TEXTOID, pg_sys::TEXTOID, pg_sys::TEXTOID, pg_sys::INETOID,
+        ],
+    ) };
+    static REOPEN: Plan = const { Plan::writing(
+        c"update public.live_stream_viewers set is_still_watching = true where id = $1",
+        &[pg_sys::UUIDOID],
+    ) };
+}
+
+/// Makes the caller a viewer of a session, given by id or by code, and returns the id of its
+/// row: the one it has there already, opened again if it was closed, or a new one. `viewer_id`
+/// is the row that an anonymous caller had before.
+///
+/// Errors: PT404 for no session that the caller may join; 42501 where it is banned; PT409 for one
+/// that is finished or full.
+#[pg_extern(volatile)]
+#[allow(clippy::too_many_arguments)]
+fn join_session(
+    session_id: Option<Uuid>,
+    session_code: Option<&str>,
+    viewer_type: Option<&str>,
+    device_type: Option<&str>,
+    browser: Option<&str>,
+    user_agent: Option<&str>,
+    country: Option<&str>,
+    city: Option<&str>,
+    viewer_id: Option<Uuid>,
+) -> Uuid {
+    let join = || {
+        let session = match (session_id, session_code) {
+            (Some(id), _) => id,
+            (None, Some(code)) => session_by_code(code)?,
+            (None, None) => {
+                return Err(
+                    Error::new(SqlState::INVALID_PARAMETER, "no session to join")
+                        .hint("Pass session_id or session_code."),
+                );
+            }
+        };
+        for (name, text, max) in [
+            ("device_type", device_type, 50),
+            ("browser", browser, 100),
+            ("user_agent", user_agent, 1_000),
+            ("country", country, 100),
+            ("city", city, 100),
+        ] {
+            check_length(name, text, max)?;
+        }
+        let by_code = session_id.is_none();
+        let entered = reserve(session).map_err(|error| match error.is_not_found() {
+            // Who has a code alone is not told the id that it belongs to, nor that there is one.
+            true if by_code => no_such_code(),
+            _ => error,
+        })?;
+        let user = identity::user_id()?;
+        let found = match (user, viewer_id.or_else(identity::viewer_id)) {
+            (Some(user), _) => find(&RETURN_OF_USER, session, user)?,
+            (None, Some(viewer)) => find(&RETURN_OF_ANONYMOUS, session, viewer)?,
+            (None, None) => None,
+        };
+        let id = match found {
+            Some((id, true)) => {
+                touch(id)?;
+                id
+            }
+            Some((id, false)) => {
+                limits::check_return(session, user, id)?;
+                access::as_joiner(|| plan::execute(&REOPEN, &[id.into()]))?;
+                id
+            }
+            None => {
+                if user.is_none() {
+                    limits::check_anonymous_join(session)?;
+                }
+                let args = [
+                    session.into(),
+                    user.into(),
+                    kind(user, &entered, viewer_type)?.into(),
+                    device_type.into(),
+                    browser.into(),
+                    user_agent.into(),
+                    country.into(),
+                    city.into(),
+                    address::of_request()?.into(),
+                ];
+                access::as_joiner(|| plan::run(&INSERT, &args, |rows| Ok(rows.get(0, 0))))?
+                    .ok_or_else(|| no_such_session(session))?
+            }
+        };
+        act_for(id)
+    };
+    join().or_raise()
+}
+
+/// As the table's columns, which would name no argument, and show the whole row in the error.
+fn check_length(name: &str, text: Option<&str>, max: usize) -> Result<()> {
+    match text.map_or(0, |text| text.chars().count()) {
+        chars if chars <= max => Ok(()),
+        chars => Err(Error::new(
+            SqlState::CHECK_VIOLATION,
+            format!("{name} of the viewer is too long"),
+        )
+        .detail(format!("It has {chars} characters."))
+        .hint(format!("Send {max} characters at most, or leave it out."))),
+    }
+}
+
+fn session_by_code(typed: &str) -> Result<Uuid> {
+    sessions::session_with(typed)?.ok_or_else(no_such_code)
+}
+
+fn no_such_code() -> Error {
+    Error::new(SqlState::NOT_FOUND, "no session has this code")
+        .detail("Or it is private, and the caller may not see it.")
+        .hint("Type the code again, or ask the host for it.")
+}

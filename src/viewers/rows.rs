@@ -1,0 +1,45 @@
+//! The row of a person in a session.
+
+use crate::pg::error::Result;
+use crate::pg::owner::as_owner;
+use crate::pg::plan::{self, Plan};
+use pgrx::Uuid;
+use pgrx::pg_sys;
+
+thread_local! {
+    static ROW_OF_USER: Plan = const { Plan::writing(
+        c"select id, is_still_watching from public.live_stream_viewers
+           where session_id = $1 and user_id = $2
+           order by is_still_watching desc, joined_at desc limit 1",
+        &[pg_sys::UUIDOID, pg_sys::UUIDOID],
+    ) };
+    // Locked, so that the row is still there when it is returned.
+    pub(super) static RETURN_OF_USER: Plan = const { Plan::writing(
+        c"select id, is_still_watching from public.live_stream_viewers
+           where session_id = $1 and user_id = $2
+           order by is_still_watching desc, joined_at desc limit 1 for key share",
+        &[pg_sys::UUIDOID, pg_sys::UUIDOID],
+    ) };
+}
+
+pub(super) fn find(
+    plan: &'static std::thread::LocalKey<Plan>,
+    session: Uuid,
+    who: Uuid,
+) -> Result<Option<(Uuid, bool)>> {
+    as_owner(|| {
+        plan::run(plan, &[session.into(), who.into()], |rows| {
+            Ok(rows.get(0, 0).zip(rows.get(0, 1)))
+        })
+    })
+}
+
+/// The row of a user in a session, the open one first.
+pub fn viewer_of(session: Uuid, user: Uuid) -> Result<Option<Uuid>> {
+    Ok(find(&ROW_OF_USER, session, user)?.map(|(id, _)| id))
+}
+
+/// As [`viewer_of`], for a row that is about to refer to it: it is not deleted before that.
+pub fn kept_viewer_of(session: Uuid, user: Uuid) -> Result<Option<Uuid>> {
+    Ok(find(&RETURN_OF_USER, session, user)?.map(|(id, _)| id))
+}
