@@ -84,7 +84,7 @@ fn check_without(influencer: Uuid, counts: impl Fn(&Ban) -> bool) -> Result<()> 
 }
 
 /// What a banned person is told: until when, and why.
-pub fn refused(influencer: Uuid, ban: Ban) -> Error {
+fn refused(influencer: Uuid, ban: Ban) -> Error {
     let message = if ban.is_timeout {
         format!("the caller may not write in the sessions of influencer {influencer} for a while")
     } else {

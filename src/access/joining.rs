@@ -1,6 +1,6 @@
 //! Who may join a session and write in it.
 
-use super::bans::{ban_of, refused};
+use super::bans::{check_not_banned, check_not_silenced};
 use super::parts::is_guest;
 use super::{BANS, GUESTS, MODERATORS};
 use super::{is_empty, is_moderator, owns};
@@ -46,27 +46,25 @@ pub fn check_may_write(session: Uuid, entered: &Entered) -> Result<()> {
 }
 
 fn check(session: Uuid, entered: &Entered, writes: bool) -> Result<()> {
-    if !entered.private && is_empty(BANS)? {
-        return Ok(());
-    }
     let influencer = entered.influencer;
-    let user = identity::user_id()?;
-    let ban = match user {
-        Some(user) => ban_of(influencer, user)?.filter(|ban| writes || !ban.is_timeout),
-        None => None,
-    };
-    if !entered.private && ban.is_none() || is_exempt()? || owns(influencer)? {
-        return Ok(());
+    if entered.private && !is_invited(session, influencer)? {
+        return Err(no_such_session(session));
     }
-    let invited = !entered.private
-        || match user {
-            Some(user) => is_guest(session, user)? || is_moderator(influencer, user)?,
-            None => false,
-        };
-    match ban {
-        _ if !invited => Err(no_such_session(session)),
-        Some(ban) => Err(refused(influencer, ban)),
-        None => Ok(()),
+    if writes {
+        check_not_silenced(influencer)
+    } else {
+        check_not_banned(influencer)
+    }
+}
+
+/// Whether a private session is open to the caller: its guests, its moderators, its owner, and a server.
+fn is_invited(session: Uuid, influencer: Uuid) -> Result<bool> {
+    if is_exempt()? || owns(influencer)? {
+        return Ok(true);
+    }
+    match identity::user_id()? {
+        Some(user) => Ok(is_guest(session, user)? || is_moderator(influencer, user)?),
+        None => Ok(false),
     }
 }
 

@@ -72,8 +72,9 @@ pub fn influencer_of(session: Uuid) -> Result<Uuid> {
 }
 
 /// Whether the calling user may see a session of this influencer and visibility, whose id it knows; also
-/// in a function that runs with the rights of the tables' owner.
-#[pg_extern(stable, parallel_safe)]
+/// in a function that runs with the rights of the tables' owner. It looks for bans as they are at this moment,
+/// which a parallel query cannot.
+#[pg_extern(stable)]
 fn user_sees_session(
     session_id: Option<Uuid>,
     influencer_id: Option<Uuid>,

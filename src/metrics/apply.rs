@@ -129,20 +129,13 @@ fn update(session: Uuid, delta: &Delta) -> Result<()> {
         fold::whole(session)?;
         apply()?.ok_or_else(|| too_large(session))
     })?;
-    match viewers {
-        Some((current, max))
-            if delta.peak > 0
-                && i64::from(current) - delta.viewers + delta.peak > i64::from(max) =>
-        {
-            Err(
-                Error::new(SqlState::CONFLICT, format!("session {session} is full"))
-                    .detail(format!("It admits {max} viewers at the same time."))
-                    .hint("Try again when somebody has left."),
-            )
-        }
-        _ if entry::was_overtaken(session) => peak::count(session),
-        _ => Ok(()),
+    if let Some((current, max)) = viewers {
+        entry::check_places(session, delta, current, max)?;
     }
+    if entry::was_overtaken(session) {
+        return peak::count(session);
+    }
+    Ok(())
 }
 
 /// A change as the statements on a session's row take it.

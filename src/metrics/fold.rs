@@ -1,10 +1,15 @@
-//! Folding appended changes into the row of their session.
+//! Folding: what was appended to the log goes into the rows of its sessions.
+//!
+//! The worker folds what it has read, a session at a time ([`pending`]). Whoever has a session's row to itself,
+//! as its end does, folds all that is left of it ([`whole`]). Both take entries out of the log ([`Folded`]) and
+//! add them to the row ([`add`]), in one transaction.
 
 use super::delta::Delta;
 use super::log::{self, Entry};
 use super::timeline::Timeline;
 use super::{arguments, hot, settling};
 use crate::pg::error::{Error, Result, SqlState};
+use crate::pg::heap::Table;
 use crate::pg::plan::{self, Plan};
 use pgrx::Uuid;
 use pgrx::pg_sys;
@@ -145,6 +150,60 @@ pub fn add(session: Uuid, delta: &Delta, peak: i64) -> Result<i64> {
     })
 }
 
+/// What became of the changes of a session.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// So many.
+    Folded(usize),
+    /// For a reason that is not the worker's, such as an app's trigger.
+    Failed,
+    /// Somebody else has the row.
+    Busy,
+    /// There is no such session any more.
+    Gone,
+}
+
+/// The timeline of a session with what was folded, and when its row was updated.
+pub type Updated = Option<(Timeline, i64)>;
+
+/// Folds entries into the row of a session, for the worker. `known` is what it knows of the session's viewers
+/// since it `updated` the row; that stays as it is, as the transaction may fail yet.
+pub fn pending(
+    session: Uuid,
+    entries: &[Entry],
+    known: &Timeline,
+    updated: i64,
+    complete_before: i64,
+) -> Result<(Outcome, Updated)> {
+    let Some(state) = lock(session, false)? else {
+        if exists(session)? {
+            return Ok((Outcome::Busy, None));
+        }
+        super::entry::check_gone()?;
+        log::take(entries.iter().copied())?;
+        hot::forget(session)?;
+        return Ok((Outcome::Gone, None));
+    };
+    let mut timeline = known.clone();
+    if updated != state.at || timeline.now() != (state.level, state.peak) {
+        // Others have changed the row meanwhile.
+        let doubtful = timeline.doubtful;
+        timeline = state.timeline();
+        timeline.doubtful = doubtful;
+    }
+    let mut folded = Folded::into(timeline);
+    folded.take(entries.iter().copied())?;
+    let peak = folded.peak();
+    let at = if folded.delta.is_nothing() && peak == state.peak {
+        state.at
+    } else {
+        add(session, &folded.delta, peak)?
+    };
+    let changes = folded.changes;
+    hot::note(session, complete_before, folded.timeline.doubtful, changes)?;
+    Ok((Outcome::Folded(changes), Some((folded.timeline, at))))
+}
+
 /// Folds all that is pending of a session whose row this transaction has locked.
 pub fn whole(session: Uuid) -> Result<()> {
     if !log::has(Some(session))? && !hot::is_doubtful(session)? {
@@ -162,4 +221,29 @@ pub fn whole(session: Uuid) -> Result<()> {
         super::peak::count(session)?;
     }
     Ok(())
+}
+
+/// Whether there is such a session.
+pub fn exists(session: Uuid) -> Result<bool> {
+    Ok(place(&sessions()?, session)?.is_some())
+}
+
+/// The table of sessions.
+pub fn sessions() -> Result<Table> {
+    Table::read(c"public", c"live_stream_sessions")
+}
+
+/// Where a session is stored; none where it does not exist.
+pub fn place(sessions: &Table, session: Uuid) -> Result<Option<pg_sys::ItemPointerData>> {
+    let mut place = None;
+    sessions.find(
+        c"public",
+        c"live_stream_sessions_pkey",
+        &[("id", session)],
+        |row| {
+            place = Some(row.place());
+            Ok(false)
+        },
+    )?;
+    Ok(place)
 }

@@ -9,6 +9,7 @@ use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
 use crate::pg::subtransaction::take_in_order;
 use crate::pg::transaction;
+use crate::viewers;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use std::collections::BTreeSet;
@@ -32,12 +33,6 @@ thread_local! {
                                       where m.influencer_id = p.influencer_id
                                         and m.user_id = p.user_id))",
         &[pg_sys::UUIDARRAYOID, pg_sys::UUIDARRAYOID],
-    ) };
-    static CLOSE: Plan = const { Plan::writing(
-        c"update public.live_stream_viewers
-             set is_still_watching = false, left_at = greatest(watching_since, now())
-           where id = any ($1) and is_still_watching",
-        &[pg_sys::UUIDARRAYOID],
     ) };
     static OPEN_ROWS: Plan = const { Plan::writing(
         c"select count(*) from public.live_stream_viewers where user_id = $1 and is_still_watching",
@@ -122,7 +117,7 @@ pub fn close_unwelcome(people: &[(Uuid, Uuid)]) -> Result<()> {
         })?;
         if !rows.is_empty() {
             let ids: Vec<Uuid> = rows.into_iter().map(|(id, _)| id).collect();
-            plan::execute(&CLOSE, &[ids.into()])?;
+            viewers::close_rows(ids)?;
         }
         check_all_seen(&users)
     })

@@ -15,7 +15,7 @@ use crate::sessions;
 use pgrx::Uuid;
 
 pub use acting_viewer::own_viewer;
-pub use presence::{close_user, define_settings};
+pub use presence::{close_rows, close_user, define_settings};
 pub use rows::{kept_viewer_of, viewer_of};
 
 /// An address, or a place, of a viewer of this session was written.

@@ -108,6 +108,14 @@ thread_local! {
         ),
         &[pg_sys::UUIDOID, pg_sys::UUIDOID, pg_sys::INT4OID],
     ) };
+    static CLOSE_ROWS: Plan = const { Plan::writing(
+        sql!(
+            "update public.live_stream_viewers v set is_still_watching = false, left_at = ",
+            watched_until!("now()", "$2"),
+            " where v.id = any ($1) and v.is_still_watching"
+        ),
+        &[pg_sys::UUIDARRAYOID, pg_sys::INT4OID],
+    ) };
     static CLOSE_ALL: Plan = const { Plan::writing(
         sql!(
             "update public.live_stream_viewers v set is_still_watching = false, left_at = ",
@@ -189,4 +197,10 @@ pub fn close_all(session: Uuid, at: TimestampWithTimeZone) -> Result<Delta> {
 pub fn close_user(session: Uuid, user: Uuid) -> Result<()> {
     let args = [session.into(), user.into(), VIEWER_TIMEOUT.get().into()];
     as_owner(|| plan::execute(&CLOSE_USER, &args).map(drop))
+}
+
+/// As [`close_user`], of rows that are given by their ids, whose sessions this transaction has entered.
+pub fn close_rows(viewers: Vec<Uuid>) -> Result<()> {
+    let args = [viewers.into(), VIEWER_TIMEOUT.get().into()];
+    as_owner(|| plan::execute(&CLOSE_ROWS, &args).map(drop))
 }

@@ -1,6 +1,7 @@
 //! Keeping the tables that the worker writes small: old versions are pruned, the log is vacuumed.
 
 use super::{is_installed, transaction};
+use crate::metrics::fold::{place, sessions};
 use crate::pg::error::Result;
 use crate::pg::{catalog, heap, vacuum};
 use pgrx::Uuid;
@@ -84,27 +85,4 @@ fn prune_once(folded: &BTreeSet<Uuid>) -> Result<Vec<(Uuid, pg_sys::BlockNumber)
         }
     }
     Ok(pages)
-}
-
-/// Whether there is such a session.
-pub fn exists(session: Uuid) -> Result<bool> {
-    Ok(place(&sessions()?, session)?.is_some())
-}
-
-fn sessions() -> Result<heap::Table> {
-    heap::Table::read(c"public", c"live_stream_sessions")
-}
-
-fn place(sessions: &heap::Table, session: Uuid) -> Result<Option<pg_sys::ItemPointerData>> {
-    let mut place = None;
-    sessions.find(
-        c"public",
-        c"live_stream_sessions_pkey",
-        &[("id", session)],
-        |row| {
-            place = Some(row.place());
-            Ok(false)
-        },
-    )?;
-    Ok(place)
 }

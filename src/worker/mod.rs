@@ -1,12 +1,12 @@
 //! The background worker of a database. It has four jobs: it folds appended changes into their sessions'
-//! rows ([`fold`]), keeps the tables it writes small ([`housekeeping`]), sees to schedules and reminders
+//! rows ([`rounds`]), keeps the tables it writes small ([`housekeeping`]), sees to schedules and reminders
 //! ([`schedules`]), and ends when nobody needs it.
 //!
 //! It runs as the owner of the tables. It does not end while an appender is still uncommitted: it
 //! gives up its lock, waits until nobody can believe any more that it is there, and looks once again.
 
-mod fold;
 mod housekeeping;
+mod rounds;
 mod schedules;
 
 use crate::metrics::worker::{TRUST, flush_interval, follows};
@@ -17,9 +17,9 @@ use crate::pg::error::Result;
 use crate::pg::lock::{FLOW_CLASS, Lock, Mode};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
-use fold::Folds;
 use housekeeping::Housekeeping;
 use pgrx::pg_sys;
+use rounds::Rounds;
 use std::ffi::CStr;
 use std::time::{Duration, Instant};
 
@@ -89,7 +89,7 @@ fn run() -> Option<()> {
             // Another server counts from now on.
             return None;
         }
-        let found = worker.folds.round(&mut worker.housekeeping)?;
+        let found = worker.rounds.round(&mut worker.housekeeping)?;
         background::report_statistics();
         if found {
             worker.emptied = 0;
@@ -104,7 +104,7 @@ fn run() -> Option<()> {
                 return None;
             }
         }
-        if busy.elapsed() >= IDLE && worker.folds.is_empty() {
+        if busy.elapsed() >= IDLE && worker.rounds.is_empty() {
             if worker.may_end()? {
                 return None;
             }
@@ -137,7 +137,7 @@ fn is_installed() -> bool {
 
 #[derive(Default)]
 struct Worker {
-    folds: Folds,
+    rounds: Rounds,
     housekeeping: Housekeeping,
     /// Attempts to empty the log since there was something to do.
     emptied: u32,
@@ -153,7 +153,7 @@ impl Worker {
             as_owner(|| plan::execute(&NOTE, &[background::system_identifier().into()]))?;
             hot::left_over().map(Some)
         });
-        self.folds.take_over(left?.ok()??);
+        self.rounds.take_over(left?.ok()??);
         Some(())
     }
 
@@ -170,7 +170,7 @@ impl Worker {
         // Somebody else has folded what would have told of them.
         let left = transaction(hot::left_over)?.unwrap_or_default();
         if !left.is_empty() {
-            self.folds.take_over(left);
+            self.rounds.take_over(left);
             return Some(false);
         }
         housekeeping::shrink_log();

@@ -1,5 +1,12 @@
 //! Coming to a session whose places are limited: far from the limit everybody is admitted without
 //! counting; close to it, whoever comes has the session's row and counts.
+//!
+//! Who is admitted here has a place, or is the only one who is about to take the last one. Whether it was
+//! there to be taken is known when the change is in the row: then [`check_places`] refuses.
+//!
+//! One statement may bring two viewers. The first comes as an appender; the second must count, and would wait
+//! for all appenders, the first one among them. Two such statements would wait for each other for ever. So
+//! whoever counts stops being an appender first (`was_overtaken`), and counts its peak from the rows.
 
 use super::busy::{is_bursting, is_busy, note_busy};
 use super::read::{Entered, read};
@@ -7,8 +14,9 @@ use super::{
     LAST, Taken, WritePath, can_leave_log, choose_log, enter, held, leave_log, lock_row, remember,
     take, taken,
 };
+use crate::metrics::Delta;
 use crate::metrics::{fold, hot, log, worker};
-use crate::pg::error::Result;
+use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::lock::{Lock, Mode};
 use crate::pg::transaction::{self, Scoped};
 use pgrx::Uuid;
@@ -35,9 +43,8 @@ pub fn watch_transactions() {
     });
 }
 
-/// As [`enter`], for a viewer that comes: where the places are limited, it is sure that nobody
-/// else takes the same one. Whether there is one shows when the change is applied. A session that
-/// is finished may be returned without being entered.
+/// As [`enter`], for a viewer that comes: where the places are limited, nobody else takes the same one
+/// meanwhile. A session that is finished may be returned without being entered.
 pub fn admit(session: Uuid) -> Result<Option<Entered>> {
     worker::look();
     if held(session).is_none() && is_busy(session) {
@@ -141,7 +148,6 @@ fn places_suffice(session: Uuid, entered: &Entered) -> Result<bool> {
 fn count_places(session: Uuid, free: i32) -> Result<()> {
     let was_overtaken = can_leave_log(session);
     if was_overtaken {
-        // The second viewer of a statement: two of those would wait for each other.
         leave_log(session);
     }
     let crowded = free > MANY_PLACES
@@ -199,3 +205,18 @@ pub fn was_overtaken(session: Uuid) -> bool {
 
 /// A session with more free places than this lets the worker count while viewers pour in.
 const MANY_PLACES: i32 = 1_000;
+
+/// Checks that a session had places for the most who were there at once while a change was made, which has
+/// left it with `current` viewers.
+///
+/// Errors: PT409.
+pub fn check_places(session: Uuid, delta: &Delta, current: i32, max: i32) -> Result<()> {
+    if delta.peak <= 0 || i64::from(current) - delta.viewers + delta.peak <= i64::from(max) {
+        return Ok(());
+    }
+    Err(
+        Error::new(SqlState::CONFLICT, format!("session {session} is full"))
+            .detail(format!("It admits {max} viewers at the same time."))
+            .hint("Try again when somebody has left."),
+    )
+}

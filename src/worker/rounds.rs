@@ -1,12 +1,12 @@
-//! Folding: what is appended goes into the rows of its sessions.
+//! The rounds of the worker: which sessions are hot, and which of them it folds when.
 
-use super::housekeeping::{self, Housekeeping, exists};
+use super::housekeeping::{self, Housekeeping};
 use super::transaction;
+use crate::metrics::fold::{self, Outcome, exists};
 use crate::metrics::log::{self, Entry};
 use crate::metrics::timeline::Timeline;
-use crate::metrics::{entry, fold, hot, peak};
+use crate::metrics::{hot, peak};
 use crate::pg::background;
-use crate::pg::error::Result;
 use crate::pg::lock::{Lock, Mode};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
@@ -83,26 +83,13 @@ fn max_turns() -> usize {
     usize::try_from(background::room_for_locks() / 16).map_or(1, |room| room.clamp(1, MAX_TURNS))
 }
 
-/// What became of the changes of a session.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    /// So many.
-    Folded(usize),
-    /// For a reason that is not the worker's, such as an app's trigger.
-    Failed,
-    /// Somebody else has the row.
-    Busy,
-    /// There is no such session any more.
-    Gone,
-}
-
 /// The sessions that are hot.
 #[derive(Default)]
-pub struct Folds {
+pub struct Rounds {
     sessions: HashMap<Uuid, Session>,
 }
 
-impl Folds {
+impl Rounds {
     pub fn is_empty(&self) -> bool {
         self.sessions.is_empty()
     }
@@ -116,7 +103,7 @@ impl Folds {
         }
     }
 
-    /// Folds what is pending; true if there was anything, none when the extension is gone.
+    /// Rounds what is pending; true if there was anything, none when the extension is gone.
     pub fn round(&mut self, housekeeping: &mut Housekeeping) -> Option<bool> {
         let mut left_alone: BTreeSet<Uuid> = self
             .sessions
@@ -179,7 +166,7 @@ impl Folds {
         Some(found)
     }
 
-    /// Folds entries of a session into its row, and remembers what the row has if that is
+    /// Rounds entries of a session into its row, and remembers what the row has if that is
     /// committed; none when the extension is gone, or another is the worker.
     fn fold(&mut self, session: Uuid, entries: &[Entry], complete_before: i64) -> Option<Outcome> {
         let has_turn = |known: &&Session| known.has_turn;
@@ -189,7 +176,15 @@ impl Folds {
         if may_take_turn {
             known.take_turn(session);
         }
-        let fold = || fold_session(session, entries, known, complete_before);
+        let fold = || {
+            fold::pending(
+                session,
+                entries,
+                &known.timeline,
+                known.updated,
+                complete_before,
+            )
+        };
         let (outcome, updated) = match transaction(fold)? {
             Ok(done) => done,
             Err(()) => (Outcome::Failed, None),
@@ -267,45 +262,6 @@ impl Folds {
         }
         Some(())
     }
-}
-
-/// The timeline of a session with what was folded, and when its row was updated.
-type Updated = Option<(Timeline, i64)>;
-
-/// Folds entries into a session's row. What is `known` stays as it is: the transaction may fail yet.
-fn fold_session(
-    session: Uuid,
-    entries: &[Entry],
-    known: &Session,
-    complete_before: i64,
-) -> Result<(Outcome, Updated)> {
-    let Some(state) = fold::lock(session, false)? else {
-        if exists(session)? {
-            return Ok((Outcome::Busy, None));
-        }
-        entry::check_gone()?;
-        log::take(entries.iter().copied())?;
-        hot::forget(session)?;
-        return Ok((Outcome::Gone, None));
-    };
-    let mut timeline = known.timeline.clone();
-    if known.updated != state.at || timeline.now() != (state.level, state.peak) {
-        // Others have changed the row meanwhile.
-        let doubtful = timeline.doubtful;
-        timeline = state.timeline();
-        timeline.doubtful = doubtful;
-    }
-    let mut folded = fold::Folded::into(timeline);
-    folded.take(entries.iter().copied())?;
-    let peak = folded.peak();
-    let at = if folded.delta.is_nothing() && peak == state.peak {
-        state.at
-    } else {
-        fold::add(session, &folded.delta, peak)?
-    };
-    let changes = folded.changes;
-    hot::note(session, complete_before, folded.timeline.doubtful, changes)?;
-    Ok((Outcome::Folded(changes), Some((folded.timeline, at))))
 }
 
 fn by_session(entries: Vec<(Uuid, Entry)>) -> BTreeMap<Uuid, Vec<Entry>> {
