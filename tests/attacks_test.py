@@ -30,6 +30,9 @@ from database import ROOT
 from people import people
 from postgrest import RequestError
 from refusals import refused
+from sizes import own_db
+
+pytestmark = own_db("no worker of the background may change rows meanwhile")
 
 VISIBILITIES = ("public", "unlisted", "private")
 ATTACKERS = ("anon", "stranger", "rival")

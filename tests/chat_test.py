@@ -12,6 +12,7 @@ import pytest
 from people import now
 from recount import rest
 from refusals import refused
+from sizes import own_db
 
 LONGEST = "ö" * 2000
 
@@ -126,6 +127,7 @@ def test_without_an_account_nobody_writes(world):
         nobody.rpc("live_stream_send_message", body)
 
 
+@own_db("has a trigger of the app's")
 def test_a_statement_kept_for_one_role_lets_no_other_in(world):
     """A pooled connection has prepared it for the owner, whom the policies do not hold; they alone are asked here."""
     db, session = world.db, world.session()
@@ -625,6 +627,7 @@ def test_edits_and_reactions_at_once_do_not_block_each_other_for_good(world):
     assert (row["replies_count"], row["reactions"], row["message"]) == (25, {}, "edit 24")
 
 
+@own_db("counts all that is there")
 def test_a_viewer_row_goes_though_its_reaction_is_to_a_deleted_message(db, world):
     session = world.session()
     viewer = world.join(session, world.viewer)

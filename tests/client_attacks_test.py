@@ -20,6 +20,9 @@ from database import OWNER, Database, Server
 from people import at_once, people
 from recount import differences
 from replica import Show, kept, pending, until, watching, worker_pid
+from sizes import own_db
+
+pytestmark = own_db("no worker of the background may change rows meanwhile")
 
 ROLES = ("anon", "authenticated", "service_role")
 

@@ -12,6 +12,9 @@ import pytest
 from database import OWNER
 from people import Person
 from refusals import refused
+from sizes import both_shapes, own_db
+
+pytestmark = both_shapes
 
 ID = "7b1f0c9e-3f5a-4c1d-9b57-2f6f5a1c0d11"
 UID, IS_SERVICE, VIEWER = "select live_stream.uid()", "select live_stream.is_service()", "select live_stream.viewer_id()"
@@ -133,6 +136,7 @@ def test_old_style_claims_work_in_requests(db, world):
     assert legacy.rpc("live_stream_send_message", session_id=session["id"], message="hi")["viewer_id"] == viewer["id"]
 
 
+@own_db("counts all that is there")
 @pytest.mark.parametrize("claims", ["{", '["x"]', '{"sub":"admin"}'])
 def test_bad_claims_change_nothing(db, world, claims):
     session = world.session()
@@ -260,6 +264,7 @@ def role(db, name, options=""):
     return name
 
 
+@own_db("alters rights")
 @pytest.mark.parametrize(
     "name, options, trusted",
     [
@@ -283,6 +288,7 @@ def test_is_service(db, name, options, trusted):
         assert value(connection, IS_SERVICE) is trusted
 
 
+@own_db("alters rights")
 def test_rights_are_never_remembered_beyond_their_end(db):
     """In one connection, while another one grants and revokes, or renames the tables' owner."""
     name, other = role(db, f"test_comes_and_goes_{db.kind}", ""), role(db, "test_stays", "")
@@ -311,6 +317,7 @@ def test_rights_are_never_remembered_beyond_their_end(db):
             assert serves(other) is False, change
 
 
+@own_db("alters a table")
 def test_tables_are_found_again_when_they_are_others_of_the_same_name(db, world):
     """In one connection, through which other requests go as well."""
     session = world.session()
@@ -387,6 +394,7 @@ create temp table pg_class (oid oid);
 """
 
 
+@own_db("makes a schema")
 @pytest.mark.parametrize(
     "path", ["traps, pg_temp, pg_catalog, public", "traps, pg_temp, public", "pg_temp, traps, live_stream, public"]
 )
@@ -430,6 +438,7 @@ def test_traps_on_the_search_path_are_never_stepped_on(db, world, mallory, path)
     assert (totals["current_viewers"], totals["total_reactions"], totals["peak_viewers"]) == (0, 1, 1)
 
 
+@own_db("makes a schema")
 def test_a_catalog_of_the_callers_is_not_asked(db, world, mallory):
     """A temporary table by the name of a catalog comes before it on the search path: none of the owner's rows is locked."""
     (row,) = db.owner(
@@ -453,6 +462,7 @@ def test_a_catalog_of_the_callers_is_not_asked(db, world, mallory):
     assert db.value("select count(*) from public.live_stream_moderation_log where influencer_id = %s", [row["id"]]) == 2
 
 
+@own_db("makes a schema")
 def test_a_type_of_the_callers_runs_no_code_as_the_owner(db, world, mallory):
     """A domain by the name of a built-in type, whose check is a function of the caller's: where a definer function
     resolves the name to it, the check runs with the rights of the owner."""
@@ -487,6 +497,7 @@ def test_a_type_of_the_callers_runs_no_code_as_the_owner(db, world, mallory):
     mallory.execute("insert into public.live_stream_viewers (session_id) values (%s)", [session["id"]])
 
 
+@own_db("makes a schema")
 def test_an_error_inside_the_engine_leaves_the_caller_as_it_was(db, world, mallory):
     session = world.session()
     product = world.product(session, clicks=2**31 - 1)
@@ -517,6 +528,7 @@ def test_an_error_inside_the_engine_leaves_the_caller_as_it_was(db, world, mallo
     mallory.execute("rollback")
 
 
+@own_db("makes a schema")
 @pytest.mark.parametrize("who", [OWNER, "postgres", "service_role", "supabase_auth_admin"])
 def test_nobody_takes_a_role_that_is_not_its_own(db, mallory, who):
     for statement in (f"set role {who}", f"set session authorization {who}"):
@@ -524,6 +536,7 @@ def test_nobody_takes_a_role_that_is_not_its_own(db, mallory, who):
             mallory.execute(statement)
 
 
+@own_db("makes a schema")
 def test_a_role_is_not_taken_by_setting_what_the_engine_reads(db, world, mallory):
     """live_stream.viewer_id is a setting that everybody may set: it opens what the header opens, and no more."""
     session = world.session()

@@ -14,6 +14,9 @@ from database import OWNER, SHAPE
 from people import people
 from postgrest import RequestError
 from refusals import refused
+from sizes import both_shapes, own_db
+
+pytestmark = both_shapes
 
 OURS = {"id", "display_name", "followers_count", "avatar_url"}
 _numbers = itertools.count(1)
@@ -107,6 +110,7 @@ def test_private_columns_come_out_for_the_server_alone(supabase_db):
     assert row["influencer"]["payout_token"] == "private-token", "as the app grants it"
 
 
+@own_db("counts all that is there")
 def test_the_cards_hold_the_public_columns_alone(db, world):
     columns = db.sql(
         "select attname as name from pg_attribute where attrelid = 'live_stream.influencer_cards'::regclass and attnum > 0"
@@ -278,6 +282,7 @@ def test_an_influencer_edits_itself_and_no_more(plain):
         plain.service.update("influencers", {"followers_count": -1}, where=where)
 
 
+@own_db("counts all that is there")
 def test_everybody_reads_them(plain):
     for who in (plain.anon, plain.viewer.api):
         assert [row["display_name"] for row in who.select("influencers")] == ["Ada"]

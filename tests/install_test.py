@@ -15,6 +15,9 @@ from database import KINDS, OWNER, SHAPE, Database, Server
 from dumps import rows_of, schema_of
 from people import people
 from postgrest import RequestError
+from sizes import both_shapes, own_db
+
+pytestmark = [own_db("alters, drops and installs"), both_shapes]
 
 REALTIME = ["live_stream_chat", "live_stream_products", "live_stream_sessions", "live_stream_viewers"]
 

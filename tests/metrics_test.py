@@ -13,6 +13,7 @@ from people import people
 from postgrest import RequestError
 from recount import DIFFERENCES, differences, rest, unaccounted
 from refusals import refused
+from sizes import own_db, scale
 
 SEED = 20_260_101
 NUMBERS = (
@@ -237,10 +238,12 @@ def test_requests_never_wait_for_each_other_in_a_circle(db):
     assert crowd.unexpected == [] and crowd.done > 1000 and differences(db) == []
 
 
+@own_db("deletes a session of which rows are everywhere")
 def test_thousands_of_random_operations(db):
+    """Some 1,100, or 2,700."""
     crowd = Crowd(db, EXPECTED | CONFLICTS)
-    clients = [(crowd.clients, SEED + n, 600) for n in range(4)]
-    servers = [(crowd.server, SEED + 100 + n, 150) for n in range(2)]
+    clients = [(crowd.clients, SEED + n, scale(250, 600)) for n in range(4)]
+    servers = [(crowd.server, SEED + 100 + n, scale(60, 150)) for n in range(2)]
     with ThreadPoolExecutor(6) as threads:
         tasks = [threads.submit(*task) for task in clients + servers]
         # Exact at every moment, not only when all is quiet.
@@ -248,7 +251,7 @@ def test_thousands_of_random_operations(db):
             assert unaccounted(db) == []
         for task in tasks:
             task.result()
-    assert crowd.unexpected == [] and crowd.done > 1500
+    assert crowd.unexpected == [] and crowd.done > scale(600, 1_500)
     assert differences(db) == []
     for host, session in zip(crowd.hosts, crowd.sessions):
         peak = numbers(db, session)["peak_viewers"]
@@ -274,6 +277,7 @@ def test_each_bulk_statement_works(plain_db, statement):
     assert crowd.unexpected == []
 
 
+@own_db("counts all that is there")
 def test_the_recount_finds_what_is_wrong(db, world):
     """The test of the test."""
     session = world.session()
@@ -349,6 +353,7 @@ def test_many_rows_are_the_same_as_one_by_one(db, world):
     assert differences(db) == []
 
 
+@own_db("counts all that is there")
 def test_the_peak_within_one_statement(db, world):
     session = world.session()
     for _ in range(3):
@@ -382,6 +387,7 @@ def test_the_limit_within_one_statement(db, world, inserted):
     assert counts(db, session)[:2] == (5, 5)
 
 
+@own_db("counts all that is there")
 def test_copy_and_merge_count_too(db, world):
     session = world.session()
     with db.connect() as connection:
@@ -401,6 +407,7 @@ def test_copy_and_merge_count_too(db, world):
     assert counts(db, session)[0] == 1 and counts(db, session)[2] == 6 and differences(db) == []
 
 
+@own_db("has a trigger of the app's")
 def test_rows_that_are_not_stored_do_not_count(db, world):
     session = world.session()
     viewer = world.join(session, world.viewer)
@@ -488,6 +495,7 @@ def test_a_user_who_is_deleted(supabase_db):
     assert numbers(supabase_db, session)["total_messages"] == 3 and differences(supabase_db) == []
 
 
+@own_db("counts all that is there")
 def test_a_viewer_moved_to_another_session(db, world):
     """By the server only: with its watch time, its reports and whether it is still there."""
     first, second = world.session(), world.session(by=world.new_influencer(), max_viewers=1)
@@ -515,6 +523,7 @@ def test_a_viewer_moved_to_another_session(db, world):
 # Transactions.
 
 
+@own_db("counts all that is there")
 def test_one_who_joins_and_reads_sees_it(db, world):
     session = world.session()
     with db.connect() as connection, connection.transaction(force_rollback=True):
@@ -643,6 +652,7 @@ create trigger app_trigger {when} on public.{table} for each row execute functio
 """
 
 
+@own_db("alters the catalog")
 @pytest.mark.parametrize("table, when", [
     ("live_stream_sessions", "before update"), ("live_stream_sessions", "after update"),
     ("live_stream_viewers", "before update"), ("live_stream_chat", "after update"),
@@ -684,6 +694,7 @@ def test_an_error_of_the_apps_own_arrives_unchanged(db, world, table, when):
     assert differences(db) == []
 
 
+@own_db("alters the catalog")
 def test_an_app_may_catch_its_error_and_go_on(db, world):
     session = world.session()
     body = "if new.current_viewers = 2 then raise sqlstate 'PT418'; end if;"
@@ -703,6 +714,7 @@ def test_an_app_may_catch_its_error_and_go_on(db, world):
     assert numbers(db, session)["total_messages"] == 1 and differences(db) == []
 
 
+@own_db("alters the catalog")
 def test_what_an_apps_trigger_writes_is_guarded(db, world):
     """It runs inside of the engine's update, and has none of the engine's rights."""
     session = world.session()
@@ -723,6 +735,7 @@ def test_what_an_apps_trigger_writes_is_guarded(db, world):
     assert counts(db, session) == (1, 1, 1) and differences(db) == []
 
 
+@own_db("alters the catalog")
 def test_an_apps_trigger_may_write_elsewhere(db, world):
     session = world.session()
     body = """insert into public.live_stream_chat (session_id, message, message_type)
@@ -735,6 +748,7 @@ def test_an_apps_trigger_may_write_elsewhere(db, world):
     assert numbers(db, session)["total_messages"] == 4 and differences(db) == []
 
 
+@own_db("alters a table")
 def test_columns_of_the_apps_own(db, world):
     for table in ("sessions", "viewers", "chat", "products", "orders", "chat_reactions"):
         db.owner(f"alter table public.live_stream_{table} add column gone text, add column extra int default 1")
@@ -764,6 +778,7 @@ TRUNCATIONS = (
 )
 
 
+@own_db("truncates")
 def test_truncate(db):
     """As if each row had been deleted: also by the server, and undone by a rollback."""
     crowd = Crowd(db)
@@ -795,6 +810,7 @@ def test_truncate(db):
     assert all(set(numbers(db, session).values()) == {0} for session in crowd.sessions)
 
 
+@own_db("truncates")
 def test_truncating_orders_leaves_what_the_host_counted(db, world):
     session = world.session()
     product = world.product(session, orders=5, revenue=50)
@@ -815,16 +831,19 @@ def test_truncating_orders_leaves_what_the_host_counted(db, world):
 # A large session.
 
 
+@own_db("counts all that is there")
 def test_the_summary_of_100_000_viewers(plain_db, capsys):
+    """Of 10,000 in the short form."""
     db, world = plain_db, people(plain_db)
     session = world.session(max_viewers=None)
+    size = scale(10_000, 100_000)
     db.sql(
         """insert into public.live_stream_viewers (session_id, user_id, joined_at, left_at)
-           select %s, case when g %% 4 > 0 then md5((g %% 40000)::text)::uuid end,
+           select %s, case when g %% 4 > 0 then md5((g %% %s)::text)::uuid end,
                   now() - interval '1 hour',
                   case when g %% 5 > 0 then now() - make_interval(secs => g %% 3600) end
-             from generate_series(1, 100000) g""",
-        [session["id"]],
+             from generate_series(1, %s) g""",
+        [session["id"], size * 2 // 5, size],
     )
     truth = db.sql(
         """select count(distinct coalesce(user_id, id)) as people, sum(watch_duration_seconds) as seconds,
@@ -835,15 +854,15 @@ def test_the_summary_of_100_000_viewers(plain_db, capsys):
     row = world.influencer.api.select("session_analytics_summary", where={"session_id": session["id"]}, one=True)
     took = time.perf_counter() - began
     with capsys.disabled():
-        print(f"\nsession_analytics_summary of 100,000 viewers: {took * 1000:.1f} ms")
-    assert (row["total_unique_viewers"], row["current_viewers"]) == (truth["people"], truth["watching"]) == (55_000, 20_000)
+        print(f"\nsession_analytics_summary of {size:,} viewers: {took * 1000:.1f} ms")
+    assert (row["total_unique_viewers"], row["current_viewers"]) == (truth["people"], truth["watching"]) == (size * 55 // 100, size // 5)
     assert row["total_watch_time"] == truth["seconds"] // 60
     assert row["avg_watch_time"] == pytest.approx(float(truth["seconds"]) / 60 / truth["people"], abs=0.0051)
     assert differences(db) == []
     began = time.perf_counter()
     ended = world.end(session)
     with capsys.disabled():
-        print(f"ending it with 20,000 viewers: {time.perf_counter() - began:.1f} s")
+        print(f"ending it with {size // 5:,} viewers: {time.perf_counter() - began:.1f} s")
     assert ended["current_viewers"] == 0 and differences(db) == []
     db.sql("delete from public.live_stream_sessions")
     assert db.value("select count(*) from public.live_stream_viewers") == 0

@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import signal
+import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,9 @@ from people import at_once, people
 from postgrest import RequestError, Row
 from recount import differences, rest
 from refusals import refused
+from sizes import own_db, scale
+
+pytestmark = own_db("a database has one worker")
 
 THREADS = 16
 
@@ -466,11 +470,13 @@ def test_the_peak_where_a_slow_leave_meets_a_quick_join(plain_db):
         first, second = join(quick, session, rows=2)
         with ThreadPoolExecutor(1) as threads:
             query = """update public.live_stream_viewers set is_still_watching = false
-                        where id = %s or (id = %s and pg_sleep(0.5) is null)"""
+                        where id = %s or (id = %s and pg_advisory_lock(7) is null)"""
+            db.sql("select pg_advisory_lock(7)")
             leaving = threads.submit(slow.execute, query, [first, second])
-            until(lambda: leaving.done() or db.sql("select pid from pg_stat_activity where wait_event = 'PgSleep'"))
+            until(lambda: leaving.done() or waits_for_a_lock(db, slow))
             assert not leaving.done(), leaving.result()
             join(quick, session)
+            db.sql("select pg_advisory_unlock(7)")
             leaving.result()
     assert differences(db) == []
     assert kept(db, session, "peak_viewers") == 2
@@ -559,21 +565,23 @@ def test_killed_at_random_moments_of_a_load(fresh_server, victim):
         session = people(db).session(max_viewers=None)
         finish = loaded(db, session)
         for moment in (0.3, 0.05, 0.21):
-            try:
-                until(lambda: alive(db) and status(db)["worker_pid"])
-                time.sleep(moment)
-                if victim == "server":
-                    fresh_server.crash()
-                elif victim == "worker":
-                    kill(status(db)["worker_pid"])
-                else:
-                    kill(db.value("select pid from pg_stat_activity where query like 'insert into public.live%%' limit 1"))
-            except psycopg.Error:
-                pass
+            until(lambda: status(db)["worker_pid"])
+            time.sleep(moment)  # of load: wherever they are then
+            starts = fresh_server.log.count(READY)
+            if victim == "server":
+                fresh_server.crash()
+            elif victim == "worker":
+                kill(until(lambda: status(db)["worker_pid"]))
+            else:
+                writing = "select pid from pg_stat_activity where query like 'insert into public.live%%'"
+                kill(until(lambda: db.sql(writing))[0]["pid"])
             db.close()
-        acknowledged = finish()
-        until(lambda: alive(db))
-        check_all_there(db, session, acknowledged)
+            # The server takes a moment to see that somebody died, and serves others meanwhile.
+            until(lambda: fresh_server.log.count(READY) > starts and alive(db))
+        check_all_there(db, session, finish())
+
+
+READY = "database system is ready to accept connections"
 
 
 def alive(db: Database) -> bool:
@@ -595,8 +603,9 @@ def test_a_worker_that_is_told_to_stop_is_replaced(plain_db):
         told.append(pid)
         db.sql("select pg_terminate_backend(%s)", [pid])
         until(lambda: status(db)["worker_pid"] not in (None, pid))
+    # While there is load: afterwards nobody needs another.
+    until(lambda: status(db)["worker_starts"] >= 4)
     check_all_there(db, session, finish())
-    assert status(db)["worker_starts"] >= 4
 
 
 def test_the_next_request_sees_to_what_a_worker_left(plain_db):
@@ -929,6 +938,32 @@ def test_advisory_locks_of_a_client_stall_nothing(plain_db):
     assert differences(db) == []
 
 
+@contextlib.contextmanager
+def kept_hot(db: Database, session: Row) -> Iterator[None]:
+    """Somebody joins all the time, so that the worker, once it has the session's turn, does not give it back."""
+    stop = threading.Event()
+
+    def come(connection: psycopg.Connection) -> None:
+        while not stop.is_set():
+            join(connection, session)
+
+    with db.connect() as connection, ThreadPoolExecutor(1) as threads:
+        with another(db, session):
+            coming = threads.submit(come, connection)
+            until(lambda: pending(db) > 0 or coming.done())
+        try:
+            yield
+        finally:
+            stop.set()
+            coming.result()
+
+
+def has_turn(db: Database) -> bool:
+    """Whether the worker has the turn of a session beside its own lock: others append from then on."""
+    locks = "select count(*) from pg_locks where pid = %s and locktype = 'advisory' and mode = 'ExclusiveLock' and granted"
+    return db.value(locks, [status(db)["worker_pid"]]) > 1
+
+
 def test_a_busy_session_is_updated_once_for_many_changes(plain_db):
     db, session = plain_db, people(plain_db).session(max_viewers=None)
     db.owner("create table public.updates (n int)")
@@ -939,12 +974,12 @@ def test_a_busy_session_is_updated_once_for_many_changes(plain_db):
         assert (pending(db), db.value("select count(*) from public.updates")) == (80, 0)
     rest(db)
     assert db.value("select count(*) from public.updates") == 2  # the first one's, and one fold
-    # And while they pour in: no update but the folds.
-    with another(db, session) as first:
-        crowd(db, lambda c, n: join(c, session), 8)
-    db.sql("truncate public.updates")
-    folds = status(db)["folds"]
-    crowd(db, lambda c, n: [join(c, session) for _ in range(60)])
+    # And while they pour in: no update but the folds. Somebody keeps the session hot until they do.
+    with kept_hot(db, session):
+        until(lambda: has_turn(db))
+        db.sql("truncate public.updates")
+        folds = status(db)["folds"]
+        crowd(db, lambda c, n: [join(c, session) for _ in range(60)])
     rest(db)
     updates, folds = db.value("select count(*) from public.updates"), status(db)["folds"] - folds
     assert 0 < updates <= folds + 2 and updates < 100
@@ -1049,12 +1084,13 @@ def test_a_fold_that_fails_and_is_tried_again_counts_nothing_twice(plain_db):
 
 @pytest.mark.parametrize("anew", ["vacuum live_stream.metric_changes", "cluster live_stream.metric_changes using metric_changes_pkey"])
 def test_a_place_in_the_log_that_another_change_has_taken(plain_db, anew):
-    """Between the worker's look at the log and its fold, others fold, and new changes come where the old ones were."""
+    """Between the worker's look at the log and its fold, others fold, and new changes come where the old ones were: for
+    two seconds, or five."""
     db, world = plain_db, people(plain_db)
     db.without_limits()
     db.set(flush_interval=10)
     sessions = [world.session(max_viewers=None, by=world.new_influencer()) for _ in range(3)]
-    ends = time.monotonic() + 5
+    ends = time.monotonic() + scale(2, 5)
 
     def work(connection, n):
         while time.monotonic() < ends:
@@ -1230,7 +1266,10 @@ def test_truncate_waits_for_what_others_count_into_the_same_number(plain_db):
             emptied = threads.submit(operator.execute, "truncate public.live_stream_chat_reactions")
             until(lambda: waits_for_a_lock(db, operator))
             reacting.execute("commit")
-            time.sleep(0.1)
+            # It goes on to the next one, which is held too.
+            blocked = "select %s = any (pg_blocking_pids(%s))"
+            pids = [holding.info.backend_pid, operator.info.backend_pid]
+            until(lambda: db.value(blocked, pids) or emptied.done())
         emptied.result()
     rest(db)
     assert (kept(db, first, "total_reactions"), kept(db, second, "total_reactions")) == (2, 1)

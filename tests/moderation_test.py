@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import time
 import uuid
 from datetime import datetime, timedelta, timezone
 
@@ -15,12 +14,18 @@ from people import Person, at_once
 from postgrest import RequestError
 from recount import differences
 from refusals import refused
+from sizes import own_db
 
 TABLES = ("moderators", "bans", "guests", "invitations", "moderation_log")
 
 
 def later(**delta):
     return (datetime.now(timezone.utc) + timedelta(**delta)).isoformat()
+
+
+def wait_until(world, moment):
+    """Until the database's own clock is there."""
+    world.db.sql("select pg_sleep_until(%s::timestamptz + interval '1 millisecond')", [moment])
 
 
 def ban(by, whom, **args):
@@ -162,6 +167,7 @@ def test_nobody_moderates_the_own_sessions(world):
         world.influencer.api.rpc("live_stream_add_moderator", user_id=world.influencer.user_id)
 
 
+@own_db("counts all that is there")
 def test_moderators_are_read_by_the_influencer_and_themselves(world, moderator, other, others_moderator):
     assert len(world.influencer.api.select("live_stream_moderators")) == 1
     assert [row["user_id"] for row in moderator.api.select("live_stream_moderators")] == [moderator.user_id]
@@ -361,10 +367,11 @@ def test_a_ban_for_good_and_a_ban_that_ends(world):
         join(world.viewer, session)
     except RequestError as error:
         assert error.detail == "For good."
-    ban(world.influencer, world.viewer, expires_at=later(seconds=1))
+    ends = later(seconds=2)
+    ban(world.influencer, world.viewer, expires_at=ends)
     with refused("42501", "is banned"):
         join(world.viewer, session)
-    time.sleep(1.1)
+    wait_until(world, ends)
     assert join(world.viewer, session)["is_still_watching"] is True
     assert send(world.viewer, session)
 
@@ -429,7 +436,7 @@ def test_a_ban_closes_the_person_out_at_once(world, moderator):
     ended = join(world.viewer, finished)
     world.influencer.api.rpc("live_stream_cancel", session_id=finished["id"])
     before = stored(world, "viewers", ended)
-    time.sleep(1.1)
+    wait_until(world, later(seconds=1))
     ban(moderator, world.viewer, session_id=live["id"])
     open_rows = [stored(world, "viewers", row)["is_still_watching"] for row in rows]
     assert open_rows == [False, False, True, False]
@@ -455,6 +462,7 @@ def test_a_place_that_a_ban_frees_is_free(world):
     assert differences(world.db) == []
 
 
+@own_db("counts all that is there")
 def test_a_ban_that_is_rolled_back_never_was(world):
     session = world.session()
     viewer = join(world.viewer, session)
@@ -473,6 +481,7 @@ def test_a_ban_that_is_rolled_back_never_was(world):
     assert send(world.viewer, session)
 
 
+@own_db("counts all that is there")
 def test_banning_again_replaces(world, moderator):
     session = world.session()
     first = ban(world.influencer, world.viewer, reason="spam")
@@ -486,13 +495,15 @@ def test_banning_again_replaces(world, moderator):
         ("ban", who.user_id, world.viewer.user_id) for who in (world.influencer, moderator, world.influencer)]  # fmt: skip
     # A ban closes again who came in between.
     unban(world.influencer, world.viewer)
-    ban(world.influencer, world.viewer, expires_at=later(seconds=1))
-    time.sleep(1.1)
+    ends = later(seconds=1)
+    ban(world.influencer, world.viewer, expires_at=ends)
+    wait_until(world, ends)
     viewer = join(world.viewer, session)
     ban(world.influencer, world.viewer)
     assert stored(world, "viewers", viewer)["is_still_watching"] is False
 
 
+@own_db("counts all that is there")
 def test_who_cannot_be_banned(world, moderator):
     second = world.new_user()
     world.influencer.api.rpc("live_stream_add_moderator", user_id=second.user_id)
@@ -586,6 +597,7 @@ def test_a_ban_is_not_moved_nor_forged(world, moderator, other):
     assert moderator.api.select("live_stream_bans", where={"influencer_id": other.influencer_id}) == []
 
 
+@own_db("counts all that is there")
 @pytest.mark.parametrize(
     "args, sqlstate, words",
     [
@@ -646,7 +658,7 @@ def test_a_timeout_silences_and_lets_watch(world, moderator):
     with refused("42501", "for a while"):
         send(world.viewer, session)
     timeout(world.influencer, world.viewer, seconds=1)
-    time.sleep(1.1)
+    wait_until(world, later(seconds=1))
     assert send(world.viewer, session) and react(world.viewer, message)
     assert differences(world.db) == []
 
@@ -701,6 +713,7 @@ def test_a_guest_sees_joins_and_writes(world, way):
     assert differences(world.db) == []
 
 
+@own_db("counts all that is there")
 def test_only_the_owner_invites(world, moderator, other):
     session, mine = world.session(visibility="private"), world.session(by=other, visibility="private")
     invite(world.influencer, session, world.viewer)
@@ -807,6 +820,7 @@ def test_a_link_makes_guests(world):
                                                  "public.live_stream_moderation_log l"))  # fmt: skip
 
 
+@own_db("counts all that is there")
 def test_host_and_moderators_use_no_link_up(world, moderator):
     session = world.session(visibility="private")
     made = invitation(world.influencer, session)
@@ -897,6 +911,7 @@ def test_only_the_owner_makes_reads_and_revokes_links(world, moderator, other):
 # The log.
 
 
+@own_db("counts all that is there")
 def test_the_log_is_read_by_the_influencer_and_the_server_alone_and_written_by_nobody(world, moderator, other):
     ban(moderator, world.viewer, influencer_id=world.influencer.influencer_id, reason="spam")
     assert log(world)[-1] == ("ban", moderator.user_id, world.viewer.user_id)
@@ -917,6 +932,7 @@ def test_the_log_is_read_by_the_influencer_and_the_server_alone_and_written_by_n
     assert len(log(world)) == 2
 
 
+@own_db("truncates")
 def test_the_log_outlives_what_it_is_about(world, moderator):
     session = world.session(visibility="private")
     invite(world.influencer, session, world.viewer)
@@ -924,12 +940,12 @@ def test_the_log_outlives_what_it_is_about(world, moderator):
     message = send(world.viewer, session)
     join(world.viewer, session)
     moderator.api.rpc("live_stream_delete_message", message_id=message["id"], reason="rude")
-    ban(moderator, world.viewer, session_id=session["id"], reason="spam", expires_at=later(seconds=1))
+    ban(moderator, world.viewer, session_id=session["id"], reason="spam", expires_at=(ends := later(seconds=1)))
     before = log(world, "id", "action", "reason")
     assert len(before) == 5
     world.service.delete("live_stream_chat", where={"id": message["id"]})
     # Also when the ban has run out, and its row is touched.
-    time.sleep(1.1)
+    wait_until(world, ends)
     world.influencer.api.delete("live_stream_sessions", where={"id": session["id"]})
     assert log(world, "id", "action", "reason") == before
     assert {session_id for session_id, in log(world, "session_id")} == {None}
@@ -952,6 +968,7 @@ def test_the_log_outlives_what_it_is_about(world, moderator):
     assert world.service.select("live_stream_moderation_log") == []
 
 
+@own_db("makes a function")
 def test_a_user_who_ends_its_own_account_by_a_request(supabase_db):
     """The claims name who is going."""
     from people import people

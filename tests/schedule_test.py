@@ -12,6 +12,7 @@ import pytest
 from people import people
 from postgrest import RequestError
 from refusals import refused
+from sizes import own_db
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 
@@ -147,6 +148,7 @@ NONSENSE = {
 }
 
 
+@own_db("counts all that is there")
 def test_nonsense_is_refused(world):
     row = world.schedule(scheduled_end_time=None, scheduled_date="2030-01-07")
     for columns, words in NONSENSE.values():
@@ -172,6 +174,7 @@ def test_a_custom_schedule_needs_a_rule(world):
         world.influencer.api.update("live_stream_schedule", custom, where={"id": row["id"]})
 
 
+@own_db("counts all that is there")
 def test_malformed_values_change_nothing(world):
     for column, value in {
         "scheduled_date": "2030-02-30",
@@ -219,6 +222,7 @@ def test_the_tables_checks_hold_without_the_trigger(plain_db):
 # Time zones.
 
 
+@own_db("counts all that is there")
 def test_every_zone_of_the_server_is_taken(plain_db):
     world = people(plain_db)
     names = r"""select name from pg_timezone_names
@@ -440,6 +444,7 @@ def test_upcoming_has_every_column_and_the_influencer(world):
     assert "private" not in str(found)
 
 
+@own_db("counts all that is there")
 def test_a_stream_is_upcoming_until_its_end(world):
     now = datetime.now(timezone.utc).replace(microsecond=0)
     on_now = world.schedule("on now", **clock(now - timedelta(minutes=30)), scheduled_end_time=None)
@@ -459,11 +464,13 @@ def test_a_stream_is_upcoming_until_its_end(world):
     assert {marathon["id"], on_now["id"], again["id"]} == {row["id"] for row in found}
 
 
+@own_db("counts all that is there")
 def test_upcoming_is_scheduled_or_confirmed(world):
     rows = {status: world.schedule(status=status) for status in ("scheduled", "confirmed", "cancelled", "completed")}
     assert {row["id"] for row in upcoming(world)} == {rows["scheduled"]["id"], rows["confirmed"]["id"]}
 
 
+@own_db("counts all that is there")
 def test_one_row_per_schedule_soonest_first(world):
     other = world.new_influencer("Grace")
     weekly = {"is_recurring": True, "recurrence_pattern": "weekly"}
@@ -479,6 +486,7 @@ def test_one_row_per_schedule_soonest_first(world):
         assert len(world.anon.rpc("live_stream_upcoming", max_rows=count)) == listed
 
 
+@own_db("counts all that is there")
 def test_one_bad_row_does_not_hide_the_others(plain_db):
     world = people(plain_db)
     good, bad = world.schedule("good"), world.schedule("bad")
@@ -503,6 +511,7 @@ def test_the_influencer_can_be_embedded(world):
 # Who may do what.
 
 
+@own_db("counts all that is there")
 def test_only_the_owner_writes(world):
     row = world.schedule()
     other = world.new_influencer("Grace")
@@ -531,6 +540,7 @@ def test_only_the_owner_writes(world):
     assert world.anon.select("live_stream_schedule") == [row]
 
 
+@own_db("has a trigger of the app's")
 def test_row_level_security_holds_without_the_trigger(world):
     world.db.owner("alter table public.live_stream_schedule disable trigger live_stream_schedule_guard")
     row = world.schedule(days_of_week=[1], timezone="UTC")
@@ -562,6 +572,7 @@ def test_a_person_without_influencer_is_told_so(world):
         world.stranger.api.rpc("live_stream_schedule_create", body)
 
 
+@own_db("counts all that is there")
 def test_the_session_of_a_schedule_is_its_influencers(world):
     other = world.new_influencer("Grace")
     mine = world.session(live=False)
@@ -575,12 +586,14 @@ def test_the_session_of_a_schedule_is_its_influencers(world):
     assert world.anon.select("live_stream_schedule", "created_session_id") == [{"created_session_id": None}]
 
 
+@own_db("counts all that is there")
 def test_schedules_go_with_their_influencer(world):
     world.schedule()
     world.db.owner("delete from public.influencers where id = %s", [world.influencer.influencer_id])
     assert world.anon.select("live_stream_schedule") == []
 
 
+@own_db("alters policies")
 def test_the_engines_functions_show_no_rows(world):
     world.db.owner("create policy hidden on public.live_stream_schedule as restrictive using (title <> 'hidden')")
     row = world.schedule("shown")

@@ -12,6 +12,7 @@ from database import ROOT
 from people import at_once, people
 from postgrest import RequestError
 from refusals import refused
+from sizes import own_db
 
 STATUSES = ("scheduled", "live", "paused", "ended", "cancelled", "error")
 NEXT = {
@@ -330,6 +331,7 @@ def test_who_sees_a_session(world, db):
             )
 
 
+@own_db("counts all that is there")
 def test_the_code_in_the_header_shows_that_session_alone(world, db):
     first, second = (world.session(live=False, visibility="unlisted") for _ in range(2))
     rows = db.as_anon({"x-session-code": first["session_code"]}).select("live_stream_sessions")
@@ -381,6 +383,7 @@ def test_only_the_owner_changes_a_session(world):
             world.influencer.api.rpc("live_stream_end", session_id=id)
 
 
+@own_db("counts all that is there")
 def test_nobody_streams_as_somebody_else(world):
     for influencer_id, sqlstate in ((world.influencer.influencer_id, "42501"), (str(uuid.uuid4()), "42501"), (None, "23502")):
         for api in (world.viewer.api, world.new_influencer().api):
@@ -444,6 +447,7 @@ def secrets(world, session, by=None):
     return {name: row[name] for row in rows for name in SECRETS}
 
 
+@own_db("counts all that is there")
 def test_secrets_are_in_no_row(world, db):
     created = world.session(live=False, **SECRETS)
     updated = world.set_session(created, stream_key="sk-secret-2")
@@ -587,6 +591,7 @@ BAD = [
 HINTED = ("the title", "the description", "max_viewers of", "the session is", "scheduled_", "a session needs")
 
 
+@own_db("counts all that is there")
 @pytest.mark.parametrize("columns, sqlstate, words", BAD, ids=[f"{list(b[0])[0]}-{n}" for n, b in enumerate(BAD)])
 def test_bad_input_changes_nothing(plain_db, columns, sqlstate, words):
     world = people(plain_db)
@@ -619,6 +624,7 @@ def test_no_limit_and_longest_texts(world):
 # What the app does to our table.
 
 
+@own_db("alters a table")
 def test_columns_of_the_apps_own(world, db):
     db.owner("alter table public.live_stream_sessions add column first text, add column brand text default 'Acme'")
     db.owner("alter table public.live_stream_sessions drop column first")
@@ -631,6 +637,7 @@ def test_columns_of_the_apps_own(world, db):
     assert (ended["brand"], ended["total_unique_viewers"], ended["status"]) == ("Initech", 1, "ended")
 
 
+@own_db("alters a table")
 def test_a_column_that_is_gone_is_named(world, db):
     session = world.session()
     db.owner("alter table public.live_stream_sessions drop column peak_viewers cascade")
@@ -642,6 +649,7 @@ def test_a_column_that_is_gone_is_named(world, db):
         world.end(session)
 
 
+@own_db("counts all that is there")
 def test_deleting_a_session_or_its_influencer(world, db):
     session = world.session(**SECRETS)
     world.join(session, world.viewer)

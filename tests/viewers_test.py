@@ -18,6 +18,7 @@ from postgrest import RequestError, Row
 from recount import differences, rest
 from refusals import refused
 from replica import until
+from sizes import own_db
 
 NUMBERS = (
     "messages_sent",
@@ -357,6 +358,7 @@ def test_a_lower_limit_sends_nobody_away(world):
 # Watch time.
 
 
+@own_db("counts all that is there")
 def test_watch_time_is_measured_by_the_database(world, db):
     session = world.session()
     viewer = world.join(session, world.viewer)
@@ -448,6 +450,7 @@ def test_the_longest_possible_stay(world):
 # Being heard of.
 
 
+@own_db("counts all that is there")
 def test_a_heartbeat_touches_nothing_but_itself(world, db):
     session = world.session()
     viewer, anonymous = world.join(session, world.viewer), world.join(session)
@@ -663,6 +666,7 @@ def test_shares(world):
 # Who sees which rows.
 
 
+@own_db("counts all that is there")
 def test_who_sees_which_rows(world):
     session = world.session()
     mine, theirs, anonymous = world.join(session, world.viewer), world.join(session, world.stranger), world.join(session)
@@ -699,6 +703,7 @@ def test_over_long_texts(world):
     assert counts(world, session) == (0, 0, 0)
 
 
+@own_db("alters a table")
 def test_columns_of_the_apps_own(world, db):
     db.owner("alter table public.live_stream_viewers add column gone int default 1, add column referrer text")
     db.owner("alter table public.live_stream_viewers drop column gone")
@@ -778,6 +783,7 @@ def test_joining_with_an_overlong_text_names_it_and_shows_no_row(world, field, l
 # The row that a function returns.
 
 
+@own_db("counts all that is there")
 @pytest.mark.parametrize(
     "call",
     [
@@ -838,6 +844,7 @@ def uniques(db: Database, session: Row) -> int:
     return db.value("select total_unique_viewers from public.live_stream_sessions where id = %s", [session["id"]])
 
 
+@own_db("counts all that is there")
 @pytest.mark.parametrize(
     "statement",
     [
@@ -866,6 +873,7 @@ def test_a_statement_that_takes_rows_away_and_adds_some(plain_db, statement):
     assert differences(db) == []
 
 
+@own_db("has a trigger of the app's")
 @pytest.mark.parametrize(
     "and_the_others",
     [
@@ -899,6 +907,7 @@ def test_an_app_that_sees_to_the_other_rows_of_who_joins(plain_db, and_the_other
     assert uniques(db, session) == 2 and differences(db) == []
 
 
+@own_db("truncates")
 def test_a_person_whose_rows_come_and_go_in_one_transaction(plain_db):
     db, session = plain_db, people(plain_db).session(max_viewers=None)
     one, other = str(uuid.uuid4()), str(uuid.uuid4())
@@ -928,6 +937,7 @@ def test_a_person_whose_rows_come_and_go_in_one_transaction(plain_db):
 # What the app has added to the table.
 
 
+@own_db("alters a table")
 def test_a_column_that_was_added_later_has_its_default_in_what_functions_return(plain_db):
     db, world = plain_db, people(plain_db)
     session = world.session()
@@ -938,6 +948,7 @@ def test_a_column_that_was_added_later_has_its_default_in_what_functions_return(
         assert world.viewer.api.rpc(f"live_stream_{name}", {"viewer_id": viewer["id"]})["tier"] == 7
 
 
+@own_db("alters a table")
 def test_a_column_that_the_caller_may_not_read_is_not_returned(plain_db):
     """As by a SELECT of the whole row, which the functions stand for."""
     db, world = plain_db, people(plain_db)
@@ -1049,6 +1060,7 @@ def test_only_a_heartbeat_that_is_alone_is_committed_without_waiting_for_the_dis
                 assert not beat.result()
 
 
+@own_db("makes a view")
 def test_a_rollback_to_a_savepoint_leaves_what_was_before(db, world):
     """An app's trigger may catch an error while a function of ours is at work."""
     session = world.session()
@@ -1070,6 +1082,7 @@ def test_a_rollback_to_a_savepoint_leaves_what_was_before(db, world):
     assert str(row["id"]) == viewer["id"]
 
 
+@own_db("makes or drops an index")
 def test_an_index_that_is_not_whole_is_not_used(plain_db):
     """As while it is built concurrently, and after that has failed."""
     db, session = plain_db, people(plain_db).session(max_viewers=None)
