@@ -6,13 +6,17 @@
     def test_plain_only(plain_db):                # one shape
     def test_install(fresh_server):               # a cluster without extension, databases or roles
 
-`--shuffle=7` runs modules, and the tests in each, in another order.
+`--shuffle=7` runs modules, and the tests in each, in another order. TEST_MINUTES=20 leaves out what has not begun by
+then, and says what that was.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
+import time
+from collections import Counter
 from pathlib import Path
 from typing import Callable, Iterator
 
@@ -31,6 +35,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "own_db(why): the test has a database that no other test sees")
     config.addinivalue_line("markers", "both_shapes: runs on a plain and on a Supabase-shaped database, in `make test` too")
+
+
+    if "TEST_MINUTES" in os.environ:
+        # The processes that run the tests inherit it.
+        os.environ.setdefault("TEST_DEADLINE", str(time.time() + 60 * float(os.environ["TEST_MINUTES"])))
+
+
+NO_TIME = "no time left"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if time.time() > float(os.environ.get("TEST_DEADLINE", "inf")):
+        pytest.skip(NO_TIME)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = terminalreporter.stats.get("skipped", [])
+    left_out = Counter(report.nodeid.partition("::")[0] for report in reports if NO_TIME in str(report.longrepr))
+    if left_out:
+        terminalreporter.section("not run: " + NO_TIME)
+        for module, count in sorted(left_out.items()):
+            terminalreporter.line(f"{count:5} of {module}")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -10,10 +10,11 @@ import time
 
 from database import Database
 
-PATIENCE_SECONDS = 5
+PATIENCE_SECONDS = 2
 # What was made, altered or emptied is a new row of a catalog, with another xmin.
-CATALOGS = ("pg_class", "pg_proc", "pg_trigger", "pg_policy", "pg_constraint", "pg_type", "pg_namespace", "pg_extension",
-            "pg_attrdef", "pg_event_trigger", "pg_publication", "pg_default_acl", "pg_rewrite", "pg_foreign_server")  # fmt: skip
+CATALOGS = ("pg_class", "pg_proc", "pg_trigger", "pg_policy", "pg_constraint", "pg_type", "pg_enum", "pg_extension", "pg_attrdef",
+            "pg_event_trigger", "pg_publication", "pg_default_acl", "pg_rewrite", "pg_foreign_server")  # fmt: skip
+# Schemas of temporary tables stay for whoever needs one next.
 SHAPE = (
     "select "
     + ", ".join(
@@ -21,6 +22,8 @@ SHAPE = (
         for name in CATALOGS
     )
     + """,
+       (select md5(string_agg(oid || ' ' || xmin, ',' order by oid)) from pg_namespace
+         where oid >= 16384 and nspname !~ '^pg_(toast_)?temp_') as pg_namespace,
        (select md5(string_agg(attrelid || ' ' || attnum || ' ' || xmin, ',' order by attrelid, attnum)) from pg_attribute
          where attrelid >= 16384) as pg_attribute,
        (select md5(string_agg(indexrelid || ' ' || xmin, ',' order by indexrelid)) from pg_index
@@ -51,13 +54,16 @@ class Neighbours:
     def complaint(self) -> str | None:
         """What the test that is over has left behind; the database is of no use to others then."""
         self.db.tidy()
-        after = self._shape()
-        changed = [name for name in after if after[name] != self._before[name]]
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        # Somebody who has just left may still take temporary tables and a transaction along.
+        while True:
+            after, left = self._shape(), self.db.sql(OPEN)
+            changed = [name for name in after if after[name] != self._before[name]]
+            if not changed and not left:
+                return None
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.02)
         if changed:
             return f"alters the shared database ({', '.join(changed)}): use own_db"
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while left := self.db.sql(OPEN):
-            if time.monotonic() > deadline:
-                return f"leaves a transaction open in the shared database: {left[0]['query']}"
-            time.sleep(0.01)
-        return None
+        return f"leaves a transaction open in the shared database: {left[0]['query']}"

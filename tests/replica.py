@@ -302,9 +302,13 @@ class Show:
     def fill_the_log(self, at_least: int = 300) -> None:
         """Many changes that nobody folds yet: the database's worker comes seldom."""
         self.db.set(flush_interval=60_000)
-        self.db.sql("select pg_terminate_backend(worker_pid, 5000) from live_stream.metrics_status where worker_pid is not null")
+        self.begin_the_minute()
         with self.crowd():
             until(lambda: pending(self.db) >= at_least, "a full log")
+
+    def begin_the_minute(self) -> None:
+        """From now on, in which nobody folds what is appended."""
+        self.db.sql("select pg_terminate_backend(worker_pid, 5000) from live_stream.metrics_status where worker_pid is not null")
 
     def fold(self) -> None:
         self.db.sql("select live_stream.flush_metrics()")
