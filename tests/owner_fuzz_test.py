@@ -5,6 +5,8 @@ number is right again. What an alteration makes impossible is refused, and the r
 
     OWNER_FUZZ_ROUNDS=5000 OWNER_FUZZ_SEED=another …      more rounds, and others
     OWNER_FUZZ_ONLY=17 …                                  one round alone, as a failure names it, on a fresh database
+
+In one file as all of it is about one machine: what everybody asks, what is altered, and what may not happen then.
 """
 
 from __future__ import annotations
