@@ -206,7 +206,7 @@ def test_edits_and_reactions_at_once_do_not_block_each_other_for_good(world):
     assert (row["replies_count"], row["reactions"], row["message"]) == (25, {}, "edit 24")
 
 
-@own_db("counts all that is there")
+@own_db("counts or changes all that is there")
 def test_a_viewer_row_goes_though_its_reaction_is_to_a_deleted_message(db, world):
     session = world.session()
     viewer = world.join(session, world.viewer)

@@ -112,7 +112,7 @@ def test_old_style_claims_work_in_requests(db, world):
     assert legacy.rpc("live_stream_send_message", session_id=session["id"], message="hi")["viewer_id"] == viewer["id"]
 
 
-@own_db("counts all that is there")
+@own_db("counts or changes all that is there")
 @pytest.mark.parametrize("claims", ["{", '["x"]', '{"sub":"admin"}'])
 def test_bad_claims_change_nothing(db, world, claims):
     session = world.session()
@@ -170,6 +170,7 @@ def test_a_viewer_header_writes_no_message(world):
 # One connection, many people.
 
 
+@own_db("counts or changes all that is there")
 def test_nothing_is_left_to_the_next_request(db, world):
     session = world.session()
     claims = json.dumps({"sub": world.viewer.user_id, "role": "authenticated"})

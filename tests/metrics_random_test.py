@@ -59,7 +59,7 @@ def test_each_bulk_statement_works(plain_db, statement):
     assert crowd.unexpected == []
 
 
-@own_db("counts all that is there")
+@own_db("counts or changes all that is there")
 def test_the_recount_finds_what_is_wrong(db, world):
     """The test of the test."""
     session = world.session()
@@ -82,7 +82,7 @@ def test_the_recount_finds_what_is_wrong(db, world):
 # A large session.
 
 
-@own_db("counts all that is there")
+@own_db("counts or changes all that is there")
 def test_the_summary_of_100_000_viewers(plain_db, capsys):
     """Of 10,000 in the short form."""
     db, world = plain_db, people(plain_db)

@@ -71,7 +71,7 @@ def test_many_rows_are_the_same_as_one_by_one(db, world):
     assert differences(db) == []
 
 
-@own_db("counts all that is there")
+@own_db("counts or changes all that is there")
 def test_the_peak_within_one_statement(db, world):
     session = world.session()
     for _ in range(3):
@@ -105,7 +105,7 @@ def test_the_limit_within_one_statement(db, world, inserted):
     assert counts(db, session)[:2] == (5, 5)
 
 
-@own_db("counts all that is there")
+@own_db("counts or changes all that is there")
 def test_copy_and_merge_count_too(db, world):
     session = world.session()
     with db.connect() as connection:
@@ -150,6 +150,7 @@ def test_rows_that_are_not_stored_do_not_count(db, world):
 # Different people.
 
 
+@own_db("counts or changes all that is there")
 def test_unique_viewers(db, world):
     session = world.session()
     users = [world.new_user().user_id for _ in range(3)]
@@ -213,7 +214,7 @@ def test_a_user_who_is_deleted(supabase_db):
     assert numbers(supabase_db, session)["total_messages"] == 3 and differences(supabase_db) == []
 
 
-@own_db("counts all that is there")
+@own_db("counts or changes all that is there")
 def test_a_viewer_moved_to_another_session(db, world):
     """By the server only: with its watch time, its reports and whether it is still there."""
     first, second = world.session(), world.session(by=world.new_influencer(), max_viewers=1)
@@ -241,7 +242,7 @@ def test_a_viewer_moved_to_another_session(db, world):
 # Transactions.
 
 
-@own_db("counts all that is there")
+@own_db("counts or changes all that is there")
 def test_one_who_joins_and_reads_sees_it(db, world):
     session = world.session()
     with db.connect() as connection, connection.transaction(force_rollback=True):
@@ -253,6 +254,7 @@ def test_one_who_joins_and_reads_sees_it(db, world):
     assert counts(db, session) == (0, 0, 0)
 
 
+@own_db("counts or changes all that is there")
 def test_what_is_rolled_back_never_was(db, world):
     session = world.session(max_viewers=2)
     insert = "insert into public.live_stream_viewers (session_id) values (%s)"
@@ -286,6 +288,7 @@ def test_what_is_rolled_back_never_was(db, world):
     assert counts(db, session) == (2, 2, 2) and differences(db) == []
 
 
+@own_db("counts or changes all that is there")
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])
 def test_stricter_isolation(db, world, level):
     session = world.session()

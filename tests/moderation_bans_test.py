@@ -213,7 +213,7 @@ def test_a_place_that_a_ban_frees_is_free(world):
     assert differences(world.db) == []
 
 
-@own_db("counts all that is there")
+@own_db("counts or changes all that is there")
 def test_a_ban_that_is_rolled_back_never_was(world):
     session = world.session()
     viewer = join(world.viewer, session)
@@ -232,7 +232,7 @@ def test_a_ban_that_is_rolled_back_never_was(world):
     assert send(world.viewer, session)
 
 
-@own_db("counts all that is there")
+@own_db("counts or changes all that is there")
 def test_banning_again_replaces(world, moderator):
     session = world.session()
     first = ban(world.influencer, world.viewer, reason="spam")
@@ -254,7 +254,7 @@ def test_banning_again_replaces(world, moderator):
     assert stored(world, "viewers", viewer)["is_still_watching"] is False
 
 
-@own_db("counts all that is there")
+@own_db("counts or changes all that is there")
 def test_who_cannot_be_banned(world, moderator):
     second = world.new_user()
     world.influencer.api.rpc("live_stream_add_moderator", user_id=second.user_id)
@@ -348,7 +348,7 @@ def test_a_ban_is_not_moved_nor_forged(world, moderator, other):
     assert moderator.api.select("live_stream_bans", where={"influencer_id": other.influencer_id}) == []
 
 
-@own_db("counts all that is there")
+@own_db("counts or changes all that is there")
 @pytest.mark.parametrize(
     "args, sqlstate, words",
     [

@@ -33,7 +33,7 @@ from sizes import own_db
 # The log.
 
 
-@own_db("counts all that is there")
+@own_db("counts or changes all that is there")
 def test_the_log_is_read_by_the_influencer_and_the_server_alone_and_written_by_nobody(world, moderator, other):
     ban(moderator, world.viewer, influencer_id=world.influencer.influencer_id, reason="spam")
     assert log(world)[-1] == ("ban", moderator.user_id, world.viewer.user_id)
@@ -274,6 +274,7 @@ def test_nobody_becomes_moderator_and_banned_at_once(world, moderator):
         assert len(errors) == 1 and errors[0].sqlstate in ("23514", "42501")
 
 
+@own_db("counts or changes all that is there")
 @pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
 def test_a_ban_with_an_old_snapshot_overlooks_nobody(world, isolation):
     session = world.session()

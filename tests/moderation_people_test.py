@@ -75,6 +75,7 @@ def test_nobody_else_makes_or_removes_moderators(world, moderator, other, others
     assert world.db.value(count, [world.influencer.influencer_id]) == 1
 
 
+@own_db("counts or changes all that is there")
 def test_a_moderator_is_not_moved_to_another_influencer(world, moderator, other):
     mine, others = ({"influencer_id": who.influencer_id} for who in (world.influencer, other))
     for api in (moderator.api, world.influencer.api, other.api, world.service):
@@ -90,7 +91,7 @@ def test_nobody_moderates_the_own_sessions(world):
         world.influencer.api.rpc("live_stream_add_moderator", user_id=world.influencer.user_id)
 
 
-@own_db("counts all that is there")
+@own_db("counts or changes all that is there")
 def test_moderators_are_read_by_the_influencer_and_themselves(world, moderator, other, others_moderator):
     assert len(world.influencer.api.select("live_stream_moderators")) == 1
     assert [row["user_id"] for row in moderator.api.select("live_stream_moderators")] == [moderator.user_id]
@@ -238,7 +239,7 @@ def test_a_guest_sees_joins_and_writes(world, way):
     assert differences(world.db) == []
 
 
-@own_db("counts all that is there")
+@own_db("counts or changes all that is there")
 def test_only_the_owner_invites(world, moderator, other):
     session, mine = world.session(visibility="private"), world.session(by=other, visibility="private")
     invite(world.influencer, session, world.viewer)
@@ -345,7 +346,7 @@ def test_a_link_makes_guests(world):
                                                  "public.live_stream_moderation_log l"))  # fmt: skip
 
 
-@own_db("counts all that is there")
+@own_db("counts or changes all that is there")
 def test_host_and_moderators_use_no_link_up(world, moderator):
     session = world.session(visibility="private")
     made = invitation(world.influencer, session)
@@ -355,6 +356,7 @@ def test_host_and_moderators_use_no_link_up(world, moderator):
     assert world.db.value("select count(*) from public.live_stream_guests") == 0
 
 
+@own_db("counts or changes all that is there")
 def test_whatever_is_wrong_with_a_token_the_answer_is_the_same(world):
     session = world.session(visibility="private")
     expired, used_up, revoked = (invitation(world.influencer, session) for _ in range(3))

@@ -104,7 +104,7 @@ def test_every_kind_and_way(world, kind, method):
     assert (row["type"], row["delivery_method"]) == (kind, method)
 
 
-@own_db("counts all that is there")
+@own_db("counts or changes all that is there")
 def test_they_go_with_what_they_are_about(world):
     session = world.session()
     notify(world, world.viewer, session_id=session["id"])

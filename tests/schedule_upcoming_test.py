@@ -134,7 +134,7 @@ def test_upcoming_has_every_column_and_the_influencer(world):
     assert "private" not in str(found)
 
 
-@own_db("counts all that is there")
+@own_db("counts or changes all that is there")
 def test_a_stream_is_upcoming_until_its_end(world):
     now = datetime.now(timezone.utc).replace(microsecond=0)
     on_now = world.schedule("on now", **clock(now - timedelta(minutes=30)), scheduled_end_time=None)
@@ -154,13 +154,13 @@ def test_a_stream_is_upcoming_until_its_end(world):
     assert {marathon["id"], on_now["id"], again["id"]} == {row["id"] for row in found}
 
 
-@own_db("counts all that is there")
+@own_db("counts or changes all that is there")
 def test_upcoming_is_scheduled_or_confirmed(world):
     rows = {status: world.schedule(status=status) for status in ("scheduled", "confirmed", "cancelled", "completed")}
     assert {row["id"] for row in upcoming(world)} == {rows["scheduled"]["id"], rows["confirmed"]["id"]}
 
 
-@own_db("counts all that is there")
+@own_db("counts or changes all that is there")
 def test_one_row_per_schedule_soonest_first(world):
     other = world.new_influencer("Grace")
     weekly = {"is_recurring": True, "recurrence_pattern": "weekly"}
@@ -176,7 +176,7 @@ def test_one_row_per_schedule_soonest_first(world):
         assert len(world.anon.rpc("live_stream_upcoming", max_rows=count)) == listed
 
 
-@own_db("counts all that is there")
+@own_db("counts or changes all that is there")
 def test_one_bad_row_does_not_hide_the_others(plain_db):
     world = people(plain_db)
     good, bad = world.schedule("good"), world.schedule("bad")
@@ -201,7 +201,7 @@ def test_the_influencer_can_be_embedded(world):
 # Who may do what.
 
 
-@own_db("counts all that is there")
+@own_db("counts or changes all that is there")
 def test_only_the_owner_writes(world):
     row = world.schedule()
     other = world.new_influencer("Grace")
@@ -262,7 +262,7 @@ def test_a_person_without_influencer_is_told_so(world):
         world.stranger.api.rpc("live_stream_schedule_create", body)
 
 
-@own_db("counts all that is there")
+@own_db("counts or changes all that is there")
 def test_the_session_of_a_schedule_is_its_influencers(world):
     other = world.new_influencer("Grace")
     mine = world.session(live=False)
@@ -276,7 +276,7 @@ def test_the_session_of_a_schedule_is_its_influencers(world):
     assert world.anon.select("live_stream_schedule", "created_session_id") == [{"created_session_id": None}]
 
 
-@own_db("counts all that is there")
+@own_db("counts or changes all that is there")
 def test_schedules_go_with_their_influencer(world):
     world.schedule()
     world.db.owner("delete from public.influencers where id = %s", [world.influencer.influencer_id])

@@ -59,7 +59,7 @@ def test_only_the_owner_changes_a_session(world):
             world.influencer.api.rpc("live_stream_end", session_id=id)
 
 
-@own_db("counts all that is there")
+@own_db("counts or changes all that is there")
 def test_nobody_streams_as_somebody_else(world):
     for influencer_id, sqlstate in ((world.influencer.influencer_id, "42501"), (str(uuid.uuid4()), "42501"), (None, "23502")):
         for api in (world.viewer.api, world.new_influencer().api):
@@ -92,6 +92,7 @@ def test_ids_stay(world):
     assert world.set_session(session, id=str(uuid.uuid4()))["id"] == session["id"]
 
 
+@own_db("counts or changes all that is there")
 def test_nobody_writes_counters(world, db):
     forged = dict.fromkeys(COUNTERS, 7)
     session = world.session(live=False, **forged)
@@ -123,7 +124,7 @@ def secrets(world, session, by=None):
     return {name: row[name] for row in rows for name in SECRETS}
 
 
-@own_db("counts all that is there")
+@own_db("counts or changes all that is there")
 def test_secrets_are_in_no_row(world, db):
     created = world.session(live=False, **SECRETS)
     updated = world.set_session(created, stream_key="sk-secret-2")
@@ -174,6 +175,7 @@ def test_an_empty_text_removes_a_secret_and_null_leaves_it(world):
     assert secrets(world, session) == {"stream_key": None, "rtmp_url": "rtmp://secret"}
 
 
+@own_db("counts or changes all that is there")
 def test_anothers_secrets_are_out_of_reach(world, db):
     """With the id of somebody else's session, or of one's own that is there already."""
     victim = world.session(**SECRETS)
@@ -209,6 +211,7 @@ def test_anothers_secrets_are_out_of_reach(world, db):
     assert secrets(world, victim) == SECRETS and world.read(victim)["title"] == "Again"
 
 
+@own_db("counts or changes all that is there")
 def test_secrets_of_many_rows_and_of_rolled_back_ones(world, db):
     body = [{"influencer_id": world.influencer.influencer_id, "title": "T", "stream_key": f"key-{n}"} for n in range(50)]
     rows = world.influencer.api.insert("live_stream_sessions", body)
@@ -267,7 +270,7 @@ BAD = [
 HINTED = ("the title", "the description", "max_viewers of", "the session is", "scheduled_", "a session needs")
 
 
-@own_db("counts all that is there")
+@own_db("counts or changes all that is there")
 @pytest.mark.parametrize("columns, sqlstate, words", BAD, ids=[f"{list(b[0])[0]}-{n}" for n, b in enumerate(BAD)])
 def test_bad_input_changes_nothing(plain_db, columns, sqlstate, words):
     world = people(plain_db)
@@ -325,7 +328,7 @@ def test_a_column_that_is_gone_is_named(world, db):
         world.end(session)
 
 
-@own_db("counts all that is there")
+@own_db("counts or changes all that is there")
 def test_deleting_a_session_or_its_influencer(world, db):
     session = world.session(**SECRETS)
     world.join(session, world.viewer)

@@ -302,7 +302,7 @@ def test_who_sees_a_session(world, db):
             )
 
 
-@own_db("counts all that is there")
+@own_db("counts or changes all that is there")
 def test_the_code_in_the_header_shows_that_session_alone(world, db):
     first, second = (world.session(live=False, visibility="unlisted") for _ in range(2))
     rows = db.as_anon({"x-session-code": first["session_code"]}).select("live_stream_sessions")

@@ -24,7 +24,7 @@ from viewing import counts, join, rows
 # Who sees which rows.
 
 
-@own_db("counts all that is there")
+@own_db("counts or changes all that is there")
 def test_who_sees_which_rows(world):
     session = world.session()
     mine, theirs, anonymous = world.join(session, world.viewer), world.join(session, world.stranger), world.join(session)
@@ -141,7 +141,7 @@ def test_joining_with_an_overlong_text_names_it_and_shows_no_row(world, field, l
 # The row that a function returns.
 
 
-@own_db("counts all that is there")
+@own_db("counts or changes all that is there")
 @pytest.mark.parametrize(
     "call",
     [
@@ -202,7 +202,7 @@ def uniques(db: Database, session: Row) -> int:
     return db.value("select total_unique_viewers from public.live_stream_sessions where id = %s", [session["id"]])
 
 
-@own_db("counts all that is there")
+@own_db("counts or changes all that is there")
 @pytest.mark.parametrize(
     "statement",
     [

@@ -11,6 +11,7 @@ import pytest
 from people import at_once, people
 from postgrest import RequestError
 from refusals import refused
+from sizes import own_db
 from viewing import counts, join, rows, viewer_row
 
 NUMBERS = (
@@ -179,6 +180,7 @@ def test_what_a_viewer_has_no_say_in(world):
         world.viewer.api.update("live_stream_viewers", {"session_id": session2["id"]}, where={"id": viewer["id"]})
 
 
+@own_db("counts or changes all that is there")
 def test_counters_of_a_viewer_are_nobodys(world, db):
     viewer = world.join(world.session(), world.viewer)
     kept = [name for name in NUMBERS if name not in ("buffering_time_seconds", "disconnections_count")]
