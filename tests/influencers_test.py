@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
-from database import OWNER, SHAPE
+from database import OWNER
 from people import people
 from postgrest import RequestError
 from refusals import refused
