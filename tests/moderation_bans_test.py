@@ -34,6 +34,7 @@ from sizes import own_db
 # Bans.
 
 
+@own_db("counts or changes all that is there")
 @pytest.mark.parametrize("who", ["influencer", "moderator", "service"])
 @pytest.mark.parametrize("way", ["insert", "rpc"])
 def test_influencer_moderators_and_server_ban(world, moderator, who, way):
@@ -283,6 +284,7 @@ def test_who_cannot_be_banned(world, moderator):
     world.influencer.api.rpc("live_stream_add_moderator", user_id=world.viewer.user_id)
 
 
+@own_db("counts or changes all that is there")
 def test_nobody_else_bans_or_lifts(world, moderator, other, others_moderator):
     session = world.session()
     ban(world.influencer, world.stranger)

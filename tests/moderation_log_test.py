@@ -158,6 +158,7 @@ REOPEN = "update public.live_stream_viewers set is_still_watching = true where s
 BAN = "insert into public.live_stream_bans (session_id, user_id) values (%s, %s) returning id"
 
 
+@own_db("counts or changes all that is there")
 @pytest.mark.parametrize("way", ["insert", "reopen", "rpc"])
 @pytest.mark.parametrize("earlier", [False, True])
 def test_a_join_before_a_ban_is_committed_is_closed_by_the_ban(world, way, earlier):
@@ -183,6 +184,7 @@ def test_a_join_before_a_ban_is_committed_is_closed_by_the_ban(world, way, earli
     assert world.read(session)["current_viewers"] == 0
 
 
+@own_db("counts or changes all that is there")
 @pytest.mark.parametrize("way", ["insert", "reopen", "rpc"])
 def test_a_join_that_was_checked_before_a_ban_is_refused_after_it(world, way):
     session = world.session()
@@ -255,6 +257,7 @@ def test_two_accept_the_last_use(world):
         assert row["uses"] == 1
 
 
+@own_db("counts or changes all that is there")
 def test_one_person_accepts_twice_at_once(world):
     session = world.session(visibility="private")
     made = invitation(world.influencer, session, max_uses=5)

@@ -313,6 +313,7 @@ def test_a_moderator_who_is_removed_is_closed_out_of_private_sessions(world, mod
 # Invitations.
 
 
+@own_db("counts or changes all that is there")
 def test_a_link_makes_guests(world):
     session = world.session(visibility="private")
     made = invitation(world.influencer, session, max_uses=2)
@@ -386,6 +387,7 @@ def test_whatever_is_wrong_with_a_token_the_answer_is_the_same(world):
         accept(world.viewer, used_up["token"])
 
 
+@own_db("counts or changes all that is there")
 def test_a_banned_person_accepts_nothing(world):
     session = world.session(visibility="private")
     made = invitation(world.influencer, session)

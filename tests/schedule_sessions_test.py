@@ -78,6 +78,7 @@ def test_a_product_that_is_gone_stops_nothing(supabase_db):
     assert [one["product_id"] for one in world.anon.select("live_stream_products")] == [known]
 
 
+@own_db("counts or changes all that is there")
 def test_from_several_connections_at_once(plain_db):
     world = people(plain_db)
     for n in range(20):
@@ -130,6 +131,7 @@ def test_another_rule_moves_the_sessions_that_still_fit(world):
     assert [one["status"] for one in sessions(world)] == ["cancelled"] * 3
 
 
+@own_db("counts or changes all that is there")
 def test_a_session_that_the_host_has_deleted_does_not_come_back(world):
     row = soon(world)
     materialize(world, "25 hours")
@@ -201,6 +203,7 @@ def test_a_schedule_that_is_hidden_hides_its_sessions(world):
     assert sessions(world, world.anon)[0]["id"] == live["id"] and len(sessions(world, world.anon)) == 1
 
 
+@own_db("counts or changes all that is there")
 def test_nothing_of_hidden_schedules_leaks(world):
     """By no view, table or function, to nobody but the owner; not even as a clash with what is public."""
     hidden = [soon(world, f"secret {kind}", visibility=kind, description="secret") for kind in ("private", "unlisted")]
