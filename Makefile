@@ -10,8 +10,11 @@ run: build  ## start a private PostgreSQL under target/run and play a live strea
 stop:  ## stop the server that `make run` left up
 	@scripts/server run stop
 
-test: build  ## the whole test suite; TESTS='tests/chat_test.py -k react' runs a part of it
+test: build  ## the test suite in its short form; TESTS='tests/chat_test.py -k react' runs a part of it
 	@scripts/test $(TESTS)
+
+test-long: build  ## the same with all that `make test` leaves out: every size, every test on both shapes of database
+	@TEST_LONG=1 scripts/test $(or $(TESTS),tests)
 
 test-faults: build  ## ten thousand random alterations by the tables' owner: an hour or two; FAULTS=500 SEED=7 for fewer, and others
 	@OWNER_FUZZ_ROUNDS=$(or $(FAULTS),10000) OWNER_FUZZ_SEED=$(or $(SEED),1) scripts/test tests/owner_fuzz_test.py -k whatever
@@ -35,4 +38,4 @@ install: setup  ## build the release and install it into the server of PG_CONFIG
 clean:  ## stop the servers under target/ and delete everything there
 	@scripts/clean
 
-.PHONY: help run stop test test-faults bench lint build setup install clean
+.PHONY: help run stop test test-long test-faults bench lint build setup install clean

@@ -122,13 +122,17 @@ class Matrix:
         return found
 
     def answer(self, table: str, action: str, role: str, state: State) -> str:
+        return self.line(table, action, role, state).answer
+
+    def line(self, table: str, action: str, role: str, state: State) -> Line:
+        """Where the answer is."""
         lines = [line for line in self.tables[table].actions[action] if line.speaks_of(state)]
         named = [line for line in lines if line.roles and role in line.roles]
         found = named or [line for line in lines if line.roles is None]
         if len(found) != 1:
             numbers = ", ".join(str(line.number) for line in found) or "none"
             raise Unclear(f"{table}, {action}, {role}, {state}: one answer is needed, lines with one: {numbers}")
-        return found[0].answer
+        return found[0]
 
 
 def read() -> Matrix:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -9,10 +10,18 @@ import pytest
 import access
 from access import STATES, Matrix, Scene, State, Trial, Unclear, agrees
 from people import people
+from sizes import LONG
 
 MATRIX = access.read()
 # Grants and policies are the same on both kinds of database; each kind of state is tried on the plain one too.
 FEWER = [State("scheduled", "unlisted", "off"), State("live", "public", "on"), State("live", "private", "on"), State("ended", "public", "off")]
+
+
+def is_chosen(table, action, role, state):
+    """Whether the short form tries the cell: of those with one line for an answer, one, anywhere."""
+    line = MATRIX.line(table, action, role, state)
+    same = [one for one in STATES if MATRIX.line(table, action, role, one) is line]
+    return random.Random(f"{table} {action} {role} {line.number}").choice(same) == state
 
 
 def wrong_cells(db, states):
@@ -29,6 +38,8 @@ def wrong_cells(db, states):
                     continue
                 for action in table.actions:
                     for role in MATRIX.roles:
+                        if not LONG and not is_chosen(table.name, action, role, state):
+                            continue
                         answer = MATRIX.answer(table.name, action, role, state)
                         outcome = scene.outcome(MATRIX, table.name, action, role)
                         if not agrees(answer, outcome):
@@ -40,7 +51,8 @@ def wrong_cells(db, states):
 
 @pytest.mark.parametrize("kind, states", [("supabase", STATES), ("plain", FEWER)], ids=["supabase", "plain"])
 def test_every_cell(server, kind, states):
-    """In two databases at a time: the transactions of one do not wait for those of the other."""
+    """In two databases at a time: the transactions of one do not wait for those of the other. In the short form one cell
+    of each line of the matrix and role, instead of each."""
 
     def half(some):
         with server.database(kind) as db:

@@ -1,4 +1,4 @@
-"""A server of this run's own, and databases cloned from two templates: `plain` and `supabase`."""
+"""A server of this process's own, and databases cloned from two templates: `plain` and `supabase`."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ OWNER = "app_owner"
 
 
 class Server:
-    """A throw-away cluster (see scripts/server). It starts without any role but `postgres`."""
+    """A throw-away cluster (see scripts/server). It starts without any role but `postgres`. A copy of an initialised
+    folder; one with an `identity` of its own, which servers that follow each other need, is initialised itself."""
 
     _numbers = itertools.count(1)
 
-    def __init__(self) -> None:
+    def __init__(self, identity: bool = False) -> None:
         self.name = f"tests/{os.getpid()}-{next(self._numbers)}"
-        self._script("start")
+        self._script("start", *(["fresh"] if identity else []))
         env = dict(line.split("=", 1) for line in self._script("env").splitlines())
         self.host, self.port = env["PGHOST"], env["PGPORT"]
         self.bindir = Path(env["BINDIR"])
@@ -100,20 +101,29 @@ class Server:
     @contextlib.contextmanager
     def database(self, kind: str) -> Iterator["Database"]:
         """A copy of a template, dropped at the end."""
+        db = self.copy(kind)
+        try:
+            yield db
+        finally:
+            self.drop(db)
+
+    def copy(self, kind: str) -> "Database":
         name = f"{kind}_{next(self._databases)}"
         self.run("postgres", f"create database {name} template {kind} owner {OWNER}")
-        try:
-            with self.open(name, kind, self._schemas[kind]) as db:
-                yield db
-        finally:
-            self.run("postgres", f"drop database if exists {name} with (force)")
+        return Database(self, kind, name, self._schemas[kind])
+
+    def drop(self, db: "Database") -> None:
+        db.close()
+        self.run("postgres", f"drop database if exists {db.name} with (force)")
 
 
 class Database:
-    """One test's own database: requests as PostgREST sends them, and SQL as its owner or superuser."""
+    """A test's database: requests as PostgREST sends them, and SQL as its owner or superuser."""
 
     def __init__(self, server: Server, kind: str, name: str, schema: SchemaCache | None = None) -> None:
         self.server, self.kind, self.name = server, kind, name
+        self.is_shared = False
+        self._set: set[str] = set()
         self._connections: dict[str, psycopg.Connection] = {}
         self._gateway = Gateway(self.connect, schema)
 
@@ -172,14 +182,30 @@ class Database:
         return value
 
     def set(self, **settings: Any) -> None:
-        """Settings live_stream.… of this database, for everybody from now on."""
+        """Settings live_stream.… of this database, for everybody from now on. Where others have it after this test,
+        they are taken back (`tidy`); not those that a worker reads as it starts, as it may outlive the test."""
         for name, value in settings.items():
+            assert not (self.is_shared and name in ("background_worker", "flush_interval")), f"sets {name} in the shared database: use own_db"
+            self._set.add(name)
             self.sql(f"alter database {self.name} set live_stream.{name} = '{value}'")
         self.close()
 
     def without_limits(self) -> None:
         """For tests that do in a second what people do in an hour."""
         self.set(message_limit=0, join_limit=0, anonymous_join_limit=0, reaction_limit=0, flag_limit=0)
+
+    def tidy(self) -> None:
+        """What a test has set, for its connections and for the database, is set no more."""
+        if self._set:
+            for name in self._set:
+                self.sql(f"alter database {self.name} reset live_stream.{name}")
+            self._set.clear()
+            self.close()
+        for user, connection in list(self._connections.items()):
+            if connection.closed or connection.broken:
+                del self._connections[user]
+            else:
+                connection.execute("reset session authorization; reset all; discard temp; select pg_advisory_unlock_all()")
 
     def close(self) -> None:
         """Ends every connection; the next use opens new ones."""

@@ -9,6 +9,7 @@ import pytest
 
 from people import at_once, people
 from refusals import refused
+from sizes import own_db
 
 
 def follow(world, person, minutes=None, by=None):
@@ -126,6 +127,7 @@ def test_nobody_is_reminded_of_what_is_hidden_off_or_over(world):
     assert remind(world) == 1
 
 
+@own_db("counts or changes all that is there")
 def test_a_deleted_reminder_is_not_sent_again(world):
     follow(world, world.viewer, 60)
     follow(world, world.stranger, 10)
@@ -170,6 +172,7 @@ def test_what_opens_to_all_while_live_is_told_then(world):
     assert told(world.viewer) == [("followed_influencer_live", session["id"])]
 
 
+@own_db("counts or changes all that is there")
 def test_going_live_before_ten_thousand_followers_holds_nobody_up(supabase_db):
     """Viewers join, others follow, one account is deleted and reminders are written meanwhile; all of it goes through."""
     world = people(supabase_db)
@@ -197,6 +200,7 @@ def test_going_live_before_ten_thousand_followers_holds_nobody_up(supabase_db):
     assert world.read(session)["total_unique_viewers"] == 20
 
 
+@own_db("has a trigger of the app's")
 def test_ten_thousand_followers_in_one_statement(plain_db):
     world = people(plain_db)
     plain_db.owner(
@@ -226,6 +230,7 @@ def test_ten_thousand_followers_in_one_statement(plain_db):
     assert told_by == ["stream_reminder", "followed_influencer_live", "stream_ended"]
 
 
+@own_db("counts or changes all that is there")
 def test_the_schedule_tells_the_truth(world):
     follow(world, world.viewer, 10_080)
     start = datetime.now(timezone.utc) + timedelta(hours=1)
@@ -253,6 +258,7 @@ def test_the_schedule_tells_the_truth(world):
     assert truth() == (True, False)
 
 
+@own_db("counts or changes all that is there")
 def test_a_moved_occurrence_is_reminded_of_at_its_new_time(world):
     follow(world, world.viewer, 60)
     start = datetime.now(timezone.utc).replace(microsecond=0, second=0) + timedelta(hours=30)

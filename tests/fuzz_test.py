@@ -14,6 +14,7 @@ import pytest
 
 from postgrest import RequestError
 from recount import rest
+from sizes import scale
 
 MEGABYTES = "x" * 10_000_000
 NUMBERS = [None, -1, 0, 1, 7, 2**31 - 1, 2**31, -(2**63), 10**30, 1.5, "NaN", "Infinity", "-Infinity", "x", "", True, []]
@@ -157,7 +158,7 @@ ODD = [
     '"{00000000-0000-0000-0000-000000000000}"', '"\\\\x00"', '"\\\\xzz"', '"%s%n$1"', '"\'; select 1; --"', '"$$"', '"\\t\\n\\r"', '{"a": 1, "a": 2}',
     '{"": ""}', '"' + "x" * 5000 + '"', "{", "nul", "'x'", "", " ", "[1,]", '"\t"', "NaN", "Infinity", "undefined",
 ]  # fmt: skip
-CALLS = 12_000
+CALLS = scale(2_400, 12_000)
 PANICS = ("PANIC:", "terminated by signal", "panicked at", "server process", "XX000", "internal query failed", "corrupt")
 
 
@@ -295,7 +296,7 @@ def steady(db):
 
 @pytest.mark.parametrize("who", ["anon", "stranger"])
 def test_thousands_of_calls_of_outsiders_change_nothing(db, steady, world, fuzz, who):
-    """What is a stranger's own, such as whom it follows, may change."""
+    """2,400 of them, or 12,000. What is a stranger's own, such as whom it follows, may change."""
     mine = world.stranger.user_id
     before = fuzz.contents(beside=mine)
     caller = Caller(fuzz, *(("anon", None) if who == "anon" else ("authenticated", mine)))
@@ -307,7 +308,7 @@ def test_thousands_of_calls_of_outsiders_change_nothing(db, steady, world, fuzz,
 
 @pytest.mark.parametrize("who", ["anon", "viewer", "influencer", "service"])
 def test_thousands_of_calls_of_those_who_may_keep_the_numbers_right(db, steady, world, fuzz, who):
-    """In a session that everybody may join."""
+    """800 of them, or 4,000, in a session that everybody may join."""
     world.set_session(fuzz.session, visibility="public")
     person = {"viewer": world.stranger, "influencer": world.influencer}.get(who)
     role = {"anon": "anon", "service": "service_role"}.get(who, "authenticated")

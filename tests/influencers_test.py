@@ -10,10 +10,13 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
-from database import OWNER, SHAPE
+from database import OWNER
 from people import people
 from postgrest import RequestError
 from refusals import refused
+from sizes import both_shapes, own_db
+
+pytestmark = both_shapes
 
 OURS = {"id", "display_name", "followers_count", "avatar_url"}
 _numbers = itertools.count(1)
@@ -80,6 +83,7 @@ def everything(world, session):
             yield who.select, ("live_stream_sessions", select)
 
 
+@own_db("counts or changes all that is there")
 def test_private_columns_never_come_out(supabase_db):
     world = people(supabase_db)
     session = world.session()
@@ -107,6 +111,7 @@ def test_private_columns_come_out_for_the_server_alone(supabase_db):
     assert row["influencer"]["payout_token"] == "private-token", "as the app grants it"
 
 
+@own_db("counts or changes all that is there")
 def test_the_cards_hold_the_public_columns_alone(db, world):
     columns = db.sql(
         "select attname as name from pg_attribute where attrelid = 'live_stream.influencer_cards'::regclass and attnum > 0"
@@ -278,11 +283,13 @@ def test_an_influencer_edits_itself_and_no_more(plain):
         plain.service.update("influencers", {"followers_count": -1}, where=where)
 
 
+@own_db("counts or changes all that is there")
 def test_everybody_reads_them(plain):
     for who in (plain.anon, plain.viewer.api):
         assert [row["display_name"] for row in who.select("influencers")] == ["Ada"]
 
 
+@own_db("counts or changes all that is there")
 def test_an_influencer_goes_with_its_sessions(world):
     world.session()
     world.db.owner("delete from public.influencers")

@@ -14,6 +14,9 @@ from dumps import dump_of, rows_of, schema_of
 from people import people
 from postgrest import Row
 from refusals import refused
+from sizes import both_shapes, own_db
+
+pytestmark = [own_db("dumps the whole"), both_shapes]
 
 _names = itertools.count(1)
 

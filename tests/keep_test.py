@@ -10,7 +10,10 @@ import pytest
 
 from people import Person, World, people
 from recount import differences
+from sizes import own_db
 from steps import Steps, sqlstate
+
+pytestmark = own_db("sets background_worker")
 
 DELETE = "delete from public.live_stream_sessions where id = %(session)s"
 

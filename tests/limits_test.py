@@ -11,6 +11,7 @@ import pytest
 from postgrest import RequestError
 from recount import differences
 from refusals import refused
+from sizes import own_db
 
 
 def over(words, within):
@@ -153,6 +154,7 @@ OTHER_INDEXES = {
 }
 
 
+@own_db("makes or drops an index")
 @pytest.mark.parametrize("other", OTHER_INDEXES)
 def test_with_another_index_the_limit_still_holds(db, world, other):
     db.set(message_limit=2)
@@ -309,6 +311,7 @@ def test_a_crowd_of_anonymous_viewers_from_many_connections(db, world):
 # Reactions and flags.
 
 
+@own_db("counts or changes all that is there")
 def test_reactions_in_a_second(db, world):
     db.set(reaction_limit=3)
     session = world.session()
@@ -332,6 +335,7 @@ def test_reactions_in_a_second(db, world):
     assert world.read(session)["total_reactions"] == 3 and differences(db) == []
 
 
+@own_db("counts or changes all that is there")
 def test_a_reaction_that_was_refused_is_not_counted(db, world):
     db.set(reaction_limit=1)
     session = world.session()

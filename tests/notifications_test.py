@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from refusals import refused
+from sizes import own_db
 
 
 def notify(world, person, **columns):
@@ -103,6 +104,7 @@ def test_every_kind_and_way(world, kind, method):
     assert (row["type"], row["delivery_method"]) == (kind, method)
 
 
+@own_db("counts or changes all that is there")
 def test_they_go_with_what_they_are_about(world):
     session = world.session()
     notify(world, world.viewer, session_id=session["id"])

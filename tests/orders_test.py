@@ -10,6 +10,9 @@ import pytest
 
 from recount import rest
 from refusals import refused
+from sizes import both_shapes, own_db
+
+pytestmark = both_shapes
 
 
 def record(api, session, product, amount=10, **args):
@@ -258,6 +261,7 @@ def test_a_product_with_orders_stays(world, shop):
     assert len(world.influencer.api.delete("live_stream_products", where={"id": product["id"]})) == 1
 
 
+@own_db("counts or changes all that is there")
 def test_a_session_goes_with_its_orders(world, shop):
     session, product = shop
     record(world.service, session, product, viewer_id=world.join(session)["id"])

@@ -16,6 +16,9 @@ from postgrest import RequestError
 from recount import differences
 from refusals import refused
 from replica import until
+from sizes import own_db
+
+pytestmark = own_db("alters what it likes")
 
 
 @contextlib.contextmanager

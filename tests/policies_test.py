@@ -8,6 +8,9 @@ import re
 import pytest
 
 from people import people
+from sizes import both_shapes, own_db
+
+pytestmark = both_shapes
 
 # Called for each row that the rest of the condition leaves, with the reason.
 PER_ROW = {
@@ -68,6 +71,7 @@ def test_who_is_calling_is_asked_once(db, tables, role):
     assert seen >= PER_ROW, "an exception that is none any more"
 
 
+@own_db("alters policies")
 def test_the_test_sees_a_call_for_each_row(db):
     db.owner("create policy careless on public.live_stream_products for select to public using (session_id = live_stream.uid())")
     plan = plan_of(db, "anon", "{}", "select * from public.live_stream_products")

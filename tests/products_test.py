@@ -9,6 +9,9 @@ import pytest
 
 from recount import rest
 from refusals import refused
+from sizes import both_shapes
+
+pytestmark = both_shapes
 
 TRACKS = {
     "live_stream_track_view": "views",

@@ -6,6 +6,9 @@ import pytest
 
 from database import OWNER
 from people import now, people
+from sizes import own_db
+
+pytestmark = own_db("makes publications")
 
 PUBLISHED = {"live_stream_sessions", "live_stream_viewers", "live_stream_chat", "live_stream_products"}
 

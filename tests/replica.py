@@ -48,7 +48,7 @@ class Machine(Server):
     """A server that can lie dead for a while, and tells what ran in it."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(identity=True)
         # A first copy takes an origin for each table, and gives it back a while later.
         self.configure(log_min_messages="debug1", wal_retrieve_retry_interval="50ms", max_replication_slots=100)
         self.crash()
@@ -98,7 +98,7 @@ class Copy(Machine):
     """A server with all the data of a running one, made while it runs."""
 
     def __init__(self, of: Server, standby: bool) -> None:
-        Server.__init__(self)
+        Server.__init__(self)  # Its data, and so its identity, is replaced below.
         self._script("stop")
         data = self.folder / "data"
         own, owner = (data / "postgresql.conf").read_text(), data.stat()
@@ -302,9 +302,13 @@ class Show:
     def fill_the_log(self, at_least: int = 300) -> None:
         """Many changes that nobody folds yet: the database's worker comes seldom."""
         self.db.set(flush_interval=60_000)
-        self.db.sql("select pg_terminate_backend(worker_pid, 5000) from live_stream.metrics_status where worker_pid is not null")
+        self.begin_the_minute()
         with self.crowd():
             until(lambda: pending(self.db) >= at_least, "a full log")
+
+    def begin_the_minute(self) -> None:
+        """From now on, in which nobody folds what is appended."""
+        self.db.sql("select pg_terminate_backend(worker_pid, 5000) from live_stream.metrics_status where worker_pid is not null")
 
     def fold(self) -> None:
         self.db.sql("select live_stream.flush_metrics()")

@@ -9,116 +9,16 @@ take over.
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 import uuid
-from typing import Iterator
 
-import psycopg
 import pytest
 
-from database import KINDS, OWNER, Database
+from database import Database, KINDS
+from publishing import ask, assert_same, db, dead, differing, far, join, near, read_all, replica  # noqa: F401
 from people import at_once
 from recount import differences, rest, unaccounted
-from replica import (
-    Machine,
-    Show,
-    admit_standbys,
-    contents,
-    copied,
-    following,
-    kept,
-    mark,
-    pending,
-    replica_server,
-    until,
-    watching,
-    worker_pid,
-)
-
-
-@pytest.fixture(scope="module")
-def near() -> Iterator[Machine]:
-    """The server of the publishers."""
-    with replica_server() as server:
-        admit_standbys(server)
-        yield server
-
-
-@pytest.fixture(scope="module")
-def far() -> Iterator[Machine]:
-    """The server of the subscribers."""
-    with replica_server() as server:
-        yield server
-
-
-@pytest.fixture
-def db(near: Machine) -> Iterator[Database]:
-    with near.database("plain") as db:
-        db.without_limits()
-        yield db
-
-
-@pytest.fixture
-def replica(far: Machine) -> Iterator[Database]:
-    """A database of the same shape; nothing may have gone wrong in what applies changes there."""
-    before = len(far.complaints())
-    with far.database("plain") as replica:
-        yield replica
-        assert far.complaints()[before:] == []
-
-
-@contextlib.contextmanager
-def dead(db: Database) -> Iterator[None]:
-    """The database's server is down."""
-    db.server.kill()
-    try:
-        yield
-    finally:
-        db.server.restart()
-        db.close()
-
-
-def ask(db: Database) -> None:
-    """Requests that see to changes which nobody folds: an operator's look at the numbers, and a client's heartbeat."""
-    for user in ("postgres", OWNER):
-        with db.connect(user) as connection:
-            connection.execute("select live_stream.is_service(), s.* from live_stream.metrics_status s")
-            with contextlib.suppress(psycopg.DatabaseError):
-                connection.execute("select live_stream.heartbeat(gen_random_uuid())")
-
-
-def read_all(db: Database, session_id: str) -> None:
-    """The reading requests of clients, of the shop's server and of an operator."""
-    people_of_it = [db.as_anon(), db.as_user(str(uuid.uuid4())), db.as_service()]
-    for api in people_of_it:
-        api.select("live_stream_sessions", where={"id": session_id})
-        api.select("live_stream_chat", where={"session_id": session_id}, order="sent_at.desc", limit=50)
-        for view in ("live_sessions_with_details", "upcoming_streams", "session_analytics_summary"):
-            if api is not people_of_it[0] or view != "session_analytics_summary":
-                api.select(view)
-        api.rpc_get("live_stream_session", session_id=session_id)
-        api.rpc_get("live_stream_upcoming")
-    for query in SERVICE_READS:
-        db.sql(query)
-
-
-SERVICE_READS = (
-    "select * from live_stream.personal_data()",
-    "select live_stream.export_user(gen_random_uuid())",
-    "select * from live_stream.verify_metrics()",
-    "select * from live_stream.metrics_status",
-)
-
-
-def assert_same(replica: Database, db: Database) -> None:
-    assert differing(replica, db) == []
-
-
-def differing(replica: Database, db: Database) -> list[str]:
-    """The tables whose rows are not the same."""
-    there, here = contents(db), contents(replica)
-    return [name for name in there if there[name] != here[name]]
+from replica import Show, contents, following, kept, pending, until, watching, worker_pid
 
 
 # While it follows.
@@ -204,14 +104,6 @@ def test_a_subscription_of_other_tables_leaves_the_worker_alone(db, replica):
         own.fold()
         assert differences(replica) == []
     assert differences(db) == []
-
-
-# Taking over.
-
-
-def join(db: Database, session_id: str) -> None:
-    with db.connect() as connection:
-        connection.execute("insert into public.live_stream_viewers (session_id) values (%s)", [session_id])
 
 
 def test_a_replica_takes_over_from_a_dead_publisher_with_a_full_log(db, replica, far):
@@ -417,109 +309,3 @@ def test_a_replica_has_replicas(db, replica, near):
             second.end()
             ask(last)
             assert differences(last) == []
-
-
-# A replica made from a running server.
-
-
-def test_a_copy_of_a_running_server_becomes_a_subscriber(db, near):
-    """As pg_createsubscriber does: a slot, a copy of the files that runs to its end, and from there on by the slot."""
-    show = Show(db)
-    slot = f"{db.name}_of_{db.name}"
-    with show.crowd(3):
-        until(lambda: kept(db, show.id) > 0 and pending(db) > 0, "a busy session")
-        db.sql("create publication everything for all tables")
-        db.sql("select pg_create_logical_replication_slot(%s, 'pgoutput')", [slot])
-        with copied(near, standby=True) as server, server.open(db.name) as copy:
-            server.promote()
-            # Nobody folds there until it follows.
-            copy.set(background_worker="off")
-            place = copy.value("select pg_last_wal_replay_lsn()::text")
-            with following(copy, db, copy_data="false", create_slot="false", enabled="false") as subscription:
-                copy.sql(
-                    "select pg_replication_origin_advance('pg_' || oid, %s) from pg_subscription where subname = %s",
-                    [place, subscription.name],
-                )
-                subscription.alter("enable")
-                copy.set(background_worker="on")
-                subscription.catch_up()
-                starts = server.workers_started()
-                for _ in range(5):
-                    ask(copy)
-                    assert unaccounted(copy) == []
-                until(lambda: pending(copy) > 0, "something pending")
-                assert server.workers_started() == starts
-                subscription.end()
-                assert unaccounted(copy) == []
-                join(copy, show.id)
-                ask(copy)
-                assert differences(copy) == []
-                assert kept(copy, show.id) == watching(copy, show.id)
-                assert server.complaints() == []
-
-
-# A physical standby.
-
-
-def test_a_standby_answers_all_that_reads_and_folds_once_when_it_is_promoted(db, near):
-    show = Show(db, max_viewers=100_000)
-    show.fill_the_log()
-    with copied(near, standby=True) as server, server.open(db.name, schema=db.schema) as standby:
-        with show.crowd():
-            until(lambda: pending(standby) > 400, "following")
-            read_all(standby, show.id)
-        place = mark(db)
-        until(lambda: standby.value("select pg_last_wal_replay_lsn() >= %s::pg_lsn", [place]), "catching up")
-        assert_same(standby, db)
-        read_all(standby, show.id)
-        ask(standby)
-        assert server.workers_started() == 0 and worker_pid(standby) is None
-        with dead(db):
-            server.promote()
-            standby.set(flush_interval=100)
-            assert pending(standby) > 400 and kept(standby, show.id) < watching(standby, show.id)
-            at_once(*[lambda: join(standby, show.id)] * 8)
-            ask(standby)
-            assert differences(standby) == []
-            assert kept(standby, show.id) == watching(standby, show.id)
-            assert server.complaints() == []
-
-
-@pytest.mark.parametrize("mode", ["read only", "read write"])
-@pytest.mark.parametrize("log", ["empty", "full"])
-def test_what_reads_takes_no_transaction_id(db, mode, log):
-    """Which a standby could not give; and a server under load has only so many."""
-    show = Show(db)
-    if log == "full":
-        show.fill_the_log(50)
-    as_service = "select set_config('role', 'service_role', true)"
-    reads = [(who, query) for who in ("anon", "authenticated", "service_role") for query in CLIENT_READS]
-    reads += [("service_role", query) for query in SERVICE_READS]
-    with db.connect() as connection:
-        for who, query in reads:
-            with connection.transaction():
-                connection.execute(f"set transaction {mode}")
-                connection.execute(f"set local role {who}")
-                claims = {"role": who, "sub": show.world.viewer.user_id} if who == "authenticated" else {"role": who}
-                connection.execute("select set_config('request.jwt.claims', %s, true)", [json.dumps(claims)])
-                with contextlib.suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
-                    connection.execute(query.replace("$session", f"'{show.id}'").replace("$influencer", f"'{show.world.influencer.influencer_id}'"))
-                connection.execute("reset role")
-                (row,) = connection.execute("select pg_current_xact_id_if_assigned() as id").fetchall()
-                assert row["id"] is None, (who, query)
-
-
-CLIENT_READS = (
-    "select * from public.live_stream_sessions",
-    "select * from public.live_stream_chat",
-    "select * from public.live_stream_viewers",
-    "select * from public.live_stream_products",
-    "select * from public.live_sessions_with_details",
-    "select * from public.upcoming_streams",
-    "select * from public.session_analytics_summary",
-    "select * from public.live_stream_session($session)",
-    "select * from public.live_stream_upcoming()",
-    "select * from public.live_stream_session_analytics($session)",
-    "select * from public.live_stream_calendar(now(), now() + interval '30 days')",
-    "select public.live_stream_calendar_feed($influencer)",
-)

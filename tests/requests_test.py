@@ -7,10 +7,14 @@ from datetime import datetime, timedelta
 
 from people import now
 from refusals import refused
+from sizes import both_shapes, own_db
+
+pytestmark = both_shapes
 
 SECRETS = {"stream_key": "sk_live_123", "rtmp_url": "rtmp://ingest.example.org/live"}
 
 
+@own_db("counts or changes all that is there")
 def test_create_a_session(world):
     body = {
         "influencer_id": world.influencer.influencer_id,
@@ -105,6 +109,7 @@ def test_read_one_and_by_influencer(world):
     assert found(world.influencer.api) == {session["id"], private["id"]}
 
 
+@own_db("counts or changes all that is there")
 def test_live_now(world):
     first = world.session()
     second = world.session(by=world.new_influencer("Grace"))
@@ -288,6 +293,7 @@ def test_product_metrics(world):
         assert (totals["total_clicks"], totals["total_orders"], totals["total_revenue"]) == (12, 3, 239.97)
 
 
+@own_db("counts or changes all that is there")
 def test_schedule(world):
     body = {
         "influencer_id": world.influencer.influencer_id,
@@ -312,6 +318,7 @@ def test_schedule(world):
     assert world.db.value("select count(*) from public.live_stream_schedule") == 1
 
 
+@own_db("counts or changes all that is there")
 def test_upcoming(world):
     later = world.schedule(scheduled_date="2031-06-02", timezone="America/New_York")
     sooner = world.schedule("Sooner", scheduled_date="2031-01-06")

@@ -9,6 +9,7 @@ import pytest
 
 from people import people
 from refusals import refused
+from sizes import own_db
 
 WEEKLY = {"scheduled_date": "2030-01-07", "is_recurring": True, "recurrence_pattern": "weekly"}  # a Monday
 RULE_FIELDS = ("is_recurring", "recurrence_pattern", "days_of_week", "recurrence_end_date", "recurrence_rule")
@@ -116,6 +117,7 @@ def test_an_end_in_utc_is_one_by_the_clock(world):
     assert days(world, row) == ["01-07", "01-08", "01-09", "01-10"]
 
 
+@own_db("counts or changes all that is there")
 def test_counted_rules_are_found_from_any_time(world):
     row = world.schedule(scheduled_date="2000-01-01", recurrence_rule="FREQ=DAILY;COUNT=20000")
     assert row["last_start"] == "2054-10-03T15:00:00"
@@ -163,6 +165,7 @@ def test_an_added_one_can_be_moved_and_skipped(world):
     assert days(world, row, end="2030-01-13T00:00Z") == ["01-07"]
 
 
+@own_db("counts or changes all that is there")
 def test_a_schedule_that_takes_place_once_has_exceptions_too(world):
     row = world.schedule()
     owner = world.influencer.api
@@ -173,6 +176,7 @@ def test_a_schedule_that_takes_place_once_has_exceptions_too(world):
     assert found["full_start_datetime"] == "2031-01-09T10:00:00+00:00"
 
 
+@own_db("counts or changes all that is there")
 def test_upcoming_knows_exceptions(world):
     row = world.schedule("Show", **WEEKLY)
     owner = world.influencer.api
@@ -226,6 +230,7 @@ def test_only_the_owner_makes_exceptions(world):
     assert exceptions(world, row) == [("01-07T15:00", "skip", True)]
 
 
+@own_db("counts or changes all that is there")
 def test_a_private_schedule_is_its_owners(world):
     row = world.schedule(**WEEKLY, visibility="private")
     world.influencer.api.rpc("live_stream_skip_occurrence", schedule_id=row["id"], original_starts_at="2030-01-07T15:00Z")
@@ -260,6 +265,7 @@ def test_exceptions_follow_the_rule_or_are_reported(world):
     assert listed(world, row)[2]["starts_at"] == "2030-01-15T20:00:00+00:00", "15:00 by the clock, as it was moved"
 
 
+@own_db("counts or changes all that is there")
 def test_a_change_that_loses_exceptions_says_so(plain_db):
     world = people(plain_db)
     row = world.schedule(**WEEKLY)
@@ -347,6 +353,7 @@ def test_a_split_never_changes_what_follows(world):
         assert [listed(world, one, end="2030-06-01T00:00Z") for one in (row, later)] == [before[:2], before[2:]], rule
 
 
+@own_db("counts or changes all that is there")
 def test_a_schedule_has_ten_thousand_exceptions_at_most(plain_db):
     world = people(plain_db)
     row = world.schedule(scheduled_date="2030-01-01", recurrence_rule="FREQ=DAILY")
@@ -373,6 +380,7 @@ def test_skipping_where_clocks_skip(world):
     assert days(world, row, **window) == ["03-28", "03-30"]
 
 
+@own_db("counts or changes all that is there")
 def test_many_exceptions_do_not_slow_a_schedule_down(plain_db):
     world = people(plain_db)
     row = world.schedule(scheduled_date="2030-01-01", recurrence_rule="FREQ=DAILY")
@@ -386,6 +394,7 @@ def test_many_exceptions_do_not_slow_a_schedule_down(plain_db):
     assert at(found["full_start_datetime"]) == expected
 
 
+@own_db("counts or changes all that is there")
 def test_other_zone_rules_move_what_was_moved_too(plain_db):
     """As if the server's zone data had changed since: the clock time counts, and no row is touched."""
     world = people(plain_db)
@@ -401,6 +410,7 @@ def test_other_zone_rules_move_what_was_moved_too(plain_db):
     assert len(exceptions(world, row)) == 1
 
 
+@own_db("counts or changes all that is there")
 def test_what_an_apps_trigger_writes_meanwhile_is_looked_at(db, world):
     """The engine's own changes pass the guards of schedules; what somebody else does within them does not."""
     schedule = world.schedule(**WEEKLY)

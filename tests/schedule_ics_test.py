@@ -14,6 +14,7 @@ from dateutil.rrule import rruleset, rrulestr
 
 from people import people
 from refusals import refused
+from sizes import own_db
 from schedule_rules_test import random_rule
 
 
@@ -178,6 +179,7 @@ def test_random_rules_in_the_feed(plain_db):
     assert expanded(feed(world), START, END) == listed
 
 
+@own_db("counts or changes all that is there")
 def test_every_zone_is_described_right(plain_db):
     """The offsets that VTIMEZONE gives, as icalendar reads it, against zoneinfo."""
     world = people(plain_db)
@@ -248,6 +250,7 @@ def stored(world):
     return world.influencer.api.select("live_stream_schedule", order="title")
 
 
+@own_db("counts or changes all that is there")
 def test_what_we_write_we_read(world):
     base = {"scheduled_date": f"{TODAY:%Y-%m-%d}", "timezone": "Europe/Berlin"}
     rows = [
@@ -337,6 +340,7 @@ NOT_TAKEN = {
 }
 
 
+@own_db("counts or changes all that is there")
 def test_what_is_not_taken_is_told(world):
     report = take(world, calendar_of(*NOT_TAKEN))
     assert {(one["schedule_id"], one["not_taken"]) for one in report} == {(None, why) for why in NOT_TAKEN.values()}
@@ -351,6 +355,7 @@ def test_what_is_not_taken_is_told(world):
     assert [one[0].day for one in listed] == [1, 2, 7, 9] and row["title"] == "Untitled"
 
 
+@own_db("counts or changes all that is there")
 def test_what_is_added_can_be_different_too(world):
     """RDATE as a period, RDATE that an override moves, and EXDATE of what was added: as RFC 5545 has it."""
     master = """
@@ -414,6 +419,7 @@ def hostile():
     }
 
 
+@own_db("counts or changes all that is there")
 @pytest.mark.parametrize("kind", hostile())
 def test_hostile_calendars_are_bounded(plain_db, kind):
     """The bound is for a build that is not optimized, on a busy machine."""
@@ -430,6 +436,7 @@ def test_hostile_calendars_are_bounded(plain_db, kind):
     assert time.monotonic() - began < 10
 
 
+@own_db("counts or changes all that is there")
 def test_an_import_is_all_or_nothing(world):
     world.db.owner("alter table public.live_stream_schedule add constraint no_two check (title <> 'Two')")
     events = [f"UID:{n}\nSUMMARY:{title}\nDTSTART:20300101T100000Z" for n, title in enumerate(["One", "Two"])]

@@ -1,4 +1,7 @@
-"""Recurrence rules: against python-dateutil, against zoneinfo, against RFC 5545's own examples, and what always holds."""
+"""Recurrence rules: against python-dateutil, against zoneinfo, against RFC 5545's own examples, and what always holds.
+
+A hundred lines of it are the examples of RFC 5545.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from dateutil.rrule import rrulestr
 
 from people import people
 from postgrest import RequestError
+from sizes import own_db, scale
 
 WEEKDAYS = ["MO", "TU", "WE", "TH", "FR", "SA", "SU"]
 SPANS = {"YEARLY": 366 * 9, "MONTHLY": 366 * 3, "WEEKLY": 366, "DAILY": 150, "HOURLY": 12, "MINUTELY": 2, "SECONDLY": 0.1}
@@ -132,8 +136,9 @@ def random_rule(random):
 
 
 def test_twenty_thousand_random_rules(server):
+    """Two thousand in the short form."""
     chosen = random.Random(5545)
-    cases = [random_rule(chosen) for _ in range(20_000)]
+    cases = [random_rule(chosen) for _ in range(scale(2_000, 20_000))]
     with server.connect("plain") as connection:
         ours = expand(connection, cases)
     wrong = []
@@ -144,7 +149,7 @@ def test_twenty_thousand_random_rules(server):
         if starts != expected:
             wrong.append((rule, first, starts[:3], expected[:3]))
     assert wrong[:3] == []
-    assert found > 13_000, "empty rules show little"
+    assert found > len(cases) * 0.65, "empty rules show little"
 
 
 def test_windows_of_random_rules(server):
@@ -457,6 +462,7 @@ def test_no_rule_takes_long(plain_db, rule):
         assert time.monotonic() - began < 4
 
 
+@own_db("counts or changes all that is there")
 def test_many_dear_rules_do_not_keep_others_waiting(plain_db):
     """Fifty shows each second, and fifty that match no more, which the check of a written rule keeps out."""
     world = people(plain_db)
@@ -478,6 +484,7 @@ def test_many_dear_rules_do_not_keep_others_waiting(plain_db):
     assert other == [] and time.monotonic() - began < 4
 
 
+@own_db("counts or changes all that is there")
 def test_all_is_the_same_in_parallel(plain_db):
     """What is PARALLEL SAFE gives the same in a parallel worker."""
     world = people(plain_db)

@@ -9,6 +9,7 @@ import pytest
 
 from people import at_once, people
 from refusals import refused
+from sizes import own_db
 
 NOW = datetime.now(timezone.utc).replace(microsecond=0, second=0)
 
@@ -68,6 +69,7 @@ def test_each_coming_occurrence_gets_its_session_once(world):
     assert materialize(world) == 1
 
 
+@own_db("counts or changes all that is there")
 def test_a_product_that_is_gone_stops_nothing(supabase_db):
     world = people(supabase_db)
     known = world.new_product()
@@ -76,6 +78,7 @@ def test_a_product_that_is_gone_stops_nothing(supabase_db):
     assert [one["product_id"] for one in world.anon.select("live_stream_products")] == [known]
 
 
+@own_db("counts or changes all that is there")
 def test_from_several_connections_at_once(plain_db):
     world = people(plain_db)
     for n in range(20):
@@ -89,6 +92,7 @@ def test_from_several_connections_at_once(plain_db):
     assert len(sessions(world)) == 60
 
 
+@own_db("counts or changes all that is there")
 def test_a_session_follows_its_occurrence(world):
     row = soon(world)
     materialize(world)
@@ -116,6 +120,7 @@ def test_a_session_follows_its_occurrence(world):
     assert [one["status"] for one in map(world.read, (first, third))] == ["live", "cancelled"]
 
 
+@own_db("counts or changes all that is there")
 def test_another_rule_moves_the_sessions_that_still_fit(world):
     row = soon(world)
     materialize(world)
@@ -126,6 +131,7 @@ def test_another_rule_moves_the_sessions_that_still_fit(world):
     assert [one["status"] for one in sessions(world)] == ["cancelled"] * 3
 
 
+@own_db("counts or changes all that is there")
 def test_a_session_that_the_host_has_deleted_does_not_come_back(world):
     row = soon(world)
     materialize(world, "25 hours")
@@ -135,6 +141,7 @@ def test_a_session_that_the_host_has_deleted_does_not_come_back(world):
     assert schedule_of(world, row)["created_session_id"] is None
 
 
+@own_db("counts or changes all that is there")
 def test_the_next_session_is_named(world):
     row = soon(world)
     materialize(world)
@@ -147,6 +154,7 @@ def test_the_next_session_is_named(world):
     assert schedule_of(world, row)["created_session_id"] == second["id"]
 
 
+@own_db("counts or changes all that is there")
 def test_a_split_takes_its_sessions_along(world):
     row = soon(world)
     materialize(world)
@@ -158,6 +166,7 @@ def test_a_split_takes_its_sessions_along(world):
     assert [one["status"] for one in sessions(world)] == ["scheduled", "cancelled", "cancelled"]
 
 
+@own_db("counts or changes all that is there")
 @pytest.mark.parametrize("visibility", ["private", "unlisted"])
 def test_sessions_are_as_visible_as_their_schedule(world, visibility):
     row = soon(world, visibility=visibility)
@@ -173,6 +182,7 @@ def test_sessions_are_as_visible_as_their_schedule(world, visibility):
     assert schedule_of(world, row)["created_session_id"] == session["id"]
 
 
+@own_db("counts or changes all that is there")
 def test_a_schedule_that_is_hidden_hides_its_sessions(world):
     """They do not stay public behind its back, and nobody is told of them."""
     row = soon(world)
@@ -193,6 +203,7 @@ def test_a_schedule_that_is_hidden_hides_its_sessions(world):
     assert sessions(world, world.anon)[0]["id"] == live["id"] and len(sessions(world, world.anon)) == 1
 
 
+@own_db("counts or changes all that is there")
 def test_nothing_of_hidden_schedules_leaks(world):
     """By no view, table or function, to nobody but the owner; not even as a clash with what is public."""
     hidden = [soon(world, f"secret {kind}", visibility=kind, description="secret") for kind in ("private", "unlisted")]
@@ -229,6 +240,7 @@ def test_nothing_of_hidden_schedules_leaks(world):
     assert len(world.viewer.api.select("live_stream_notifications")) > 0, "of the public ones it was told"
 
 
+@own_db("counts or changes all that is there")
 def test_a_public_schedule_names_no_hidden_session(world):
     """Its id would be the key to an unlisted one."""
     unlisted = world.session(live=False, visibility="unlisted")
@@ -270,6 +282,7 @@ def calendar(world, start="2030-01-01T00:00Z", end="2030-02-01T00:00Z", api=None
     return (api or world.anon).rpc("live_stream_calendar", range_start=start, range_end=end, **args)
 
 
+@own_db("counts or changes all that is there")
 def test_all_schedules_in_order(world):
     other = world.new_influencer("Grace")
     weekly = {"is_recurring": True, "recurrence_pattern": "weekly"}
@@ -289,6 +302,7 @@ def test_all_schedules_in_order(world):
     assert len(calendar(world, api=world.influencer.api)) == 5
 
 
+@own_db("counts or changes all that is there")
 def test_pages_of_the_calendar_are_the_whole(world):
     for n in range(5):
         world.schedule(f"Show {n}", is_recurring=True, recurrence_pattern="daily", scheduled_start_time=f"1{n % 2}:00")
@@ -322,6 +336,7 @@ def test_clashes_are_told(world):
     assert one["clashes"] is True
 
 
+@own_db("counts or changes all that is there")
 def test_clashes_are_those_of_all_that_is_there(plain_db):
     """Random shows of three influencers, some of them long, against every pair looked at; from any moment and on any page."""
     world = people(plain_db)

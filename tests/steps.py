@@ -85,8 +85,6 @@ class Client:
 class Steps:
     def __init__(self, db: Database) -> None:
         self.db = db
-        # A circle is to be found at once.
-        db.sql(f"alter database {db.name} set deadlock_timeout = '50ms'")
         self.threads = ThreadPoolExecutor(16)
         self._clients: list[Client] = []
 

@@ -1,0 +1,15 @@
+"""The calls that take a session through its life."""
+
+from __future__ import annotations
+
+STATUSES = ("scheduled", "live", "paused", "ended", "cancelled", "error")
+NEXT = {
+    "scheduled": {"live", "cancelled", "error"},
+    "live": {"paused", "ended", "error"},
+    "paused": {"live", "ended", "error"},
+    "error": {"live", "ended"},
+    "ended": set(),
+    "cancelled": set(),
+}
+ALLOWED = [(before, after) for before in STATUSES for after in STATUSES if before == after or after in NEXT[before]]
+REFUSED = [(before, after) for before in STATUSES for after in STATUSES if (before, after) not in ALLOWED]
