@@ -1,4 +1,5 @@
-//! Orders: what was bought during a session, each counted once.
+//! Orders: what was bought during a session, each counted once. That the same `order_reference` is the same order
+//! is a unique key, and `live_stream_record_order` keeps the first one: both are in `sql/orders.sql`.
 
 use crate::access;
 use crate::metrics::entry;

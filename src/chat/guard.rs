@@ -9,11 +9,12 @@ use crate::metrics::entry::{Entered, no_such_session};
 use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::owner::as_owner;
-use crate::pg::plan::{self, Plan};
+use crate::pg::plan::{self, Plan, sql};
 use crate::pg::row::Row;
 use crate::pg::row::required;
 use crate::pg::trigger;
 use crate::pg::trigger::Outcome;
+use crate::sessions::on_air;
 use crate::viewers;
 use pgrx::JsonB;
 use pgrx::Uuid;
@@ -93,9 +94,9 @@ thread_local! {
         &[pg_sys::UUIDOID, pg_sys::UUIDOID],
     ) };
     static CHAT: Plan = const { Plan::writing(
-        c"select influencer_id, status in ('live', 'paused') and is_chat_enabled,
+        sql!("select influencer_id, status in ", on_air!(), " and is_chat_enabled,
                  visibility::text
-            from public.live_stream_sessions where id = $1",
+            from public.live_stream_sessions where id = $1"),
         &[pg_sys::UUIDOID],
     ) };
 }

@@ -58,7 +58,8 @@ pub fn check_return(session: Uuid, user: Option<Uuid>, viewer: Uuid) -> Result<(
     }
 }
 
-/// `allowed`: so many joins may be there by now.
+/// Checks that somebody has joined no more often in the last minute than `allowed`: the limit where the join is
+/// there already, one less where it is yet to come.
 fn check_joins(
     joined: &'static std::thread::LocalKey<Plan>,
     session: Uuid,

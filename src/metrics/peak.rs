@@ -4,7 +4,7 @@
 //! change reaches on its way ([`Delta::peak`]). What was appended is put in the order of time first, whoever
 //! appended it first (`timeline.rs`): three people who come at 10:00:01 and two who leave at 10:00:00 make a
 //! peak that is lower by two. Where a row that counted is gone, or was moved, the peak is in doubt: it is
-//! counted anew from the rows (`live_stream.counted_peaks`).
+//! counted anew from the rows, by the view `live_stream.counted_peaks` in `sql/metrics.sql`.
 
 use super::*;
 use crate::pg::error::Result;

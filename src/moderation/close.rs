@@ -6,9 +6,10 @@ use crate::pg::heap::Table;
 use crate::pg::keep::Wait;
 use crate::pg::lock::{Lock, Mode, person_slot};
 use crate::pg::owner::as_owner;
-use crate::pg::plan::{self, Plan};
+use crate::pg::plan::{self, Plan, sql};
 use crate::pg::subtransaction::take_in_order;
 use crate::pg::transaction;
+use crate::sessions::finished;
 use crate::viewers;
 use pgrx::Uuid;
 use pgrx::pg_sys;
@@ -16,13 +17,13 @@ use std::collections::BTreeSet;
 
 thread_local! {
     static UNWELCOME: Plan = const { Plan::writing(
-        c"select v.id, v.session_id
+        sql!("select v.id, v.session_id
             from (select distinct * from unnest($1, $2) as u (influencer_id, user_id)) p
             join public.influencers i on i.id = p.influencer_id and i.user_id <> p.user_id
             join public.live_stream_viewers v on v.user_id = p.user_id and v.is_still_watching
             join public.live_stream_sessions s
               on s.id = v.session_id and s.influencer_id = p.influencer_id
-           where s.status not in ('ended', 'cancelled')
+           where s.status not in ", finished!(), "
              and (exists (select from public.live_stream_bans b
                            where b.influencer_id = p.influencer_id and b.user_id = p.user_id
                              and b.kind = 'ban' and (b.expires_at is null or b.expires_at > now()))
@@ -31,7 +32,7 @@ thread_local! {
                                       where g.session_id = s.id and g.user_id = p.user_id)
                      and not exists (select from public.live_stream_moderators m
                                       where m.influencer_id = p.influencer_id
-                                        and m.user_id = p.user_id))",
+                                        and m.user_id = p.user_id))"),
         &[pg_sys::UUIDARRAYOID, pg_sys::UUIDARRAYOID],
     ) };
     static OPEN_ROWS: Plan = const { Plan::writing(

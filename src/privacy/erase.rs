@@ -11,9 +11,10 @@ use crate::metrics::{self, Delta, fold};
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::keep::Wait;
 use crate::pg::owner::as_owner;
-use crate::pg::plan::{self, Plan};
+use crate::pg::plan::{self, Plan, sql};
 use crate::pg::subtransaction::take_in_order;
 use crate::pg::transaction;
+use crate::sessions::{finished, on_air};
 use crate::viewers;
 use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid, pg_sys};
@@ -23,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 thread_local! {
     static SESSIONS: Plan = const { Plan::writing(
-        c"with mine as (select id, session_id from public.live_stream_viewers where user_id = $1),
+        sql!("with mine as (select id, session_id from public.live_stream_viewers where user_id = $1),
                named as (
                  select session_id from mine
                  union select session_id from public.live_stream_chat where user_id = $1
@@ -33,9 +34,9 @@ thread_local! {
                  union select session_id from public.live_stream_orders where user_id = $1
                  union select o.session_id from public.live_stream_orders o
                          join mine on mine.id = o.viewer_id)
-          select s.id, s.status in ('ended', 'cancelled')
+          select s.id, s.status in ", finished!(), "
             from public.live_stream_sessions s
-            join named on named.session_id = s.id",
+            join named on named.session_id = s.id"),
         &[pg_sys::UUIDOID],
     ) };
     static PARTS: Plan = const { Plan::writing(
@@ -143,17 +144,17 @@ thread_local! {
         &[pg_sys::UUIDOID, pg_sys::UUIDOID],
     ) };
     static INFLUENCERS: Plan = const { Plan::writing(
-        c"select i.id,
+        sql!("select i.id,
                  (select count(*) from public.live_stream_sessions s
                    where s.influencer_id = i.id),
                  (select count(*) from public.live_stream_schedule s
                    where s.influencer_id = i.id),
                  (select s.id from public.live_stream_sessions s
-                   where s.influencer_id = i.id and s.status in ('live', 'paused') limit 1),
+                   where s.influencer_id = i.id and s.status in ", on_air!(), " limit 1),
                  (select count(*) from public.live_stream_orders o
                     join public.live_stream_sessions s on s.id = o.session_id
                    where s.influencer_id = i.id)
-            from public.influencers i where i.user_id = $1",
+            from public.influencers i where i.user_id = $1"),
         &[pg_sys::UUIDOID],
     ) };
     static DELETE_INFLUENCER: Plan = const { Plan::writing(

@@ -8,7 +8,8 @@ use crate::identity;
 use crate::metrics::{self, Delta, fold};
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::owner::as_owner;
-use crate::pg::plan::{self, Plan};
+use crate::pg::plan::{self, Plan, sql};
+use crate::sessions::finished;
 use pgrx::datum::Interval;
 use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid, pg_sys};
@@ -17,7 +18,7 @@ use std::array::from_fn;
 
 thread_local! {
     static SESSIONS: Plan = const { Plan::writing(
-        c"select d.id, d.addresses, d.chat, d.viewers, d.notifications
+        sql!("select d.id, d.addresses, d.chat, d.viewers, d.notifications
             from (select s.id, s.ended,
                          s.ended <= now() - $1 and a.addresses_purged_at is null
                            and exists (select from public.live_stream_viewers v
@@ -37,10 +38,10 @@ thread_local! {
                                         where n.session_id = s.id) as notifications
                     from (select id, coalesce(actual_end_time, updated_at) as ended
                             from public.live_stream_sessions
-                           where status in ('ended', 'cancelled')) s
+                           where status in ", finished!(), ") s
                     left join public.live_stream_archive a on a.session_id = s.id) d
            where d.addresses or d.chat or d.viewers or d.notifications
-           order by d.ended, d.id limit $5",
+           order by d.ended, d.id limit $5"),
         &[
             pg_sys::INTERVALOID, pg_sys::INTERVALOID, pg_sys::INTERVALOID, pg_sys::INTERVALOID,
             pg_sys::INT4OID,
@@ -48,8 +49,8 @@ thread_local! {
     ) };
     // Whoever writes a row that refers to the session waits, or is waited for.
     static LOCK: Plan = const { Plan::writing(
-        c"select from public.live_stream_sessions
-           where id = $1 and status in ('ended', 'cancelled') for update",
+        sql!("select from public.live_stream_sessions
+           where id = $1 and status in ", finished!(), " for update"),
         &[pg_sys::UUIDOID],
     ) };
     static ADDRESSES: Plan = const { Plan::writing(

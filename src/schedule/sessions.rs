@@ -11,6 +11,7 @@ use crate::pg::plan::{self, Plan, sql};
 use crate::pg::row::Row;
 use crate::pg::row::required;
 use crate::pg::transition::Changes;
+use crate::sessions::on_air;
 use pgrx::datum::{Interval, Uuid};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -170,7 +171,7 @@ thread_local! {
     ) };
     // What everybody may read must not be the key to a session that they may not see.
     static NAME_NEXT: Plan = const { Plan::writing(
-        c"with next as materialized (
+        sql!("with next as materialized (
             select s.id, coming.session_id, coming.reminded, coming.told
               from (select *,
                            exists (
@@ -185,7 +186,7 @@ thread_local! {
                         select distinct on (l.schedule_id) l.schedule_id, l.session_id, made.visibility
                           from public.live_stream_schedule_sessions l
                           join public.live_stream_sessions made on made.id = l.session_id
-                         where (made.status in ('live', 'paused')
+                         where (made.status in ", on_air!(), "
                                 or made.status = 'scheduled' and l.ends_at > now())
                            and ($1 is null or l.schedule_id = $1)
                          order by l.schedule_id, l.starts_at) first) coming
@@ -200,7 +201,7 @@ thread_local! {
              set created_session_id = next.session_id, reminder_sent = next.reminded,
                  notification_sent = next.told
             from next
-           where s.id = next.id and next.session_id in (select id from stays)",
+           where s.id = next.id and next.session_id in (select id from stays)"),
         &[pg_sys::UUIDOID],
     ) };
 }

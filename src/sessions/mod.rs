@@ -13,7 +13,7 @@ use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::lock::{Lock, Mode};
 use crate::pg::owner::as_owner;
-use crate::pg::plan::{self, Plan};
+use crate::pg::plan::{self, Plan, sql};
 use crate::pg::row::{Row, finite, required};
 use crate::pg::trigger;
 use crate::pg::trigger::Outcome;
@@ -21,6 +21,22 @@ use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use session::{Status, code};
+
+/// The statuses of a finished session, as SQL has a list: [`Status::is_finished`].
+macro_rules! finished {
+    () => {
+        "('ended', 'cancelled')"
+    };
+}
+pub(crate) use finished;
+
+/// The statuses of a session on air, as SQL has a list: [`Status::is_on_air`].
+macro_rules! on_air {
+    () => {
+        "('live', 'paused')"
+    };
+}
+pub(crate) use on_air;
 
 /// Closes every open viewer row of a session that ends at a time, while the session's row is being
 /// written; returns what that changes of its numbers.
@@ -55,7 +71,8 @@ fn sessions_credentials<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
 }
 
 thread_local! {
-    // As they lie in the table: so a statement that deletes the orders of sessions finds them.
+    // In the order in which they lie in the table: a statement that deletes orders locks them in that order too,
+    // and two that lock the same rows in the same order never wait for each other in a circle.
     static LOCK_ORDERS: Plan = const { Plan::writing(
         c"select from public.live_stream_orders where session_id = $1 order by ctid for update",
         &[pg_sys::UUIDOID],
@@ -102,7 +119,7 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
         let now = transaction_time();
         new.set("created_at", Some(now))?;
         new.set("updated_at", Some(now))?;
-        if !matches!(status, Status::Scheduled | Status::Live) {
+        if !status.is_first() {
             return Err(Error::new(
                 SqlState::CHECK_VIOLATION,
                 format!("a session cannot begin as {status}"),
@@ -269,9 +286,9 @@ fn check_fields(new: &mut Row<'_>) -> Result<()> {
 
 thread_local! {
     static ON_AIR: Plan = const { Plan::writing(
-        c"select id, session_code::text, title::text, status::text
+        sql!("select id, session_code::text, title::text, status::text
             from public.live_stream_sessions
-           where influencer_id = $1 and status in ('live', 'paused') and id <> $2",
+           where influencer_id = $1 and status in ", on_air!(), " and id <> $2"),
         &[pg_sys::UUIDOID, pg_sys::UUIDOID],
     ) };
 }
@@ -324,4 +341,21 @@ fn cannot_become(id: Uuid, from: Status, to: Status) -> Error {
         format!("session {id} is {from} and cannot become {to}"),
     )
     .hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(of: impl Fn(Status) -> bool) -> String {
+        let labels = Status::ALL.into_iter().filter(|status| of(*status));
+        let labels: Vec<_> = labels.map(|status| format!("'{status}'")).collect();
+        format!("({})", labels.join(", "))
+    }
+
+    #[test]
+    fn lists_of_statuses_say_what_the_life_cycle_says() {
+        assert_eq!(finished!(), labels(Status::is_finished));
+        assert_eq!(on_air!(), labels(Status::is_on_air));
+    }
 }

@@ -11,11 +11,12 @@ use crate::pg::clock;
 use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::owner::as_owner;
-use crate::pg::plan::{self, Plan};
+use crate::pg::plan::{self, Plan, sql};
 use crate::pg::row::Row;
 use crate::pg::row::{finite, required};
 use crate::pg::trigger;
 use crate::pg::trigger::Outcome;
+use crate::sessions::finished;
 use crate::viewers::people;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -57,12 +58,12 @@ fn viewers_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
 
 thread_local! {
     static SESSIONS_OF_CALLER: Plan = const { Plan::writing(
-        c"select v.session_id, s.max_viewers is not null,
+        sql!("select v.session_id, s.max_viewers is not null,
                  count(*) filter (where not v.is_still_watching) > 1
             from public.live_stream_viewers v
             join public.live_stream_sessions s on s.id = v.session_id
-           where (v.user_id = $1 or v.id = $2) and s.status not in ('ended', 'cancelled')
-           group by v.session_id, s.max_viewers order by v.session_id",
+           where (v.user_id = $1 or v.id = $2) and s.status not in ", finished!(), "
+           group by v.session_id, s.max_viewers order by v.session_id"),
         &[pg_sys::UUIDOID, pg_sys::UUIDOID],
     ) };
 }
@@ -297,8 +298,8 @@ fn says_where_it_is(old: &Row<'_>, new: &Row<'_>) -> Result<bool> {
 
 thread_local! {
     static FINISHED: Plan = const { Plan::writing(
-        c"select from public.live_stream_sessions
-           where id = $1 and status in ('ended', 'cancelled')",
+        sql!("select from public.live_stream_sessions
+           where id = $1 and status in ", finished!()),
         &[pg_sys::UUIDOID],
     ) };
 }

@@ -31,7 +31,8 @@ thread_local! {
     static OPEN: Cell<u64> = const { Cell::new(0) };
     /// This transaction has run a statement on viewers within another one.
     static IS_NESTED: Cell<bool> = const { Cell::new(false) };
-    /// As well, or it has taken rows away from their person.
+    /// It has done that, or rows have left their person: deleted, or somebody else's now. Then the number of a
+    /// person's rows does not say whether it was counted before, and others' view of it is asked for.
     static IS_MIXED: Cell<bool> = const { Cell::new(false) };
 }
 

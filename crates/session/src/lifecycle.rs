@@ -1,4 +1,4 @@
-//! The life of a session: the one place that says which status may follow which.
+//! The life of a session: how it may begin, and which status may follow which.
 
 use std::fmt;
 use std::str::FromStr;
@@ -27,6 +27,11 @@ impl Status {
             Error => &[Live, Ended],
             Ended | Cancelled => &[],
         }
+    }
+
+    /// Whether a session may begin so.
+    pub fn is_first(self) -> bool {
+        matches!(self, Scheduled | Live)
     }
 
     /// Staying as it is is always allowed.
@@ -97,6 +102,23 @@ mod tests {
                 assert_eq!(from.can_become(to), expected, "{from} to {to}");
             }
         }
+    }
+
+    #[test]
+    fn every_status_is_reached_from_a_first_one() {
+        let mut reached: Vec<Status> = Status::ALL.into_iter().filter(|it| it.is_first()).collect();
+        assert_eq!(reached, [Scheduled, Live]);
+        for step in 0.. {
+            let Some(status) = reached.get(step).copied() else {
+                break;
+            };
+            for next in status.next() {
+                if !reached.contains(next) {
+                    reached.push(*next);
+                }
+            }
+        }
+        assert_eq!(reached.len(), Status::ALL.len());
     }
 
     #[test]
