@@ -17,9 +17,9 @@ from crowds import CONFLICTS, Crowd, EXPECTED, SEED
 from people import people
 from recount import differences, rest, unaccounted
 from refusals import refused
-from sizes import own_db
+from sizes import both_shapes, own_db
 
-pytestmark = own_db("erases and purges whatever is there")
+pytestmark = [both_shapes, own_db("erases and purges whatever is there")]
 
 
 def erase(db, user_id, **options):

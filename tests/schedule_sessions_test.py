@@ -316,6 +316,7 @@ def test_pages_of_the_calendar_are_the_whole(world):
     assert [len(calendar(world, max_rows=count)) for count in (-1, 0, None)] == [0, 0, 100]
 
 
+@own_db("counts or changes all that is there")
 def test_clashes_are_told(world):
     def show(title, start, end, **columns):
         return world.schedule(title, scheduled_start_time=start, scheduled_end_time=end, **columns)
