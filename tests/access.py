@@ -6,6 +6,8 @@
     scene.outcome("live_stream_chat", "update text", "viewer")                                    # what really happens
 
 `python tests/access.py` renews README.md's table of the security model.
+
+In one file, as a cell is read, staged and tried by the same words: a table of them in three places would drift apart.
 """
 
 from __future__ import annotations

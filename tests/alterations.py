@@ -7,6 +7,8 @@
 
 A statement of `do` may be refused: that is an answer too. What the statements need besides the tables is in the schema
 `harness`, which `BESIDES` makes as a superuser.
+
+In one file, as it is one list: each entry is a kind of alteration with its way back, and draws from the same catalog.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@
 
 Each is one transaction on a connection that everybody shares: begin, the request's settings, one prepared statement,
 commit. Rows come back as JSON gives them: uuids and timestamps are strings. A refusal raises RequestError.
+
+In one file, as it stands for one program: what it knows of the schema, how it writes its statements, how it answers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Recurrence rules: against python-dateutil, against zoneinfo, against RFC 5545's own examples, and what always holds.
 
-A hundred lines of it are the examples of RFC 5545.
+In one file, as all of them ask the same function; a hundred lines are the examples of RFC 5545.
 """
 
 from __future__ import annotations
