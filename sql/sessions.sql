@@ -348,7 +348,7 @@ create or replace function live_stream.open_session(session_id uuid, code text)
      and live_stream.user_sees_session(s.id, s.influencer_id, s.visibility::text)
 $$;
 comment on function live_stream.open_session is
-  'The session with this id or this code, if it is public, unlisted (knowing either is the key to it), or one that the caller moderates or is a guest of.';
+  'The session with this id or this code, if it is public, unlisted (knowing either is the key to it), or one that the caller owns, moderates or is a guest of. Its owner finds a private one by its id alone.';
 
 create or replace function public.live_stream_session(session_id uuid)
   returns setof public.live_stream_sessions

@@ -27,8 +27,13 @@ def room_of(path: Path) -> str:
     return path.relative_to(SRC).parts[0].removesuffix(".rs")
 
 
+# In this order: a quote that is a character begins no text, and two slashes in a text no comment.
+TOKENS = re.compile(r"""'(?:\\.|[^'\\\n])'|r(#*)".*?"\1|"(?:[^"\\]|\\.)*"|//[^\n]*|/\*.*?\*/""", re.DOTALL)
+
+
 def without_comments(text: str) -> str:
-    return re.sub(r"//[^\n]*", "", text)
+    """The code alone: no comments, and texts without what they say."""
+    return TOKENS.sub(lambda found: " " if found[0].startswith("/") else '""', text)
 
 
 def paths_of(tree: str, prefix: str = "") -> Iterator[str]:
@@ -57,6 +62,24 @@ def rooms_named(text: str) -> set[str]:
                 named.add(path.split("::")[1].split(" ")[0])
     rest = re.sub(r"\buse\s+[^;]+;", "", text)
     return named | set(re.findall(r"\bcrate::(\w+)", rest))
+
+
+# Ways to call another room that are no path from `crate::`.
+DETOURS = r"\bcrate\s+as\b|\bcrate::\{\s*self\s+as\b|\bcrate\s+::|#\[path\b|\binclude!|\bextern\s+crate\b|(?<![\w>])::live_stream\b"
+
+
+def detours(path: Path, text: str) -> list[str]:
+    """What reaches another room by another way than `crate::`, so that the arrows would not show it."""
+    text = without_comments(text)
+    found = re.findall(DETOURS, text)
+    # A room is `crate::room`: from its own file, `super` is the root; in a module within a file, one step further.
+    within = len(path.relative_to(SRC).with_suffix("").parts) - 1 - (path.stem == "mod")
+    outer, inline, inner = text.partition("mod tests {")
+    for part, steps in ((outer, within), (inline + inner, within + 1)):
+        for climb in re.findall(r"\bsuper(?:\s*::\s*super)*", part):
+            if climb.count("super") > steps:
+                found.append(climb)
+    return found
 
 
 def arrows(files: Iterable[tuple[str, str, str]]) -> Arrows:
@@ -100,6 +123,37 @@ def test_no_arrow_leads_up():
     assert climbing(ours(), floors()) == []
 
 
+def test_every_arrow_is_to_be_seen():
+    assert {str(path): found for path in SRC.rglob("*.rs") if (found := detours(path, path.read_text()))} == {}
+
+
+def test_a_detour_is_found():
+    for file, code in (
+        ("metrics/mod.rs", "use super::viewers;"),
+        ("influencers.rs", "use super::*;"),
+        ("metrics/log.rs", "fn f() { super::super::viewers::f() }"),
+        ("metrics/entry/places.rs", "use self::super::super::super::viewers as v;"),
+        ("pg/mod.rs", "pub use super::viewers as relay;"),
+        ("metrics/log.rs", "use crate as c;\nfn f() { c::viewers::f() }"),
+        ("metrics/log.rs", "use {crate as c, std::fmt};"),
+        ("metrics/log.rs", "use crate::{self as c};"),
+        ("metrics/log.rs", '#[path = "../viewers/presence.rs"] mod p;'),
+        ("metrics/log.rs", 'include!("../viewers/presence.rs");'),
+        ("metrics/log.rs", "fn f() { crate ::viewers::f() }"),
+        ("metrics/log.rs", "extern crate self as live_stream;"),
+        ("metrics/log.rs", "fn f() { ::live_stream::viewers::f() }"),
+        ("metrics/log.rs", "mod tests { use super::super::super::viewers; }"),
+    ):
+        assert detours(SRC / file, code), code
+    for file, code in (
+        ("metrics/log.rs", "use super::Delta;"),
+        ("metrics/entry/places.rs", "use super::super::fold;"),
+        ("metrics/mod.rs", "mod tests { use super::*; }"),
+        ("metrics/mod.rs", "// use super::viewers;\n/* crate as c */ fn f() -> char { '\"' }"),
+    ):
+        assert detours(SRC / file, code) == [], code
+
+
 def test_no_rooms_call_each_other_in_a_circle():
     assert circles(ours()) == []
 
@@ -112,6 +166,9 @@ def test_an_arrow_that_is_added_is_found():
         "use crate::pg::{error::{Error, Result}};\nfn f() { crate::sessions::codes::generate() }",
         "pub use crate::chat::{guard::{self}, settle as after};",
         "    use crate::nowhere;",
+        'fn f() { g("https://x", crate::viewers::x()) }',
+        "fn f() { /* // */ crate::viewers::x() }",
+        "fn f() { h('\"', crate::viewers::x(), '\"') }",
     ):
         found = ours()
         for pair, names in arrows([("metrics", "metrics/new.rs", code)]).items():

@@ -115,9 +115,19 @@ fn end_when_told() {
     }
 }
 
+/// What ends or begins transactions of its own is for a background worker, between two of them.
+pub fn check_between_transactions() {
+    // SAFETY: plain reads of this process's state.
+    let allowed = unsafe { !pg_sys::IsTransactionState() && pg_sys::IsBackgroundWorker };
+    if !allowed {
+        pgrx::error!("not between the transactions of a background worker");
+    }
+}
+
 /// Waits, and loads the configuration anew where somebody has asked for that; false when this process
 /// is asked to stop.
 pub fn wait(time: Duration) -> bool {
+    check_between_transactions();
     if !BackgroundWorker::wait_latch(Some(time)) {
         return false;
     }
@@ -131,12 +141,14 @@ pub fn wait(time: Duration) -> bool {
 
 /// Undoes what an app's trigger has set in this process for longer than its transaction.
 pub fn reset_settings() {
+    check_between_transactions();
     // SAFETY: as RESET ALL does, between transactions.
     unsafe { pg_sys::ResetAllOptions() };
 }
 
 /// Tells of what was written, so that autovacuum hears of it.
 pub fn report_statistics() {
+    check_between_transactions();
     // SAFETY: between transactions.
     unsafe { pg_sys::pgstat_report_stat(false) };
 }
@@ -147,6 +159,7 @@ pub fn transaction<R>(
     is_installed: fn() -> bool,
     f: impl FnOnce() -> Result<R>,
 ) -> Option<Result<R, ()>> {
+    check_between_transactions();
     // SAFETY: between transactions of this worker; each that is started is ended below.
     unsafe {
         pg_sys::SetCurrentStatementStartTimestamp();
@@ -189,6 +202,7 @@ pub fn transaction<R>(
 
 /// Runs `f`, which may give up waiting, in a transaction; false if it did.
 pub fn transaction_quietly(f: impl FnOnce()) -> bool {
+    check_between_transactions();
     // SAFETY: as in `transaction`.
     unsafe { pg_sys::StartTransactionCommand() };
     let done = PgTryBuilder::new(AssertUnwindSafe(|| {

@@ -148,8 +148,8 @@ pub fn has_extension(name: &CStr) -> bool {
     unsafe { pg_sys::get_extension_oid(name.as_ptr(), true) != pg_sys::InvalidOid }
 }
 
-/// Whether nobody uses a relation just now. If so, nobody does until the transaction ends.
-pub fn is_unused(schema: &'static CStr, name: &'static CStr) -> bool {
+/// Locks a relation against all use until the transaction ends, if nobody uses it just now.
+pub fn lock_if_unused(schema: &'static CStr, name: &'static CStr) -> bool {
     // SAFETY: the lock goes with the transaction.
     relation_id(schema, name).is_some_and(|id| unsafe {
         pg_sys::ConditionalLockRelationOid(id, pg_sys::AccessExclusiveLock as i32)

@@ -1,5 +1,6 @@
 //! VACUUM, run by a background worker.
 
+use crate::pg::background;
 use pgrx::PgTryBuilder;
 use pgrx::pg_sys;
 use std::ffi::CStr;
@@ -48,6 +49,7 @@ impl Drop for VacuumContext {
 
 /// Runs a VACUUM statement, between transactions, where `is_installed`; a failure is logged.
 pub fn run(sql: &CStr, is_installed: fn() -> bool) {
+    background::check_between_transactions();
     let vacuum = VacuumContext::begin();
     PgTryBuilder::new(AssertUnwindSafe(|| {
         // SAFETY: between transactions, as a client's VACUUM; the statement is parsed into the
@@ -61,7 +63,9 @@ pub fn run(sql: &CStr, is_installed: fn() -> bool) {
             let before = pg_sys::MemoryContextSwitchTo(vacuum.context);
             let tree =
                 pgrx::PgList::<pg_sys::RawStmt>::from_pg(pg_sys::pg_parse_query(sql.as_ptr()));
-            if let Some(raw) = tree.get_ptr(0) {
+            let is_vacuum =
+                |raw: &*mut pg_sys::RawStmt| (*(**raw).stmt).type_ == pg_sys::NodeTag::T_VacuumStmt;
+            if let Some(raw) = tree.get_ptr(0).filter(is_vacuum) {
                 let state = pg_sys::make_parsestate(std::ptr::null_mut());
                 (*state).p_sourcetext = sql.as_ptr();
                 pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());

@@ -53,7 +53,7 @@ impl Housekeeping {
 /// Gives the room of the log back, where nobody uses it: VACUUM would try again for seconds while
 /// somebody reads it.
 pub fn shrink_log() {
-    let is_free = transaction(|| Ok(catalog::is_unused(c"live_stream", c"metric_changes")));
+    let is_free = transaction(|| Ok(catalog::lock_if_unused(c"live_stream", c"metric_changes")));
     let statement = match is_free {
         Some(Ok(true)) => TRUNCATE_LOG,
         _ => VACUUM_LOG,
@@ -62,7 +62,7 @@ pub fn shrink_log() {
 }
 
 /// Frees the pages of sessions from their old versions, where nobody uses them just now, a few times in
-/// a row. Returns where the sessions are; none when the extension is gone.
+/// a row. Returns where the sessions were each time; none when the extension is gone.
 pub fn prune(sessions: &BTreeSet<Uuid>) -> Option<Vec<(Uuid, pg_sys::BlockNumber)>> {
     let mut pages = Vec::new();
     for _ in 0..PRUNE_TRIES {
@@ -70,7 +70,7 @@ pub fn prune(sessions: &BTreeSet<Uuid>) -> Option<Vec<(Uuid, pg_sys::BlockNumber
             break;
         }
         std::thread::sleep(PRUNE_AFTER);
-        pages = transaction(|| prune_once(sessions))?.unwrap_or_default();
+        pages.extend(transaction(|| prune_once(sessions))?.unwrap_or_default());
     }
     Some(pages)
 }

@@ -22,7 +22,7 @@ pub trait TimeZone {
 
     /// What the zone's clocks show at a moment.
     fn wall(&self, moment: i64) -> i64 {
-        moment + self.offset_at(moment).seconds
+        moment.saturating_add(self.offset_at(moment).seconds)
     }
 
     /// The offsets that count from one moment up to another, as pairs of when each begins and
@@ -77,11 +77,12 @@ impl<Z: TimeZone> Clock<Z> {
         }
         let found = first_moment(wall, &self.zone);
         let offset = self.zone.offset_at(found.0);
-        let before = self.zone.offset_at(found.0 - 2 * DAY_SECONDS);
+        let before = self.zone.offset_at(found.0.saturating_sub(2 * DAY_SECONDS));
         // No zone's clocks are changed by a whole day and more.
         let settled = before.until == offset.until;
         self.offset = offset.seconds;
-        self.since = found.0 + if settled { -DAY_SECONDS } else { DAY_SECONDS };
+        let margin = if settled { -DAY_SECONDS } else { DAY_SECONDS };
+        self.since = found.0.saturating_add(margin);
         self.until = offset.until.unwrap_or(i64::MAX);
         found
     }
@@ -90,19 +91,19 @@ impl<Z: TimeZone> Clock<Z> {
 /// The first moment at which a zone's clocks show `wall`, and whether they skip it.
 fn first_moment(wall: i64, zone: &impl TimeZone) -> (i64, bool) {
     // No offset is a whole day, so the answer is not before this, and not after `last`.
-    let mut since = wall - DAY_SECONDS;
-    let last = wall + DAY_SECONDS;
+    let mut since = wall.saturating_sub(DAY_SECONDS);
+    let last = wall.saturating_add(DAY_SECONDS);
     let mut before = 0;
     let mut skipped = None;
     loop {
         let offset = zone.offset_at(since);
-        let candidate = wall - offset.seconds;
+        let candidate = wall.saturating_sub(offset.seconds);
         let over = offset.until.is_some_and(|until| candidate >= until);
         if candidate >= since && !over {
             return (candidate, false);
         }
         if candidate < since {
-            skipped.get_or_insert(wall - before);
+            skipped.get_or_insert(wall.saturating_sub(before));
         }
         match offset.until {
             Some(until) if until <= last => {

@@ -1,7 +1,7 @@
 //! Privileges: of the roles that a statement names, those that exist get them or lose them.
 
 use super::names::text;
-use crate::pg::error::Result;
+use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::{plan, role};
 use pgrx::spi::quote_identifier;
 use pgrx::{PgList, pg_sys};
@@ -19,18 +19,35 @@ pub unsafe fn run(grant: &pg_sys::GrantStmt, start: usize, sql: &str) -> Result<
     unsafe {
         for found in PgList::<pg_sys::RoleSpec>::from_pg(grant.grantees).iter_ptr() {
             first = first.or(usize::try_from((*found).location).ok());
-            if (*found).roletype != pg_sys::RoleSpecType::ROLESPEC_CSTRING {
-                there.push("public".to_owned());
-            } else if role::named(CStr::from_ptr((*found).rolename)).is_some() {
-                there.push(quote_identifier(text((*found).rolename)));
+            match (*found).roletype {
+                pg_sys::RoleSpecType::ROLESPEC_PUBLIC => there.push("public".to_owned()),
+                pg_sys::RoleSpecType::ROLESPEC_CSTRING => {
+                    if role::named(CStr::from_ptr((*found).rolename)).is_some() {
+                        there.push(quote_identifier(text((*found).rolename)));
+                    }
+                }
+                _ => return Err(not_understood(sql)),
             }
         }
     }
-    let before_roles = first.and_then(|first| sql.get(..first.checked_sub(start)?));
-    match before_roles {
-        Some(before_roles) if !there.is_empty() => {
-            plan::utility(&format!("{before_roles}{}", there.join(", ")))
-        }
-        _ => Ok(()),
+    let ends_with_roles = !grant.grant_option
+        && grant.grantor.is_null()
+        && grant.behavior == pg_sys::DropBehavior::DROP_RESTRICT;
+    let before_roles = first
+        .and_then(|first| sql.get(..first.checked_sub(start)?))
+        .filter(|_| ends_with_roles)
+        .ok_or_else(|| not_understood(sql))?;
+    if there.is_empty() {
+        return Ok(());
     }
+    plan::utility(&format!("{before_roles}{}", there.join(", ")))
+}
+
+/// A mistake of ours in a file of `sql/`: nothing is granted or left granted that nobody has asked for.
+fn not_understood(sql: &str) -> Error {
+    Error::new(
+        SqlState::INTERNAL,
+        format!("the installer does not understand: {}", sql.trim()),
+    )
+    .hint("Name roles or PUBLIC, and end the statement with them.")
 }

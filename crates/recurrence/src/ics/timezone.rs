@@ -65,7 +65,7 @@ pub fn push_timezone(out: &mut String, name: &str, offsets: &[(i64, i64)]) {
         .windows(2)
         .filter(|pair| pair[0].1 != pair[1].1)
         .map(|pair| Change {
-            wall: pair[1].0 + pair[0].1,
+            wall: pair[1].0.saturating_add(pair[0].1),
             before: pair[0].1,
             after: pair[1].1,
         })
@@ -73,7 +73,7 @@ pub fn push_timezone(out: &mut String, name: &str, offsets: &[(i64, i64)]) {
     let (single, yearly) = split(&changes);
     // What counts before the first change.
     let start = Change {
-        wall: begin + first,
+        wall: begin.saturating_add(first),
         before: first,
         after: first,
     };
@@ -89,7 +89,7 @@ pub fn push_timezone(out: &mut String, name: &str, offsets: &[(i64, i64)]) {
 
 /// The end of what is described of a zone's offsets; both are seconds of Unix time.
 pub fn described_until(now: i64) -> i64 {
-    now + YEARS_AHEAD * YEAR
+    now.saturating_add(YEARS_AHEAD * YEAR)
 }
 
 fn kind(change: Change) -> &'static str {
