@@ -44,6 +44,7 @@ def test_thousands_of_random_operations(db):
     assert differences(db) == []
 
 
+@own_db("writes into whatever session is there")
 @pytest.mark.parametrize("statement", BULK, ids=range(len(BULK)))
 def test_each_bulk_statement_works(plain_db, statement):
     """So that the random test cannot pass because its statements fail."""

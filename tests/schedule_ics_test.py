@@ -154,6 +154,7 @@ def test_the_feed_shows_the_same_occurrences(world):
     assert expanded(feed(world), START, END) == expected
 
 
+@own_db("reads the schedules of everybody")
 def test_random_rules_in_the_feed(plain_db):
     world = people(plain_db)
     chosen = random.Random(11)

@@ -16,5 +16,11 @@ def counts(world, session):
     return row["current_viewers"], row["peak_viewers"], row["total_unique_viewers"]
 
 
+def counts_at_rest(world, session):
+    """After a crowd: what it has changed is folded a moment later."""
+    world.db.owner("select live_stream.flush_metrics(%s)", [session["id"]])
+    return counts(world, session)
+
+
 def join(api, session, **args):
     return api.rpc("live_stream_join", session_id=session["id"], **args)

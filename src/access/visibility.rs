@@ -1,4 +1,5 @@
-//! Who may see a session whose id is known.
+//! Who may see a session whose id is known. For a whole table, the policy `live_stream_sessions_select` in
+//! `sql/sessions.sql` says the same in sets.
 
 use super::bans::ban_of;
 use super::parts::is_guest;

@@ -1,4 +1,4 @@
-//! The settings: how much is too much.
+//! The settings of the limits: how much is too much. Other rooms define theirs where they are used.
 
 use super::SECOND;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};

@@ -1,4 +1,4 @@
-//! The sessions that the worker folds: `live_stream.metric_sessions`.
+//! The hot sessions, which the worker folds at the moment, with how far: `live_stream.metric_sessions`.
 
 use crate::pg::clock::server_start;
 use crate::pg::error::Result;

@@ -25,7 +25,8 @@ thread_local! {
     ) };
 }
 
-/// The peak of a session must be counted from the rows: one that counted is gone, or elsewhere.
+/// The peak of a session must be counted from the rows: a viewer row that it was counted from is gone, or is of
+/// another session now.
 pub fn doubt(session: Uuid) -> Result<()> {
     if COLLECTING.with_borrow(|collecting| collecting.is_some_and(|it| it.takes(session))) {
         return Ok(());

@@ -1,4 +1,5 @@
-//! Bans and timeouts: who may be banned by whom, and what follows.
+//! Bans and timeouts: who may be banned by whom, and what follows. `close.rs` closes who is watching; that a banned
+//! person is refused is in `access/bans.rs`.
 
 use super::close::close_unwelcome;
 use super::log::{self, Act};

@@ -1,4 +1,5 @@
-//! Erasing a person: its rows go, what was sold stays, and every number of the sessions too.
+//! Erasing a person: its rows go, what was sold stays, and every number of the sessions too. Which tables hold
+//! something of a person, and what becomes of it, is the list `HELD` in `people.rs`; exports follow it too.
 
 use super::archive::{self, BREAKDOWNS, Gone};
 use super::breakdown::OTHER;

@@ -10,7 +10,7 @@ use crate::pg::plan::{self, Plan};
 use crate::pg::row::Row;
 use crate::pg::row::required;
 use crate::pg::time_of_day::TimeOfDay;
-use crate::pg::zone::{self, Zone};
+use crate::pg::time_zone::{self, Zone};
 use pgrx::datum::{Date, Timestamp, Uuid};
 use pgrx::pg_sys;
 use pgrx::{FromDatum, IntoDatum};
@@ -373,7 +373,7 @@ fn ends_before_it_begins(rule: &Rule, first: i64) -> bool {
 
 fn name_zone(new: &mut Row<'_>) -> Result<()> {
     let asked: String = new.get("timezone")?.unwrap_or_default();
-    let name = zone::canonical_name(&asked)?
+    let name = time_zone::canonical_name(&asked)?
         .ok_or_else(|| unknown_zone(SqlState::CHECK_VIOLATION, &asked))?;
     new.set("timezone", Some(name))
 }

@@ -1,7 +1,7 @@
 //! Schedules: when streams are to take place, and in which zone's time.
 //!
 //! The crate [`recurrence`] is RFC 5545 by the clock on the wall, [`fields`] what a schedule's
-//! simple fields mean, `pg/zone.rs` the server's time zones, [`series`] puts these together
+//! simple fields mean, `pg/time_zone.rs` the server's time zones, [`series`] puts these together
 //! with exceptions, [`guard`] keeps nonsense out of the table. What SQL calls is here.
 
 mod calendar;

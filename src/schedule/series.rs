@@ -4,8 +4,8 @@
 //! clock times as if the clock were UTC's.
 
 use super::fields::Length;
-use crate::pg::zone::Zone;
-use recurrence::clock::{Clock, TimeZone};
+use crate::pg::time_zone::Zone;
+use recurrence::daylight_saving::{Clock, TimeZone};
 use recurrence::days::DAY_SECONDS;
 use recurrence::expand::{EARLIEST, Expansion};
 use recurrence::order::InOrder;

@@ -7,7 +7,7 @@ use crate::pg::error::{Result, SqlState};
 use crate::pg::plan::{self, Plan};
 use crate::pg::row::Row;
 use crate::pg::time_of_day::TimeOfDay;
-use crate::pg::zone::Zone;
+use crate::pg::time_zone::Zone;
 use pgrx::datum::{Date, Uuid};
 use pgrx::pg_sys;
 use pgrx::prelude::*;

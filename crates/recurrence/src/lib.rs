@@ -21,7 +21,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-pub mod clock;
+pub mod daylight_saving;
 pub mod days;
 pub mod expand;
 pub mod ics;

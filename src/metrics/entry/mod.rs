@@ -11,14 +11,14 @@
 //! waits for: the end locks the row first and then waits for the appenders.
 
 mod busy;
+mod capacity;
 mod keep;
-mod places;
 mod read;
 
 pub use busy::updated;
 use busy::{is_bursting, is_busy, note_busy};
+pub use capacity::{admit, check_places, reserve, was_overtaken};
 pub use keep::{enter_in_order, keep, try_keep};
-pub use places::{admit, check_places, reserve, was_overtaken};
 pub use read::{Entered, check_gone, no_such_session};
 use read::{lock_known_row, read};
 
@@ -74,7 +74,7 @@ thread_local! {
 /// since. Called once per backend.
 pub fn watch_transactions() {
     keep::watch_transactions();
-    places::watch_transactions();
+    capacity::watch_transactions();
     transaction::at_end(|| {
         TAKEN.with_borrow_mut(HashMap::clear);
         LAST.set(None);

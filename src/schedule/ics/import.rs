@@ -4,7 +4,7 @@ use super::event::{Events, Exceptions, Planned, TAKEN, Zones};
 use crate::access;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::plan::{self, Plan};
-use crate::pg::zone::{self, Zone};
+use crate::pg::time_zone::{self, Zone};
 use crate::schedule::{EPOCH_DAYS, missing};
 use pgrx::datum::{Date, Timestamp, Uuid};
 use pgrx::pg_sys;
@@ -137,7 +137,7 @@ impl Zones for ServerZones {
     type Error = Error;
 
     fn named(&self, name: &str) -> Result<Option<(String, Zone)>> {
-        let name = zone::canonical_name(name)?;
+        let name = time_zone::canonical_name(name)?;
         Ok(name.and_then(|name| Zone::named(&name).map(|zone| (name, zone))))
     }
 }

@@ -3,7 +3,7 @@
 use crate::pg::clock::transaction_time;
 use crate::pg::error::{OrRaise, Result};
 use crate::pg::plan::{self, Plan};
-use crate::pg::zone::Zone;
+use crate::pg::time_zone::Zone;
 use crate::schedule::fields::Length;
 use crate::schedule::series::{Exception, ExceptionKind, Occurrence, Series, moment_of, wall_at};
 use crate::schedule::stored::Stored;
@@ -11,7 +11,7 @@ use crate::schedule::{DAY_MICROS, EPOCH_DAYS};
 use pgrx::datum::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use recurrence::clock::TimeZone;
+use recurrence::daylight_saving::TimeZone;
 use recurrence::days::DAY_SECONDS;
 use recurrence::expand::{self, EARLIEST, Expansion};
 use recurrence::ics::text::{escape, push_line};

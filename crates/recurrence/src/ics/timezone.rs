@@ -54,7 +54,7 @@ impl Change {
 
 /// Appends the description (RFC 5545, 3.6.5) of a zone whose offsets, from some moment on, are
 /// `offsets`: pairs of when each begins, in seconds of Unix time, and its seconds; as
-/// [`crate::clock::TimeZone::offsets`] gives them. Nothing where there are none.
+/// [`crate::daylight_saving::TimeZone::offsets`] gives them. Nothing where there are none.
 pub fn push_timezone(out: &mut String, name: &str, offsets: &[(i64, i64)]) {
     let Some((begin, first)) = offsets.first().copied() else {
         return;

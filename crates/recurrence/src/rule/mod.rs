@@ -11,7 +11,7 @@ mod tests;
 
 pub use parse::MAX_CHARS;
 
-use crate::clock::TimeZone;
+use crate::daylight_saving::TimeZone;
 use crate::expand::{EARLIEST, LATEST};
 use std::fmt;
 

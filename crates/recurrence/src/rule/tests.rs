@@ -87,7 +87,7 @@ fn the_part_that_is_wrong_is_named() {
 
 #[test]
 fn an_end_in_utc_becomes_one_by_the_clock() {
-    use crate::clock::Offset;
+    use crate::daylight_saving::Offset;
     let zone = |hours: i64| {
         move |_: i64| Offset {
             seconds: hours * 3600,

@@ -2,7 +2,7 @@
 
 use super::{Events, MAX_TITLE, Planned, Time, Zones, left_out, shortened};
 use crate::schedule::fields::MAX_DURATION_MINUTES;
-use recurrence::clock::{Clock, TimeZone};
+use recurrence::daylight_saving::{Clock, TimeZone};
 use recurrence::days::DAY_SECONDS;
 use recurrence::expand::Expansion;
 use recurrence::ics::calendar::{Event, InvalidCalendar};

@@ -9,7 +9,7 @@ mod tests;
 pub use exceptions::Exceptions;
 
 use crate::schedule::fields::MAX_DURATION_MINUTES;
-use recurrence::clock::{Clock, TimeZone};
+use recurrence::daylight_saving::{Clock, TimeZone};
 use recurrence::days::DAY_SECONDS;
 use recurrence::expand::{self, Expansion};
 use recurrence::ics::calendar::{Calendar, Event, InvalidCalendar};

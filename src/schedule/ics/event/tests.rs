@@ -1,5 +1,5 @@
 use super::*;
-use recurrence::clock::Offset;
+use recurrence::daylight_saving::Offset;
 use recurrence::stamp::stamp;
 
 /// Two zones, and neither of them the server's.

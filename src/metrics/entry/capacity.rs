@@ -1,8 +1,8 @@
 //! Coming to a session whose places are limited: far from the limit everybody is admitted without
 //! counting; close to it, whoever comes has the session's row and counts.
 //!
-//! Who is admitted here has a place, or is the only one who is about to take the last one. Whether it was
-//! there to be taken is known when the change is in the row: then [`check_places`] refuses.
+//! Who may be one too many counts alone: nobody else comes until its transaction ends. It is written into the
+//! session's row, and where that has more viewers than places then, [`check_places`] refuses it: the session is full.
 //!
 //! One statement may bring two viewers. The first comes as an appender; the second must count, and would wait
 //! for all appenders, the first one among them. Two such statements would wait for each other for ever. So
@@ -187,8 +187,8 @@ fn count_places(session: Uuid, free: i32) -> Result<()> {
     Ok(())
 }
 
-/// Whether the peak must be counted from the rows, as others may have come in the midst of a
-/// statement. Answers yes once.
+/// Whether the peak must be counted from the rows: others may have come between two viewers of one statement,
+/// who stopped being appenders to be counted. Says yes once, and forgets it.
 pub fn was_overtaken(session: Uuid) -> bool {
     let Some(held) = taken(session).filter(|held| held.was_overtaken) else {
         return false;

@@ -1,9 +1,10 @@
-//! Time zones as the server knows them.
+//! Time zones as the server knows them: which offset counts when. What a clock time means that is skipped or shown
+//! twice as clocks are changed is decided in `recurrence::daylight_saving`.
 
 use crate::pg::error::Result;
 use crate::pg::plan::{self, Plan};
 use pgrx::pg_sys;
-use recurrence::clock::{Offset, TimeZone};
+use recurrence::daylight_saving::{Offset, TimeZone};
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_int, c_long};
 
