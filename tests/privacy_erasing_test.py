@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
+from busy import until
 from database import OWNER
 from holding import archive_of, everything_of, export, fill, purge, row_of
 from crowds import CONFLICTS, Crowd, EXPECTED, SEED
@@ -185,6 +186,7 @@ def test_erasing_while_others_come_and_go(db, world):
             for who in doomed:
                 done = erase(db, who.user_id)
                 assert done["removed"]["live_stream_viewers"] == 1 and done["removed"]["live_stream_chat"] == 1
+            until(lambda: failed or len(joined) > 20)
         finally:
             stop.set()
         for thread in crowds:

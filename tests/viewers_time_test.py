@@ -152,6 +152,7 @@ def test_a_heartbeat_says_when_one_has_been_closed(world):
     assert not world.viewer.api.rpc("live_stream_heartbeat", viewer_id=viewer["id"])["is_still_watching"]
 
 
+@own_db("expires whoever is silent")
 def test_silent_viewers_are_closed_when_last_heard_of(world, db):
     session, other = world.session(), world.session(by=world.new_influencer())
     silent, heard, fresh, never = (world.join(session) for _ in range(4))
@@ -185,6 +186,7 @@ def test_silent_viewers_are_closed_when_last_heard_of(world, db):
     assert db.owner(expire) == [{"closed": 0}]
 
 
+@own_db("expires whoever is silent")
 def test_the_timeout_is_a_setting(world, db):
     viewer = world.join(world.session())
     backdate(db, viewer, 100)
@@ -197,6 +199,7 @@ def test_the_timeout_is_a_setting(world, db):
                 connection.execute(f"set live_stream.viewer_timeout = '{nonsense}'")
 
 
+@own_db("expires whoever is silent")
 @pytest.mark.parametrize("role", ["anon", "authenticated"])
 def test_only_the_server_expires_viewers(world, db, role):
     with db.connect() as connection:
