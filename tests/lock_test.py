@@ -395,6 +395,35 @@ def test_somebody_wants_to_come_back_to_an_ended_session_while_it_is_deleted(pla
         all_end_well(gone)
 
 
+def test_somebody_with_two_rows_comes_back_from_two_devices(plain_db):
+    """Far from the limit one viewer comes without counting the places; who may bring two counts before it has a row."""
+    plain_db.without_limits()
+    world = people(plain_db)
+    session, user = world.session(max_viewers=5_000), world.viewer
+    rows = [world.join(session, user) for _ in range(2)]
+    for row in rows:
+        world.leave(row, user)
+    back = "update public.live_stream_viewers set is_still_watching = true where id = %s"
+    with Steps(plain_db) as steps:
+        # Who comes while somebody is there leaves the session to the worker; and that does not leave it, as somebody looks on.
+        writing, coming, looking = steps.client(), steps.client(), steps.client()
+        writing.run("insert into public.live_stream_chat (session_id, message) values (%s, 'hello')", [session["id"]])
+        comes = coming.start("insert into public.live_stream_viewers (session_id) values (%s)", [session["id"]])
+        coming.waits()
+        writing.commit()
+        all_end_well(comes)
+        looking.run("select from public.live_stream_sessions where id = %s for share", [session["id"]])
+        keeper, one, two = held(steps, "viewers", rows[0]), steps.client(user), steps.client(user)
+        first = one.start(back, [rows[0]["id"]])
+        one.waits()
+        second = two.start(back, [rows[0]["id"]])
+        two.waits()
+        keeper.commit()
+        looking.commit()
+        all_end_well(first, second)
+    assert differences(plain_db) == []
+
+
 def test_a_reaction_is_taken_back_while_others_delete_it_and_end_the_session(plain_db):
     """Who takes it back wants the reaction before the session, as the one does who deletes it."""
     world = people(plain_db)

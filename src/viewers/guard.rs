@@ -108,10 +108,9 @@ fn enter_sessions_of_caller() -> Result<()> {
     for (session, is_limited, are_several) in &sessions {
         if *is_limited {
             // The row may come back, or be closed by another request meanwhile and then do so.
-            entry::reserve(*session)?;
             if *are_several {
-                // Only the first comes without counting the places: that the second one counts is
-                // not left to the moment in which we have rows that others wait for.
+                entry::reserve_several(*session)?;
+            } else {
                 entry::reserve(*session)?;
             }
         } else if sessions.len() == 1 {

@@ -92,6 +92,21 @@ pub fn reserve(session: Uuid) -> Result<Option<Entered>> {
     Ok(entered)
 }
 
+/// As [`reserve`], for several viewers. Only the first of them would come without counting the places, and the second
+/// would count when this transaction has the rows of both, which others may be waiting for. So they are counted now.
+pub fn reserve_several(session: Uuid) -> Result<()> {
+    let Some(entered) = read(session)? else {
+        return Ok(());
+    };
+    match (entered.max_viewers, held(session)) {
+        (_, None) if entered.status.is_finished() => {}
+        (None, _) => drop(enter(session)?),
+        (_, Some(WritePath::Places)) => {}
+        (Some(max), _) => count_places(session, max.saturating_sub(entered.current_viewers))?,
+    }
+    Ok(())
+}
+
 /// Admits a viewer without counting, if the places are enough for everybody who may be coming.
 fn admit_uncounted(session: Uuid, entered: &Entered) -> Result<bool> {
     if ADMITTED.get() || !places_suffice(session, entered)? {
