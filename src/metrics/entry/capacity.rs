@@ -78,7 +78,7 @@ pub fn admit(session: Uuid) -> Result<Option<Entered>> {
     if reserved || held(session) == Some(WritePath::Places) || admit_uncounted(session, &entered)? {
         return enter(session);
     }
-    count_places(session, max.saturating_sub(entered.current_viewers))?;
+    count_places(session, max.saturating_sub(entered.current_viewers), true)?;
     enter(session)
 }
 
@@ -102,7 +102,9 @@ pub fn reserve_several(session: Uuid) -> Result<()> {
         (_, None) if entered.status.is_finished() => {}
         (None, _) => drop(enter(session)?),
         (_, Some(WritePath::Places)) => {}
-        (Some(max), _) => count_places(session, max.saturating_sub(entered.current_viewers))?,
+        (Some(max), _) => {
+            count_places(session, max.saturating_sub(entered.current_viewers), false)?;
+        }
     }
     Ok(())
 }
@@ -159,8 +161,8 @@ fn places_suffice(session: Uuid, entered: &Entered) -> Result<bool> {
     Ok(read(session)?.is_some_and(|entered| suffice(&entered)))
 }
 
-/// Takes the row, and waits for those who are appending.
-fn count_places(session: Uuid, free: i32) -> Result<()> {
+/// Takes the row, and waits for those who are appending. Who comes `alone` may find meanwhile that it need not.
+fn count_places(session: Uuid, free: i32, alone: bool) -> Result<()> {
     let was_overtaken = can_leave_log(session);
     if was_overtaken {
         leave_log(session);
@@ -170,7 +172,8 @@ fn count_places(session: Uuid, free: i32) -> Result<()> {
         && worker::is_available()?;
     let before = held(session);
     lock_row(session)?;
-    if before.is_none()
+    if alone
+        && before.is_none()
         && let Some(entered) = read(session)?
         && take_uncounted(session, &entered)?
     {
