@@ -118,7 +118,9 @@ fn end_when_told() {
 /// What ends or begins transactions of its own is for a background worker, between two of them.
 pub fn check_between_transactions() {
     // SAFETY: plain reads of this process's state.
-    let allowed = unsafe { !pg_sys::IsTransactionState() && pg_sys::IsBackgroundWorker };
+    let allowed = unsafe {
+        !pg_sys::IsTransactionState() && pg_sys::MyBackendType == pg_sys::BackendType::B_BG_WORKER
+    };
     if !allowed {
         pgrx::error!("not between the transactions of a background worker");
     }
