@@ -9,6 +9,7 @@ use pgrx::heap_tuple::PgHeapTuple;
 use pgrx::prelude::*;
 use pgrx::trigger_support::{PgTriggerLevel, PgTriggerOperation, PgTriggerWhen};
 use std::convert::Infallible;
+use std::ffi::CStr;
 use std::ptr::null_mut;
 
 /// What a row trigger returns: the row to store, or none to skip it.
@@ -133,6 +134,19 @@ pub fn after_change<'a>(
     });
     outcome.or_raise();
     Ok(None)
+}
+
+/// Whether the UPDATE that fired the trigger sets a column; said of one that is not there too.
+pub fn sets(trigger: &PgTrigger<'_>, column: &CStr) -> bool {
+    let fired = trigger.trigger_data();
+    // SAFETY: PostgreSQL hands a trigger its relation, and the columns of an UPDATE as a set of their numbers, counted
+    // from the lowest of a system column; an empty one is null, which it takes.
+    unsafe {
+        let number = pg_sys::get_attnum((*fired.tg_relation).rd_id, column.as_ptr());
+        let place = i32::from(number) - pg_sys::FirstLowInvalidHeapAttributeNumber;
+        i32::from(number) == pg_sys::InvalidAttrNumber as i32
+            || pg_sys::bms_is_member(place, fired.tg_updatedcols)
+    }
 }
 
 pub(super) fn wrong_trigger(wanted: &str) -> Error {

@@ -71,9 +71,9 @@ thread_local! {
 /// BEFORE UPDATE of a statement: enters the unfinished sessions of the caller's rows before the
 /// rows themselves are locked. Ending a session takes them in the same order.
 #[pg_trigger]
-fn viewers_lock_order<'a>(_trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
+fn viewers_lock_order<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     use crate::pg::error::OrRaise;
-    enter_sessions_of_caller().or_raise();
+    enter_sessions_of_caller(trigger::sets(trigger, c"is_still_watching")).or_raise();
     Ok(None)
 }
 
@@ -85,7 +85,7 @@ fn viewers_begin_delete<'a>(_trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     Ok(None)
 }
 
-fn enter_sessions_of_caller() -> Result<()> {
+fn enter_sessions_of_caller(may_come_back: bool) -> Result<()> {
     if metrics::is_settling() || identity::is_service()? {
         return Ok(());
     }
@@ -106,7 +106,7 @@ fn enter_sessions_of_caller() -> Result<()> {
         })
     })?;
     for (session, is_limited, are_several) in &sessions {
-        if *is_limited {
+        if *is_limited && may_come_back {
             // The row may come back, or be closed by another request meanwhile and then do so.
             if *are_several {
                 entry::reserve_several(*session)?;

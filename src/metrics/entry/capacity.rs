@@ -7,6 +7,8 @@
 //! One statement may bring two viewers. The first comes as an appender; the second must count, and would wait
 //! for all appenders, the first one among them. Two such statements would wait for each other for ever. So
 //! whoever counts stops being an appender first (`was_overtaken`), and counts its peak from the rows.
+//!
+//! Whoever may bring a viewer back with rows in hand that others want does all that before it has them: it reserves.
 
 use super::busy::{is_bursting, is_busy, note_busy};
 use super::read::{Entered, read};
@@ -46,8 +48,32 @@ pub fn watch_transactions() {
 /// As [`enter`], for a viewer that comes: where the places are limited, nobody else takes the same one
 /// meanwhile. A session that is finished may be returned without being entered.
 pub fn admit(session: Uuid) -> Result<Option<Entered>> {
+    come(session, false)
+}
+
+/// As [`admit`], for a viewer that may come in this transaction: when it does, it is admitted.
+pub fn reserve(session: Uuid) -> Result<Option<Entered>> {
+    let had = ADMITTED.get();
+    let entered = come(session, false)?;
+    if ADMITTED.get() && !had {
+        RESERVED.with_borrow_mut(|reserved| reserved.set(Some(session)));
+    }
+    Ok(entered)
+}
+
+/// As [`reserve`], for several viewers. Only the first of them would come without counting the places, and the second
+/// would count when this transaction has the rows of both, which others may be waiting for. So they are counted now;
+/// but by one who has appended already, and who counts when they come.
+pub fn reserve_several(session: Uuid) -> Result<Option<Entered>> {
+    if held(session) == Some(WritePath::Log) && !can_leave_log(session) {
+        return reserve(session);
+    }
+    come(session, true)
+}
+
+fn come(session: Uuid, several: bool) -> Result<Option<Entered>> {
     worker::look();
-    if held(session).is_none() && is_busy(session) {
+    if !several && held(session).is_none() && is_busy(session) {
         // Many are coming: most likely they still do.
         if choose_log(session)? == WritePath::Log {
             let entered = read(session)?;
@@ -70,43 +96,22 @@ pub fn admit(session: Uuid) -> Result<Option<Entered>> {
     let Some(max) = entered.max_viewers else {
         return enter(session);
     };
+    let may_come = !several && (takes_reserved(session) || admit_uncounted(session, &entered)?);
+    if !may_come && held(session) != Some(WritePath::Places) {
+        let free = max.saturating_sub(entered.current_viewers);
+        count_places(session, free, several)?;
+    }
+    enter(session)
+}
+
+/// Whether a viewer was reserved for in this session, which it uses up.
+fn takes_reserved(session: Uuid) -> bool {
     let is_reserved = |of: &Scoped<Option<Uuid>>| of.get() == Some(&Some(session));
     let reserved = RESERVED.with_borrow(is_reserved) && held(session).is_some();
     if reserved {
         RESERVED.with_borrow_mut(|reserved| reserved.set(None));
     }
-    if reserved || held(session) == Some(WritePath::Places) || admit_uncounted(session, &entered)? {
-        return enter(session);
-    }
-    count_places(session, max.saturating_sub(entered.current_viewers), true)?;
-    enter(session)
-}
-
-/// As [`admit`], for a viewer that may come in this transaction: when it does, it is admitted.
-pub fn reserve(session: Uuid) -> Result<Option<Entered>> {
-    let had = ADMITTED.get();
-    let entered = admit(session)?;
-    if ADMITTED.get() && !had {
-        RESERVED.with_borrow_mut(|reserved| reserved.set(Some(session)));
-    }
-    Ok(entered)
-}
-
-/// As [`reserve`], for several viewers. Only the first of them would come without counting the places, and the second
-/// would count when this transaction has the rows of both, which others may be waiting for. So they are counted now.
-pub fn reserve_several(session: Uuid) -> Result<()> {
-    let Some(entered) = read(session)? else {
-        return Ok(());
-    };
-    match (entered.max_viewers, held(session)) {
-        (_, None) if entered.status.is_finished() => {}
-        (None, _) => drop(enter(session)?),
-        (_, Some(WritePath::Places)) => {}
-        (Some(max), _) => {
-            count_places(session, max.saturating_sub(entered.current_viewers), false)?;
-        }
-    }
-    Ok(())
+    reserved
 }
 
 /// Admits a viewer without counting, if the places are enough for everybody who may be coming.
@@ -161,8 +166,9 @@ fn places_suffice(session: Uuid, entered: &Entered) -> Result<bool> {
     Ok(read(session)?.is_some_and(|entered| suffice(&entered)))
 }
 
-/// Takes the row, and waits for those who are appending. Who comes `alone` may find meanwhile that it need not.
-fn count_places(session: Uuid, free: i32, alone: bool) -> Result<()> {
+/// Takes the row, and waits for those who are appending. One viewer may find meanwhile that it need not be counted,
+/// `several` are in any case.
+fn count_places(session: Uuid, free: i32, several: bool) -> Result<()> {
     let was_overtaken = can_leave_log(session);
     if was_overtaken {
         leave_log(session);
@@ -172,7 +178,7 @@ fn count_places(session: Uuid, free: i32, alone: bool) -> Result<()> {
         && worker::is_available()?;
     let before = held(session);
     lock_row(session)?;
-    if alone
+    if !several
         && before.is_none()
         && let Some(entered) = read(session)?
         && take_uncounted(session, &entered)?
