@@ -70,7 +70,7 @@ impl<Z: TimeZone> Clock<Z> {
     /// The moment at which the clocks show `wall`, and whether they skip it.
     #[inline]
     pub fn moment(&mut self, wall: i64) -> (i64, bool) {
-        let moment = wall - self.offset;
+        let moment = wall.saturating_sub(self.offset);
         // Right after a change the offset before it may count as well.
         if moment >= self.since && moment < self.until {
             return (moment, false);

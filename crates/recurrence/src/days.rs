@@ -5,6 +5,10 @@
 /// Seconds of a day without leap seconds.
 pub const DAY_SECONDS: i64 = 24 * 60 * 60;
 
+/// The first second of the year 1, and the last one of the year 9999: no start is outside.
+pub const EARLIEST: i64 = -62_135_596_800;
+pub const LATEST: i64 = 253_402_300_799;
+
 /// The day of a date; `month` is 1 to 12, and `day` may be beyond the month.
 pub fn from_civil(year: i32, month: u32, day: u32) -> i32 {
     let year = if month <= 2 { year - 1 } else { year };

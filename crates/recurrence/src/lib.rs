@@ -1,7 +1,7 @@
 //! Recurrence rules of RFC 5545: their text, and when they take place by the clock on the wall.
 //!
 //! A [`Rule`](rule::Rule) is read and written by [`rule`], and expanded by [`expand`] in clock
-//! time; [`clock`] says which moment a clock time is in a zone that the caller brings, and
+//! time; [`daylight_saving`] says which moment a clock time is in a zone that the caller brings, and
 //! [`order`] keeps starts in order where clocks change. [`ics`] is the text of calendars,
 //! [`stamp`] that of dates and times, [`days`] the calendar beneath it all.
 //!

@@ -1,7 +1,6 @@
 //! Dates and times of the calendar's text, as RFC 5545 writes them.
 
-use crate::days::{self, DAY_SECONDS};
-use crate::expand::{EARLIEST, LATEST};
+use crate::days::{self, DAY_SECONDS, EARLIEST, LATEST};
 use std::fmt::Write;
 
 /// A time of RFC 5545, 3.3.5, such as `20260501T180000`, of seconds since 1970-01-01; the nearest

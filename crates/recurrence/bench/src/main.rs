@@ -74,7 +74,7 @@ fn median(mut run: impl FnMut() -> Vec<i64>) -> f64 {
 
 fn main() -> Result<(), String> {
     let (first, _) = read_stamp(FIRST).ok_or("FIRST is no time")?;
-    println!("| rule | recurrence | rrule | from there: recurrence | rrule |");
+    println!("| rule | recurrence, M/s | rrule, M/s | recurrence, µs | rrule, µs |");
     println!("| --- | ---: | ---: | ---: | ---: |");
     for text in RULES {
         let rule = Rule::parse(text).map_err(|invalid| invalid.to_string())?;

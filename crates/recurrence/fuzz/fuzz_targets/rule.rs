@@ -6,7 +6,7 @@
 mod check;
 
 use libfuzzer_sys::fuzz_target;
-use recurrence::expand::{EARLIEST, LATEST};
+use recurrence::days::{EARLIEST, LATEST};
 
 fuzz_target!(|input: (i64, &str)| {
     let (number, text) = input;

@@ -15,7 +15,7 @@ mod tests;
 
 pub use bounds::bounds;
 
-use crate::days::{self, DAY_SECONDS, week_of};
+use crate::days::{self, DAY_SECONDS, EARLIEST, LATEST, week_of};
 use crate::rule::{End, Freq, Rule};
 use complete::{complete, times};
 use masks::{month_mask, push_bits, year_days};
@@ -26,12 +26,6 @@ const WORK: u32 = 1_000_000;
 /// The most that it looks at for one start: the days of forty years, which pass between two
 /// Sundays that are 29 February, and some. Rarer still are only rules with an odd INTERVAL.
 const PATIENCE: u32 = 16_000;
-
-/// The first second of the year 1, and the last one of the year 9999: no start is outside.
-pub const EARLIEST: i64 = -62_135_596_800;
-pub const LATEST: i64 = 253_402_300_799;
-
-const LAST_YEAR: i32 = 9999;
 
 /// The years of a rule look alike when they have the same length, begin on the same weekday,
 /// and are between years of the same lengths (for the weeks that belong to those).
@@ -210,7 +204,7 @@ impl Expansion {
 
     fn last_year(&self) -> i64 {
         let (year, ..) = days::to_civil(self.until.div_euclid(DAY_SECONDS) as i32);
-        i64::from(year.min(LAST_YEAR))
+        i64::from(year)
     }
 
     /// Goes on with the first period that begins at or after a place, counted in periods' units.

@@ -2,6 +2,7 @@
 
 use super::text::push_line;
 use crate::days::{self, DAY_SECONDS};
+use crate::rule::WEEKDAYS;
 use crate::stamp::stamp;
 
 /// How many years ahead a zone is described where its changes follow no yearly rule.
@@ -156,7 +157,7 @@ fn push_observance(out: &mut String, kind: &str, change: Change, rule: Option<Ye
     push_line(out, &format!("TZOFFSETFROM:{}", offset(change.before)));
     push_line(out, &format!("TZOFFSETTO:{}", offset(change.after)));
     if let Some(rule) = rule {
-        let weekday = ["SU", "MO", "TU", "WE", "TH", "FR", "SA"][usize::from(rule.weekday % 7)];
+        let weekday = WEEKDAYS[usize::from(rule.weekday % 7)];
         let line = format!(
             "RRULE:FREQ=YEARLY;BYMONTH={};BYDAY={}{weekday}",
             rule.month, rule.nth

@@ -9,13 +9,13 @@ mod text;
 #[cfg(test)]
 mod tests;
 
-pub use parse::MAX_CHARS;
+pub use parse::MAX_BYTES;
 
 use crate::daylight_saving::TimeZone;
-use crate::expand::{EARLIEST, LATEST};
+use crate::days::{EARLIEST, LATEST};
 use std::fmt;
 
-const WEEKDAYS: [&str; 7] = ["SU", "MO", "TU", "WE", "TH", "FR", "SA"];
+pub(crate) const WEEKDAYS: [&str; 7] = ["SU", "MO", "TU", "WE", "TH", "FR", "SA"];
 const MONDAY: u8 = 1;
 
 /// FREQ (RFC 5545, 3.3.10): how long the periods are that a rule goes by. The longest is the least.
@@ -66,8 +66,8 @@ pub enum End {
 /// A rule (RFC 5545, 3.3.10).
 ///
 /// Sets of small numbers are bit masks; an empty one is a part that is not there. What
-/// [`Rule::parse`] gives is within the ranges below; of a rule that is made by hand, numbers
-/// outside have no effect.
+/// [`Rule::parse`] gives is within the ranges below. Other numbers are a mistake of the caller's: such a
+/// rule may have no starts, and nothing panics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     pub freq: Freq,

@@ -5,7 +5,7 @@ use crate::days::DAY_SECONDS;
 use crate::stamp::{read_date, read_stamp};
 
 /// The longest text that is read, in bytes; no rule's own form is longer.
-pub const MAX_CHARS: usize = 4_000;
+pub const MAX_BYTES: usize = 4_000;
 
 impl Rule {
     /// Reads a rule such as `FREQ=WEEKLY;BYDAY=MO,WE` (RFC 5545, 3.3.10), with or without
@@ -13,9 +13,9 @@ impl Rule {
     /// is the last second of that day; the second 60 is 59.
     ///
     /// Errors: the part that is wrong, missing, there twice, or not allowed beside another, and a
-    /// text that is longer than [`MAX_CHARS`].
+    /// text that is longer than [`MAX_BYTES`].
     pub fn parse(text: &str) -> Result<Self, InvalidRule> {
-        if text.len() > MAX_CHARS {
+        if text.len() > MAX_BYTES {
             return Err(too_long());
         }
         let text = text.trim().to_ascii_uppercase();
@@ -49,7 +49,7 @@ impl Rule {
         }
         rule.check()?;
         // A date in UNTIL is written with its time.
-        if text.len() + 7 > MAX_CHARS && rule.to_string().len() > MAX_CHARS {
+        if text.len() + 7 > MAX_BYTES && rule.to_string().len() > MAX_BYTES {
             return Err(too_long());
         }
         Ok(rule)
@@ -185,7 +185,7 @@ impl Rule {
 }
 
 fn too_long() -> InvalidRule {
-    let why = format!("It is longer than {MAX_CHARS} characters.");
+    let why = format!("It is longer than {MAX_BYTES} bytes.");
     InvalidRule::new("RRULE", why)
 }
 

@@ -80,7 +80,7 @@ fn the_part_that_is_wrong_is_named() {
         assert_eq!(wrong_part(text), part, "{text}");
     }
     assert_eq!(
-        wrong_part(&format!("FREQ=DAILY;{}", "X".repeat(MAX_CHARS))),
+        wrong_part(&format!("FREQ=DAILY;{}", "X".repeat(MAX_BYTES))),
         "RRULE"
     );
 }
@@ -124,12 +124,12 @@ fn no_rule_is_written_longer_than_is_read() {
             match Rule::parse(&text) {
                 Ok(rule) => {
                     read += 1;
-                    assert!(rule.to_string().len() <= MAX_CHARS);
+                    assert!(rule.to_string().len() <= MAX_BYTES);
                 }
                 Err(wrong) => {
                     assert_eq!(wrong.part, "RRULE");
                     // Its date is written with a time.
-                    too_long += usize::from(text.len() <= MAX_CHARS);
+                    too_long += usize::from(text.len() <= MAX_BYTES);
                 }
             }
         }

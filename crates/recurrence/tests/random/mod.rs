@@ -115,7 +115,7 @@ impl Random {
 
     /// A first start in the years 1970 to 2069, and now and then near an end of the calendar.
     pub fn first(&mut self) -> i64 {
-        use recurrence::expand::{EARLIEST, LATEST};
+        use recurrence::days::{EARLIEST, LATEST};
         const CENTURY: i64 = 3_155_673_600;
         let offset = self.below(CENTURY as u64) as i64;
         match self.below(20) {
