@@ -12,7 +12,8 @@ comment on function live_stream.guest_session_ids() is
 comment on function live_stream.banning_influencer_ids() is
   'Ids of the influencers who ban the calling user now.';
 
-grant execute on function live_stream.require_own_session to authenticated, service_role;
+grant execute on function live_stream.require_own_session, live_stream.own_influencer,
+  live_stream.moderated_influencer to authenticated, service_role;
 comment on function live_stream.require_own_session is
   'Nothing if the caller may manage the session; an error that says why not otherwise.';
 comment on function live_stream.user_sees_session is

@@ -431,8 +431,7 @@ comment on function live_stream.revoke_invitation is
   'Revokes an invitation; behind live_stream_revoke_invitation.';
 
 revoke all on function live_stream.accepted_session from public;
-grant execute on function live_stream.own_influencer, live_stream.moderated_influencer,
-  live_stream.create_invitation, live_stream.accept_invitation, live_stream.revoke_invitation,
+grant execute on function live_stream.create_invitation, live_stream.accept_invitation, live_stream.revoke_invitation,
   live_stream.accepted_session to authenticated, service_role;
 
 revoke all on function public.live_stream_add_moderator, public.live_stream_remove_moderator,

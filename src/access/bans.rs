@@ -6,15 +6,22 @@ use crate::identity;
 use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::heap::Table;
-use crate::pg::plan::Plan;
+use crate::pg::plan::{Plan, sql};
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+/// Whether a ban `b` keeps its user out now, and is no timeout.
+macro_rules! in_force {
+    () => {
+        "b.kind = 'ban' and (b.expires_at is null or b.expires_at > now())"
+    };
+}
+pub(crate) use in_force;
+
 thread_local! {
     static BANNING: Plan = const { Plan::reading(
-        c"select influencer_id from public.live_stream_bans
-           where user_id = $1 and kind = 'ban' and (expires_at is null or expires_at > now())",
+        sql!("select b.influencer_id from public.live_stream_bans b where b.user_id = $1 and ", in_force!()),
         &[pg_sys::UUIDOID],
     ) };
 }

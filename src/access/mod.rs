@@ -11,6 +11,7 @@ mod ownership;
 mod parts;
 mod visibility;
 
+pub(crate) use bans::in_force;
 pub use bans::{ban_of, check_not_banned, check_not_silenced};
 pub use joining::{admit, admit_again, as_joiner, check_may_write};
 pub use ownership::{check_owned, manages, own_session, owner_of, owns};

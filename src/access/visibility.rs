@@ -1,21 +1,21 @@
 //! Who may see a session whose id is known. For a whole table, the policy `live_stream_sessions_select` in
 //! `sql/sessions.sql` says the same in sets.
 
-use super::bans::ban_of;
+use super::bans::{ban_of, in_force};
 use super::parts::is_guest;
 use super::{BANS, ids_of_caller, is_empty, is_moderator, owns};
 use crate::identity;
 use crate::metrics::entry::no_such_session;
 use crate::pg::error::{OrRaise, Result};
 use crate::pg::owner::as_owner;
-use crate::pg::plan::{self, Plan};
+use crate::pg::plan::{self, Plan, sql};
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 thread_local! {
     static LET_IN: Plan = const { Plan::reading(
-        c"select s.id
+        sql!("select s.id
             from (select session_id, false as is_guest
                     from public.live_stream_viewers where user_id = $1
                   union
@@ -24,8 +24,7 @@ thread_local! {
            where (s.visibility = 'unlisted' or s.visibility = 'private' and o.is_guest)
              and not exists (select from public.live_stream_bans b
                               where b.influencer_id = s.influencer_id and b.user_id = $1
-                                and b.kind = 'ban'
-                                and (b.expires_at is null or b.expires_at > now()))",
+                                and ", in_force!(), ")"),
         &[pg_sys::UUIDOID],
     ) };
     static SESSION: Plan = const { Plan::writing(

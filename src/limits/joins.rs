@@ -4,33 +4,37 @@ use super::settings::{ANONYMOUS_JOINS, JOINS};
 use super::{MINUTE, SECOND, now, too_many};
 use crate::pg::error::Result;
 use crate::pg::owner::as_owner;
-use crate::pg::plan::{self, Plan};
+use crate::pg::plan::{self, Plan, sql};
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::cell::Cell;
 
+/// When somebody, who is found by a column, has joined a session in the last minute: the latest time but so many.
+macro_rules! joins_of {
+    ($who:literal) => {
+        sql!(
+            "select s.at from public.live_stream_viewers v
+              cross join lateral (
+                select v.counted_since
+                union all
+                select b.at from unnest(v.counted_before) with ordinality as b (at, nth)
+                 where b.nth % 2 = 1) as s (at)
+              where v.session_id = $1 and ",
+            $who,
+            " = $2 and s.at > now() - interval '1 minute'
+              order by s.at desc limit 1 offset $3"
+        )
+    };
+}
+
 thread_local! {
     static JOINED: Plan = const { Plan::writing(
-        c"select s.at from public.live_stream_viewers v
-           cross join lateral (
-             select v.counted_since
-             union all
-             select b.at from unnest(v.counted_before) with ordinality as b (at, nth)
-              where b.nth % 2 = 1) as s (at)
-           where v.session_id = $1 and v.user_id = $2 and s.at > now() - interval '1 minute'
-           order by s.at desc limit 1 offset $3",
+        joins_of!("v.user_id"),
         &[pg_sys::UUIDOID, pg_sys::UUIDOID, pg_sys::INT4OID],
     ) };
     static JOINED_ANONYMOUSLY: Plan = const { Plan::writing(
-        c"select s.at from public.live_stream_viewers v
-           cross join lateral (
-             select v.counted_since
-             union all
-             select b.at from unnest(v.counted_before) with ordinality as b (at, nth)
-              where b.nth % 2 = 1) as s (at)
-           where v.session_id = $1 and v.id = $2 and s.at > now() - interval '1 minute'
-           order by s.at desc limit 1 offset $3",
+        joins_of!("v.id"),
         &[pg_sys::UUIDOID, pg_sys::UUIDOID, pg_sys::INT4OID],
     ) };
     static ANONYMOUS: Plan = const { Plan::writing(

@@ -67,10 +67,6 @@ thread_local! {
           returning current_viewers, max_viewers",
         &[pg_sys::UUIDOID, pg_sys::INT8OID, pg_sys::INT8OID],
     ) };
-    static EXISTS: Plan = const { Plan::writing(
-        c"select from public.live_stream_sessions where id = $1",
-        &[pg_sys::UUIDOID],
-    ) };
 }
 
 /// Adds a change to a session's numbers; a session that is gone has none.
@@ -122,7 +118,7 @@ fn update(session: Uuid, delta: &Delta) -> Result<()> {
         if let Some(viewers) = apply()? {
             return Ok(viewers);
         }
-        if plan::execute(&EXISTS, &[session.into()])? == 0 {
+        if !entry::exists(session)? {
             return Ok(None);
         }
         // What goes may have come a moment ago, and be pending still.

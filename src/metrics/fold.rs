@@ -1,15 +1,15 @@
 //! Folding: what was appended to the log goes into the rows of its sessions.
 //!
-//! The worker folds what it has read, a session at a time ([`pending`]). Whoever has a session's row to itself,
-//! as its end does, folds all that is left of it ([`whole`]). Both take entries out of the log ([`Folded`]) and
-//! add them to the row ([`add`]), in one transaction.
+//! The worker folds what it has read, a session at a time ([`entries`]). Whoever counts places, counts again or does
+//! without a worker has a session's row to itself, and folds all that is left of it ([`whole`]). Both take entries out of
+//! the log ([`Folded`]) and add them to the row ([`add`]), in one transaction. A trigger that is writing the row itself, as
+//! the session ends, takes them too: `pending.rs`.
 
 use super::delta::Delta;
 use super::log::{self, Entry};
 use super::timeline::Timeline;
 use super::{arguments, hot, settling};
 use crate::pg::error::{Error, Result, SqlState};
-use crate::pg::heap::Table;
 use crate::pg::plan::{self, Plan};
 use pgrx::Uuid;
 use pgrx::pg_sys;
@@ -168,7 +168,7 @@ pub type Updated = Option<(Timeline, i64)>;
 
 /// Folds entries into the row of a session, for the worker. `known` is what it knows of the session's viewers
 /// since it `updated` the row; that stays as it is, as the transaction may fail yet.
-pub fn pending(
+pub fn entries(
     session: Uuid,
     entries: &[Entry],
     known: &Timeline,
@@ -176,7 +176,7 @@ pub fn pending(
     complete_before: i64,
 ) -> Result<(Outcome, Updated)> {
     let Some(state) = lock(session, false)? else {
-        if exists(session)? {
+        if super::entry::exists(session)? {
             return Ok((Outcome::Busy, None));
         }
         super::entry::check_gone()?;
@@ -221,29 +221,4 @@ pub fn whole(session: Uuid) -> Result<()> {
         super::peak::count(session)?;
     }
     Ok(())
-}
-
-/// Whether there is such a session.
-pub fn exists(session: Uuid) -> Result<bool> {
-    Ok(place(&sessions()?, session)?.is_some())
-}
-
-/// The table of sessions.
-pub fn sessions() -> Result<Table> {
-    Table::read(c"public", c"live_stream_sessions")
-}
-
-/// Where a session is stored; none where it does not exist.
-pub fn place(sessions: &Table, session: Uuid) -> Result<Option<pg_sys::ItemPointerData>> {
-    let mut place = None;
-    sessions.find(
-        c"public",
-        c"live_stream_sessions_pkey",
-        &[("id", session)],
-        |row| {
-            place = Some(row.place());
-            Ok(false)
-        },
-    )?;
-    Ok(place)
 }

@@ -1,5 +1,6 @@
 //! Closing people out of sessions in which they are welcome no longer.
 
+use crate::access::in_force;
 use crate::metrics::entry;
 use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::heap::Table;
@@ -26,7 +27,7 @@ thread_local! {
            where s.status not in ", finished!(), "
              and (exists (select from public.live_stream_bans b
                            where b.influencer_id = p.influencer_id and b.user_id = p.user_id
-                             and b.kind = 'ban' and (b.expires_at is null or b.expires_at > now()))
+                             and ", in_force!(), ")
                   or s.visibility = 'private'
                      and not exists (select from public.live_stream_guests g
                                       where g.session_id = s.id and g.user_id = p.user_id)

@@ -1,5 +1,5 @@
 //! Where a person is held: every column that says who somebody is. The one list that exports and
-//! erasures follow; tests/privacy_test.py compares it with the catalog.
+//! erasures follow; tests/privacy_addresses_test.py compares it with the catalog.
 
 use super::require_user;
 use crate::identity;

@@ -2,9 +2,9 @@
 
 use super::series::{Occurrence, Occurrences};
 use super::stored::Stored;
-use super::{DAY_MICROS, range, timestamp};
+use super::{DAY_MICROS, range, timestamp, upcoming};
 use crate::pg::error::{OrRaise, Result};
-use crate::pg::plan::{self, Plan};
+use crate::pg::plan::{self, Plan, sql};
 use pgrx::datum::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -26,15 +26,15 @@ const MAX_PASSED: usize = 5_000;
 
 thread_local! {
     static VISIBLE: Plan = const { Plan::reading(
-        c"select id, influencer_id, title, status::pg_catalog.text, scheduled_date,
+        sql!("select id, influencer_id, title, status::pg_catalog.text, scheduled_date,
                  scheduled_start_time, scheduled_end_time, timezone::pg_catalog.text,
                  recurrence_rule, last_start, expected_duration_minutes, has_exceptions
             from public.live_stream_schedule
-           where status in ('scheduled', 'confirmed')
+           where status in ", upcoming!(), "
              and ($1 is null or influencer_id operator(pg_catalog.=) $1)
              and case when has_exceptions then 'infinity'
                       else coalesce(last_start, 'infinity') end operator(pg_catalog.>=) $2
-             and (has_exceptions or scheduled_date operator(pg_catalog.<=) $3)",
+             and (has_exceptions or scheduled_date operator(pg_catalog.<=) $3)"),
         &[pg_sys::UUIDOID, pg_sys::TIMESTAMPOID, pg_sys::TIMESTAMPOID],
     ) };
 }

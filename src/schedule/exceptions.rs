@@ -3,7 +3,9 @@
 use super::fields::MAX_DURATION_MINUTES;
 use super::series::{Exception, ExceptionKind, Series, moment_of, wall_at};
 use super::stored::Stored;
-use super::{DAY_MICROS, is_settling, missing, no_such_schedule, sessions, settles, settling};
+use super::{
+    DAY_MICROS, EPOCH, is_settling, missing, no_such_schedule, sessions, settles, settling,
+};
 use crate::identity;
 use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, Result, SqlState};
@@ -16,7 +18,7 @@ use crate::pg::transition::Changes;
 use pgrx::datum::{Date, Uuid};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use recurrence::expand;
+use recurrence::days;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
 
@@ -46,7 +48,7 @@ pub fn of_schedule(id: Uuid) -> Result<Vec<Exception>> {
             let local: Option<Timestamp> = rows.get(row, 3);
             let ends: Option<TimestampWithTimeZone> = rows.get(row, 4);
             Some(Exception {
-                kind: kind_named(&kind)?,
+                kind: ExceptionKind::named(&kind)?,
                 original: original.into(),
                 start: starts
                     .zip(local)
@@ -58,15 +60,6 @@ pub fn of_schedule(id: Uuid) -> Result<Vec<Exception>> {
             })
         };
         Ok((0..rows.len()).filter_map(exception).collect())
-    })
-}
-
-fn kind_named(name: &str) -> Option<ExceptionKind> {
-    Some(match name {
-        "skip" => ExceptionKind::Skip,
-        "move" => ExceptionKind::Move,
-        "add" => ExceptionKind::Add,
-        _ => return None,
     })
 }
 
@@ -157,7 +150,7 @@ pub fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
     }
     let original: TimestampWithTimeZone = required(new, "original_starts_at")?;
     finite(new, "original_starts_at")?;
-    let kind = new.label("kind")?.as_deref().and_then(kind_named);
+    let kind = new.label("kind")?.as_deref().and_then(ExceptionKind::named);
     let mut kind = kind.ok_or_else(|| missing("kind"))?;
     check_title(new)?;
     as_owner(|| {
@@ -208,8 +201,8 @@ fn check_times(
     }
     let starts = finite(new, "starts_at")?;
     let within = |time: i64| {
-        let seconds = time.div_euclid(1_000_000) + 946_684_800;
-        (expand::EARLIEST..=expand::LATEST).contains(&seconds)
+        let seconds = time.div_euclid(1_000_000) + EPOCH;
+        (days::EARLIEST..=days::LATEST).contains(&seconds)
     };
     if !within(starts.unwrap_or(original).into()) {
         return Err(refused("the occurrence is out of range")
@@ -376,7 +369,7 @@ impl Kept {
         let local: Option<Timestamp> = rows.get(row, 4);
         let ends: Option<TimestampWithTimeZone> = rows.get(row, 5);
         Some(Self {
-            kind: kind_named(&rows.get::<String>(row, 0)?)?,
+            kind: ExceptionKind::named(&rows.get::<String>(row, 0)?)?,
             was: original.into(),
             wall_was: wall.into(),
             original: original.into(),

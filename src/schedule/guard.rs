@@ -1,7 +1,7 @@
 //! What may be stored in `live_stream_schedule`, and in which form.
 
 use super::fields::{self, InvalidField, Length, MAX_DURATION_MINUTES, Pattern, Simple, Weekdays};
-use super::{EPOCH_DAYS, first_start, is_settling, missing, to_day, unknown_zone};
+use super::{EPOCH, EPOCH_DAYS, first_start, is_settling, missing, to_day, unknown_zone};
 use crate::access;
 use crate::identity;
 use crate::pg::clock::transaction_time;
@@ -14,7 +14,6 @@ use crate::pg::time_zone::{self, Zone};
 use pgrx::datum::{Date, Timestamp, Uuid};
 use pgrx::pg_sys;
 use pgrx::{FromDatum, IntoDatum};
-use recurrence::days::DAY_SECONDS;
 use recurrence::expand;
 use recurrence::rule::{End, Rule};
 use std::borrow::Cow;
@@ -359,8 +358,7 @@ fn settle_timing(before: Option<&Timing>, timing: Timing, new: &mut Row<'_>) -> 
     }
     new.set("is_recurring", Some(rule.is_some()))?;
     new.set("recurrence_rule", rule.map(|rule| rule.to_string()))?;
-    let epoch = i64::from(EPOCH_DAYS) * DAY_SECONDS;
-    let last = last.map(|last| (last - epoch) * 1_000_000 + micros);
+    let last = last.map(|last| (last - EPOCH) * 1_000_000 + micros);
     new.set(
         "last_start",
         last.and_then(|last| Timestamp::try_from(last).ok()),

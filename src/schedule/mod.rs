@@ -27,16 +27,27 @@ use fields::InvalidField;
 use pgrx::datum::{Date, Uuid};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use recurrence::days;
 use recurrence::rule::{InvalidRule, Rule};
-use recurrence::{days, expand};
 use std::borrow::Cow;
 use stored::Stored;
+
+/// The statuses of a schedule that takes place, as SQL has a list.
+macro_rules! upcoming {
+    () => {
+        "('scheduled', 'confirmed')"
+    };
+}
+use upcoming;
 
 /// The most occurrences that one call returns: a daily schedule's of 270 years.
 const MAX_OCCURRENCES: usize = 100_000;
 
 /// From PostgreSQL's epoch, 2000-01-01, to that of Unix, in days.
 const EPOCH_DAYS: i32 = 10_957;
+
+/// The same in seconds.
+const EPOCH: i64 = EPOCH_DAYS as i64 * days::DAY_SECONDS;
 
 const DAY_MICROS: i64 = days::DAY_SECONDS * 1_000_000;
 
@@ -54,7 +65,7 @@ fn first_start(date: Date, start_time: TimeOfDay) -> Result<(i64, i64)> {
 /// Days since 1970-01-01; none outside the years 1 to 9999.
 fn to_day(date: Date) -> Option<i32> {
     let day = date.into_inner().checked_add(EPOCH_DAYS)?;
-    let years = expand::EARLIEST / days::DAY_SECONDS..=expand::LATEST / days::DAY_SECONDS;
+    let years = days::EARLIEST / days::DAY_SECONDS..=days::LATEST / days::DAY_SECONDS;
     years.contains(&i64::from(day)).then_some(day)
 }
 

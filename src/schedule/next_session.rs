@@ -2,7 +2,8 @@
 
 use super::settling;
 use crate::pg::error::Result;
-use crate::pg::plan::{self, Plan};
+use crate::pg::plan::{self, Plan, sql};
+use crate::sessions::on_air;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 
@@ -13,7 +14,7 @@ thread_local! {
         &[pg_sys::UUIDOID],
     ) };
     // Whoever changes a schedule has its row and then wants its sessions'. These two are called
-    // with a session's row and do not wait for the schedule's; `NAME_NEXT` of `sessions.rs` makes up for it.
+    // with a session's row and do not wait for the schedule's; `NAME` makes up for it.
     static TOLD: Plan = const { Plan::writing(
         c"update public.live_stream_schedule set notification_sent = true
            where id in (select id from public.live_stream_schedule
@@ -28,6 +29,46 @@ thread_local! {
                            for no key update skip locked)",
         &[pg_sys::UUIDARRAYOID],
     ) };
+    // What everybody may read must not be the key to a session that they may not see.
+    static NAME: Plan = const { Plan::writing(
+        sql!("with next as materialized (
+            select s.id, coming.session_id, coming.reminded, coming.told
+              from (select *,
+                           exists (
+                             select from public.live_stream_notifications n
+                              where n.session_id = first.session_id
+                                and n.type = 'stream_reminder') as reminded,
+                           exists (
+                             select from public.live_stream_notifications n
+                              where n.session_id = first.session_id
+                                and n.type = 'followed_influencer_live') as told
+                      from (
+                        select distinct on (l.schedule_id) l.schedule_id, l.session_id, made.visibility
+                          from public.live_stream_schedule_sessions l
+                          join public.live_stream_sessions made on made.id = l.session_id
+                         where (made.status in ", on_air!(), "
+                                or made.status = 'scheduled' and l.ends_at > now())
+                           and ($1 is null or l.schedule_id = $1)
+                         order by l.schedule_id, l.starts_at) first) coming
+              join public.live_stream_schedule s on s.id = coming.schedule_id
+             where (s.created_session_id, s.reminder_sent, s.notification_sent)
+                   is distinct from (coming.session_id, coming.reminded, coming.told)
+               and (coming.visibility = 'public' or s.visibility <> 'public')),
+          stays as materialized (
+            select id from public.live_stream_sessions
+             where id in (select session_id from next) order by id for key share skip locked)
+          update public.live_stream_schedule s
+             set created_session_id = next.session_id, reminder_sent = next.reminded,
+                 notification_sent = next.told
+            from next
+           where s.id = next.id and next.session_id in (select id from stays)"),
+        &[pg_sys::UUIDOID],
+    ) };
+}
+
+/// Names the next session of a schedule, or of all, as it is now. For [`settling`] alone.
+pub fn name(schedule: Option<Uuid>) -> Result<()> {
+    plan::execute(&NAME, &[schedule.into()]).map(drop)
 }
 
 /// Public schedules do not name a session that is not public: its id would open it.

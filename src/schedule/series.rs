@@ -3,20 +3,18 @@
 //! Moments and clock times are in microseconds since 2000-01-01, as PostgreSQL counts them;
 //! clock times as if the clock were UTC's.
 
+use super::EPOCH;
 use super::fields::Length;
 use crate::pg::time_zone::Zone;
 use recurrence::daylight_saving::{Clock, TimeZone};
-use recurrence::days::DAY_SECONDS;
-use recurrence::expand::{EARLIEST, Expansion};
+use recurrence::days::{DAY_SECONDS, EARLIEST};
+use recurrence::expand::Expansion;
 use recurrence::order::InOrder;
 use recurrence::rule::Rule;
 use std::cmp::Reverse;
 use std::rc::Rc;
 
 const SECOND: i64 = 1_000_000;
-
-/// PostgreSQL's epoch, 2000-01-01, in seconds of Unix time.
-const EPOCH: i64 = 946_684_800;
 
 /// What is different about one occurrence, or an occurrence that the rule does not have.
 #[derive(Clone, Debug)]
@@ -35,6 +33,23 @@ pub enum ExceptionKind {
     Skip,
     Move,
     Add,
+}
+
+impl ExceptionKind {
+    /// As a value of the enum `live_stream_exception` is called.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Skip => "skip",
+            Self::Move => "move",
+            Self::Add => "add",
+        }
+    }
+
+    /// None for what is no such value.
+    pub fn named(label: &str) -> Option<Self> {
+        let all = [Self::Skip, Self::Move, Self::Add];
+        all.into_iter().find(|kind| kind.label() == label)
+    }
 }
 
 impl Exception {

@@ -2,7 +2,7 @@
 
 use super::series::Occurrence;
 use super::stored::Stored;
-use super::{DAY_MICROS, settling};
+use super::{DAY_MICROS, next_session, settling, upcoming};
 use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::lock::{Lock, Mode};
@@ -11,7 +11,6 @@ use crate::pg::plan::{self, Plan, sql};
 use crate::pg::row::Row;
 use crate::pg::row::required;
 use crate::pg::transition::Changes;
-use crate::sessions::on_air;
 use pgrx::datum::{Interval, Uuid};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -39,7 +38,7 @@ thread_local! {
         sql!(
             "select id, title, ", fields!(), "
                from public.live_stream_schedule s
-              where status in ('scheduled', 'confirmed')
+              where status in ", upcoming!(), "
                 and case when has_exceptions then 'infinity' else coalesce(last_start, 'infinity') end
                     >= (now() at time zone 'UTC') - interval '9 days'
                 and (has_exceptions or scheduled_date <= $1 + interval '2 days')
@@ -111,7 +110,7 @@ thread_local! {
     static PLANNED: Plan = const { Plan::writing(
         sql!(
             "select l.schedule_id, l.original_local_start, l.session_id, l.starts_at, l.ends_at, l.title,
-                    s.title, s.status in ('scheduled', 'confirmed'), ", fields!(), "
+                    s.title, s.status in ", upcoming!(), ", ", fields!(), "
                from public.live_stream_schedule_sessions l
                join public.live_stream_sessions planned on planned.id = l.session_id
                join public.live_stream_schedule s on s.id = l.schedule_id
@@ -168,41 +167,6 @@ thread_local! {
            where id in (select id from stays) and status = 'scheduled'
              and visibility = $2::public.live_stream_visibility",
         &[pg_sys::UUIDOID, pg_sys::TEXTOID, pg_sys::TEXTOID],
-    ) };
-    // What everybody may read must not be the key to a session that they may not see.
-    static NAME_NEXT: Plan = const { Plan::writing(
-        sql!("with next as materialized (
-            select s.id, coming.session_id, coming.reminded, coming.told
-              from (select *,
-                           exists (
-                             select from public.live_stream_notifications n
-                              where n.session_id = first.session_id
-                                and n.type = 'stream_reminder') as reminded,
-                           exists (
-                             select from public.live_stream_notifications n
-                              where n.session_id = first.session_id
-                                and n.type = 'followed_influencer_live') as told
-                      from (
-                        select distinct on (l.schedule_id) l.schedule_id, l.session_id, made.visibility
-                          from public.live_stream_schedule_sessions l
-                          join public.live_stream_sessions made on made.id = l.session_id
-                         where (made.status in ", on_air!(), "
-                                or made.status = 'scheduled' and l.ends_at > now())
-                           and ($1 is null or l.schedule_id = $1)
-                         order by l.schedule_id, l.starts_at) first) coming
-              join public.live_stream_schedule s on s.id = coming.schedule_id
-             where (s.created_session_id, s.reminder_sent, s.notification_sent)
-                   is distinct from (coming.session_id, coming.reminded, coming.told)
-               and (coming.visibility = 'public' or s.visibility <> 'public')),
-          stays as materialized (
-            select id from public.live_stream_sessions
-             where id in (select session_id from next) order by id for key share skip locked)
-          update public.live_stream_schedule s
-             set created_session_id = next.session_id, reminder_sent = next.reminded,
-                 notification_sent = next.told
-            from next
-           where s.id = next.id and next.session_id in (select id from stays)"),
-        &[pg_sys::UUIDOID],
     ) };
 }
 
@@ -280,7 +244,7 @@ fn make_until(now: i64, until: i64, most: usize) -> Result<i32> {
         };
         plan::execute(showcase, &[made.into()])?;
     }
-    plan::execute(&NAME_NEXT, &[None::<Uuid>.into()])?;
+    next_session::name(None)?;
     Ok(count)
 }
 
@@ -416,7 +380,7 @@ pub fn follow(schedule: Option<Uuid>) -> Result<()> {
         changed = true;
     }
     if changed && schedule.is_some() {
-        plan::execute(&NAME_NEXT, &[schedule.into()])?;
+        next_session::name(schedule)?;
     }
     Ok(())
 }
@@ -429,7 +393,7 @@ pub fn follow_schedule(old: &Row<'_>, new: &Row<'_>) -> Result<()> {
         settling(|| {
             let args = [id.into(), visibility.0.into(), visibility.1.into()];
             plan::execute(&AS_VISIBLE, &args)?;
-            plan::execute(&NAME_NEXT, &[id.into()])
+            next_session::name(Some(id))
         })?;
     }
     let same = old.label("status")? == new.label("status")? && new.same::<String>(old, "title")?;

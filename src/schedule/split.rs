@@ -1,14 +1,13 @@
 //! "This and all that follow": one schedule becomes two.
 
 use super::stored::Stored;
-use super::{DAY_MICROS, EPOCH_DAYS, no_such_schedule, settling};
+use super::{DAY_MICROS, EPOCH, no_such_schedule, settling};
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
 use pgrx::datum::{Date, Timestamp, Uuid};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use recurrence::days::DAY_SECONDS;
 use recurrence::expand::Expansion;
 use recurrence::rule::{End, Rule};
 use std::cell::Cell;
@@ -91,8 +90,7 @@ fn split(schedule: Option<Uuid>, original: Option<TimestampWithTimeZone>) -> Res
     let Some(mut earlier) = series.rule.clone() else {
         return Err(refused("the schedule takes place only once"));
     };
-    let epoch = i64::from(EPOCH_DAYS) * DAY_SECONDS;
-    let at = wall.div_euclid(1_000_000) + epoch;
+    let at = wall.div_euclid(1_000_000) + EPOCH;
     let before = Expansion::new(&earlier, series.first, series.first)
         .take_while(|start| *start < at)
         .count();

@@ -2,7 +2,7 @@
 
 use super::fields::Length;
 use super::series::Series;
-use super::{exceptions, first_start, missing, unknown_zone};
+use super::{EPOCH, exceptions, first_start, missing, unknown_zone};
 use crate::pg::error::{Result, SqlState};
 use crate::pg::plan::{self, Plan};
 use crate::pg::row::Row;
@@ -46,7 +46,7 @@ impl Stored<'_> {
             && matches!(rule.end, End::Count(_))
         {
             // Known since the rule was written: nobody counts again.
-            rule.end = End::Until(i64::from(last).div_euclid(1_000_000) + 946_684_800);
+            rule.end = End::Until(i64::from(last).div_euclid(1_000_000) + EPOCH);
         }
         if let Some(rule) = &mut rule {
             rule.end_in_clock_time(&zone);

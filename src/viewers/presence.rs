@@ -4,7 +4,8 @@
 //! not been heard of for `live_stream.viewer_timeout` is silent, and has watched until then. Say the timeout is
 //! a minute, Ada comes back at 10:00 with a heartbeat of 9:00, and the session ends at 10:00:30: she has watched
 //! for half a minute. Who never sends one, such as a client that only inserts its row, watches until the session
-//! ends; a timer that calls `live_stream.expire_viewers()` closes it too.
+//! ends, but where a timer calls `live_stream.expire_viewers()`: that closes it as of when it came, as nothing was heard
+//! of it since.
 
 use super::acting_viewer::{act_for, no_such_viewer, own_viewer};
 use crate::identity;

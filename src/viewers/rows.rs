@@ -2,22 +2,27 @@
 
 use crate::pg::error::Result;
 use crate::pg::owner::as_owner;
-use crate::pg::plan::{self, Plan};
+use crate::pg::plan::{self, Plan, sql};
 use pgrx::Uuid;
 use pgrx::pg_sys;
 
+/// The row of a user in a session: the open one, or else the one that it joined with last.
+macro_rules! row_of_user {
+    () => {
+        "select id, is_still_watching from public.live_stream_viewers
+          where session_id = $1 and user_id = $2
+          order by is_still_watching desc, joined_at desc limit 1"
+    };
+}
+
 thread_local! {
     static ROW_OF_USER: Plan = const { Plan::writing(
-        c"select id, is_still_watching from public.live_stream_viewers
-           where session_id = $1 and user_id = $2
-           order by is_still_watching desc, joined_at desc limit 1",
+        sql!(row_of_user!()),
         &[pg_sys::UUIDOID, pg_sys::UUIDOID],
     ) };
     // Locked, so that the row is still there when it is returned.
     pub(super) static RETURN_OF_USER: Plan = const { Plan::writing(
-        c"select id, is_still_watching from public.live_stream_viewers
-           where session_id = $1 and user_id = $2
-           order by is_still_watching desc, joined_at desc limit 1 for key share",
+        sql!(row_of_user!(), " for key share"),
         &[pg_sys::UUIDOID, pg_sys::UUIDOID],
     ) };
 }

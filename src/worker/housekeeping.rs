@@ -1,7 +1,7 @@
 //! Keeping the tables that the worker writes small: old versions are pruned, the log is vacuumed.
 
 use super::{is_installed, transaction};
-use crate::metrics::fold::{place, sessions};
+use crate::metrics::entry;
 use crate::pg::error::Result;
 use crate::pg::{catalog, heap, vacuum};
 use pgrx::Uuid;
@@ -62,7 +62,7 @@ pub fn shrink_log() {
 }
 
 /// Frees the pages of sessions from their old versions, where nobody uses them just now, a few times in
-/// a row. Returns where the sessions were each time; none when the extension is gone.
+/// a row. Returns where the sessions were the last time; none when the extension is gone.
 pub fn prune(sessions: &BTreeSet<Uuid>) -> Option<Vec<(Uuid, pg_sys::BlockNumber)>> {
     let mut pages = Vec::new();
     for _ in 0..PRUNE_TRIES {
@@ -70,16 +70,18 @@ pub fn prune(sessions: &BTreeSet<Uuid>) -> Option<Vec<(Uuid, pg_sys::BlockNumber
             break;
         }
         std::thread::sleep(PRUNE_AFTER);
-        pages.extend(transaction(|| prune_once(sessions))?.unwrap_or_default());
+        if let Ok(seen) = transaction(|| prune_once(sessions))? {
+            pages = seen;
+        }
     }
     Some(pages)
 }
 
 fn prune_once(folded: &BTreeSet<Uuid>) -> Result<Vec<(Uuid, pg_sys::BlockNumber)>> {
-    let sessions = sessions()?;
+    let sessions = entry::sessions()?;
     let mut pages = Vec::with_capacity(folded.len());
     for &session in folded {
-        if let Some(place) = place(&sessions, session)? {
+        if let Some(place) = entry::place(&sessions, session)? {
             sessions.prune(place);
             pages.push((session, heap::block_of(&place)));
         }

@@ -19,7 +19,7 @@ use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
 use housekeeping::Housekeeping;
 use pgrx::pg_sys;
-use rounds::Rounds;
+use rounds::HotSessions;
 use std::ffi::CStr;
 use std::time::{Duration, Instant};
 
@@ -89,7 +89,7 @@ fn run() -> Option<()> {
             // Another server counts from now on.
             return None;
         }
-        let found = worker.rounds.round(&mut worker.housekeeping)?;
+        let found = worker.hot.round(&mut worker.housekeeping)?;
         background::report_statistics();
         if found {
             worker.emptied = 0;
@@ -104,7 +104,7 @@ fn run() -> Option<()> {
                 return None;
             }
         }
-        if busy.elapsed() >= IDLE && worker.rounds.is_empty() {
+        if busy.elapsed() >= IDLE && worker.hot.is_empty() {
             if worker.may_end()? {
                 return None;
             }
@@ -137,7 +137,7 @@ fn is_installed() -> bool {
 
 #[derive(Default)]
 struct Worker {
-    rounds: Rounds,
+    hot: HotSessions,
     housekeeping: Housekeeping,
     /// Attempts to empty the log since there was something to do.
     emptied: u32,
@@ -153,7 +153,7 @@ impl Worker {
             as_owner(|| plan::execute(&NOTE, &[background::system_identifier().into()]))?;
             hot::left_over().map(Some)
         });
-        self.rounds.take_over(left?.ok()??);
+        self.hot.take_over(left?.ok()??);
         Some(())
     }
 
@@ -170,7 +170,7 @@ impl Worker {
         // Somebody else has folded what would have told of them.
         let left = transaction(hot::left_over)?.unwrap_or_default();
         if !left.is_empty() {
-            self.rounds.take_over(left);
+            self.hot.take_over(left);
             return Some(false);
         }
         housekeeping::shrink_log();

@@ -2,7 +2,8 @@
 
 use super::housekeeping::{self, Housekeeping};
 use super::transaction;
-use crate::metrics::fold::{self, Outcome, exists};
+use crate::metrics::entry::exists;
+use crate::metrics::fold::{self, Outcome};
 use crate::metrics::log::{self, Entry};
 use crate::metrics::timeline::Timeline;
 use crate::metrics::{hot, peak};
@@ -85,11 +86,11 @@ fn max_turns() -> usize {
 
 /// The sessions that are hot.
 #[derive(Default)]
-pub struct Rounds {
+pub struct HotSessions {
     sessions: HashMap<Uuid, Session>,
 }
 
-impl Rounds {
+impl HotSessions {
     pub fn is_empty(&self) -> bool {
         self.sessions.is_empty()
     }
@@ -103,7 +104,7 @@ impl Rounds {
         }
     }
 
-    /// Rounds what is pending; true if there was anything, none when the extension is gone.
+    /// Folds what is pending; true if there was anything, none when the extension is gone.
     pub fn round(&mut self, housekeeping: &mut Housekeeping) -> Option<bool> {
         let mut left_alone: BTreeSet<Uuid> = self
             .sessions
@@ -166,7 +167,7 @@ impl Rounds {
         Some(found)
     }
 
-    /// Rounds entries of a session into its row, and remembers what the row has if that is
+    /// Folds entries of a session into its row, and remembers what the row has if that is
     /// committed; none when the extension is gone, or another is the worker.
     fn fold(&mut self, session: Uuid, entries: &[Entry], complete_before: i64) -> Option<Outcome> {
         let has_turn = |known: &&Session| known.has_turn;
@@ -177,7 +178,7 @@ impl Rounds {
             known.take_turn(session);
         }
         let fold = || {
-            fold::pending(
+            fold::entries(
                 session,
                 entries,
                 &known.timeline,

@@ -19,7 +19,7 @@ pub use busy::updated;
 use busy::{is_bursting, is_busy, note_busy};
 pub use capacity::{admit, check_places, reserve, reserve_several, was_overtaken};
 pub use keep::{enter_in_order, keep, try_keep};
-pub use read::{Entered, check_gone, no_such_session};
+pub use read::{Entered, check_gone, exists, no_such_session, place, sessions};
 use read::{lock_known_row, read};
 
 use crate::metrics::{fold, hot, log, worker};

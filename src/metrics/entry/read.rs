@@ -45,7 +45,7 @@ struct Version {
 
 /// Reads a session as it is at this moment; none where it does not exist.
 pub(super) fn read(session: Uuid) -> Result<Option<Entered>> {
-    let sessions = Table::read(c"public", c"live_stream_sessions")?;
+    let sessions = sessions()?;
     let version = |row: &Stored<'_>| -> Result<Option<Version>> {
         Ok(Some(Version {
             session,
@@ -87,6 +87,31 @@ pub(super) fn read(session: Uuid) -> Result<Option<Entered>> {
     )?;
     VERSION.set(found);
     Ok(found.map(|version| version.entered))
+}
+
+/// Whether there is such a session.
+pub fn exists(session: Uuid) -> Result<bool> {
+    Ok(place(&sessions()?, session)?.is_some())
+}
+
+/// The table of sessions.
+pub fn sessions() -> Result<Table> {
+    Table::read(c"public", c"live_stream_sessions")
+}
+
+/// Where a session is stored; none where it does not exist.
+pub fn place(sessions: &Table, session: Uuid) -> Result<Option<pg_sys::ItemPointerData>> {
+    let mut place = None;
+    sessions.find(
+        c"public",
+        c"live_stream_sessions_pkey",
+        &[("id", session)],
+        |row| {
+            place = Some(row.place());
+            Ok(false)
+        },
+    )?;
+    Ok(place)
 }
 
 fn entered(row: &Row<'_>) -> Result<Entered> {

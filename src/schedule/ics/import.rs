@@ -5,15 +5,13 @@ use crate::access;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::plan::{self, Plan};
 use crate::pg::time_zone::{self, Zone};
-use crate::schedule::{EPOCH_DAYS, missing};
+use crate::schedule::{EPOCH, EPOCH_DAYS, missing};
 use pgrx::datum::{Date, Timestamp, Uuid};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use recurrence::days::DAY_SECONDS;
 use recurrence::ics::calendar::{Calendar, Event, InvalidCalendar};
 use std::collections::HashSet;
-
-const EPOCH: i64 = EPOCH_DAYS as i64 * DAY_SECONDS;
 
 thread_local! {
     static OWN_INFLUENCER: Plan = const { Plan::writing(
@@ -194,7 +192,7 @@ fn store(schedule: Uuid, exceptions: Exceptions) -> Result<()> {
     let (mut starts, mut ends) = (Vec::new(), Vec::new());
     for (original, one) in exceptions {
         originals.push(moment(original));
-        kinds.push(one.kind.to_owned());
+        kinds.push(one.kind.label().to_owned());
         starts.push(one.times.and_then(|(start, _)| moment(start)));
         ends.push(one.times.and_then(|(_, end)| moment(end?)));
         titles.push(one.title);

@@ -2,18 +2,19 @@
 
 use crate::pg::clock::transaction_time;
 use crate::pg::error::{OrRaise, Result};
-use crate::pg::plan::{self, Plan};
+use crate::pg::plan::{self, Plan, sql};
 use crate::pg::time_zone::Zone;
 use crate::schedule::fields::Length;
 use crate::schedule::series::{Exception, ExceptionKind, Occurrence, Series, moment_of, wall_at};
 use crate::schedule::stored::Stored;
-use crate::schedule::{DAY_MICROS, EPOCH_DAYS};
+use crate::schedule::{DAY_MICROS, EPOCH, upcoming};
 use pgrx::datum::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use recurrence::daylight_saving::TimeZone;
 use recurrence::days::DAY_SECONDS;
-use recurrence::expand::{self, EARLIEST, Expansion};
+use recurrence::days::{EARLIEST, LATEST};
+use recurrence::expand::Expansion;
 use recurrence::ics::text::{escape, push_line};
 use recurrence::ics::timezone::{described_until, push_timezone};
 use recurrence::rule::{End, Rule};
@@ -22,7 +23,6 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 const SECOND: i64 = 1_000_000;
-const EPOCH: i64 = EPOCH_DAYS as i64 * DAY_SECONDS;
 
 /// How far ahead occurrences are told one by one that last longer or shorter than usual, since
 /// clocks change while they are on.
@@ -36,15 +36,15 @@ thread_local! {
     ) };
     // What is over for long is left out.
     static VISIBLE: Plan = const { Plan::reading(
-        c"select id, title, description, updated_at, scheduled_date, scheduled_start_time,
+        sql!("select id, title, description, updated_at, scheduled_date, scheduled_start_time,
                  scheduled_end_time, timezone::pg_catalog.text, recurrence_rule, last_start,
                  expected_duration_minutes, has_exceptions
             from public.live_stream_schedule
-           where influencer_id operator(pg_catalog.=) $1 and status in ('scheduled', 'confirmed')
+           where influencer_id operator(pg_catalog.=) $1 and status in ", upcoming!(), "
              and case when has_exceptions then 'infinity'
                       else coalesce(last_start, 'infinity') end operator(pg_catalog.>=) $2
            order by scheduled_date, scheduled_start_time, id
-           limit 1000",
+           limit 1000"),
         &[pg_sys::UUIDOID, pg_sys::TIMESTAMPOID],
     ) };
 }
@@ -291,7 +291,7 @@ fn push_event(
 fn for_others(rule: &Rule, times: &Times) -> Rule {
     let mut rule = rule.clone();
     if let End::Until(until) = rule.end {
-        let micros = (until.min(expand::LATEST) - EPOCH) * SECOND;
+        let micros = (until.min(LATEST) - EPOCH) * SECOND;
         let moment = moment_of(times.zone, micros.max((EARLIEST - EPOCH) * SECOND));
         rule.end = End::UntilUtc(moment.div_euclid(SECOND) + EPOCH);
     }

@@ -2,6 +2,7 @@
 
 use super::{Events, MAX_TITLE, Planned, Time, Zones, left_out, shortened};
 use crate::schedule::fields::MAX_DURATION_MINUTES;
+use crate::schedule::series::ExceptionKind;
 use recurrence::daylight_saving::{Clock, TimeZone};
 use recurrence::days::DAY_SECONDS;
 use recurrence::expand::Expansion;
@@ -16,14 +17,14 @@ const MAX_SECONDS: i64 = MAX_DURATION_MINUTES as i64 * 60;
 
 /// What is different about one occurrence.
 pub struct Exception {
-    pub kind: &'static str,
+    pub kind: ExceptionKind,
     /// The moments at which it begins and, if that is told, ends.
     pub times: Option<(i64, Option<i64>)>,
     pub title: Option<String>,
 }
 
 impl Exception {
-    fn of(kind: &'static str) -> Self {
+    fn of(kind: ExceptionKind) -> Self {
         Self {
             kind,
             times: None,
@@ -72,7 +73,7 @@ impl<Z: Zones> Events<'_, Z> {
         };
         let mut exceptions = Exceptions::new();
         if planned.first_is_extra {
-            exceptions.insert(planned.start.moment(), Exception::of("add"));
+            exceptions.insert(planned.start.moment(), Exception::of(ExceptionKind::Add));
         }
         self.dates(event, &starts, &mut exceptions, notes)?;
         for change in self
@@ -140,7 +141,7 @@ impl<Z: Zones> Events<'_, Z> {
                     let times = end.map(|end| (start, Some(end)));
                     let one = Exception {
                         times,
-                        ..Exception::of("add")
+                        ..Exception::of(ExceptionKind::Add)
                     };
                     exceptions.insert(start, one);
                 }
@@ -152,7 +153,7 @@ impl<Z: Zones> Events<'_, Z> {
                 match self.time(line, value, Some(starts.start))? {
                     Err(why) => notes.push(why),
                     Ok(time) if starts.has(&time) => {
-                        exceptions.insert(time.moment(), Exception::of("skip"));
+                        exceptions.insert(time.moment(), Exception::of(ExceptionKind::Skip));
                     }
                     Ok(time) if exceptions.remove(&time.moment()).is_some() => {}
                     Ok(_) => notes.push(format!("EXDATE {value:.40} is no occurrence")),
@@ -184,17 +185,17 @@ impl<Z: Zones> Events<'_, Z> {
         };
         let moment = original.moment();
         let there = exceptions.get(&moment).map(|one| one.kind);
-        if there.is_none() && !starts.has(&original) || there == Some("skip") {
+        if there.is_none() && !starts.has(&original) || there == Some(ExceptionKind::Skip) {
             return of("it is no occurrence".to_owned());
         }
         if change.is_cancelled() {
             match there {
-                Some("add") => exceptions.remove(&moment),
-                _ => exceptions.insert(moment, Exception::of("skip")),
+                Some(ExceptionKind::Add) => exceptions.remove(&moment),
+                _ => exceptions.insert(moment, Exception::of(ExceptionKind::Skip)),
             };
             return Ok(None);
         }
-        let mut one = Exception::of(there.unwrap_or("move"));
+        let mut one = Exception::of(there.unwrap_or(ExceptionKind::Move));
         if let Some(line) = change.one("DTSTART") {
             let start = match self.time(line, &line.value, Some(starts.start))? {
                 Ok(start) => start,

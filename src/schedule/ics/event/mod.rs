@@ -25,8 +25,8 @@ const MAX_ZONES: usize = 100;
 const MAX_TITLE: usize = 255;
 const MAX_DESCRIPTION: usize = 10_000;
 
-/// Properties that are taken, or say nothing that a schedule could hold.
-pub const TAKEN: [&str; 17] = [
+/// Properties that are taken, or say nothing that a schedule could hold, or keep an event from being taken.
+pub const TAKEN: [&str; 18] = [
     "UID",
     "DTSTAMP",
     "CREATED",
@@ -36,6 +36,7 @@ pub const TAKEN: [&str; 17] = [
     "DTEND",
     "DURATION",
     "RRULE",
+    "EXRULE",
     "EXDATE",
     "RDATE",
     "RECURRENCE-ID",
@@ -62,7 +63,7 @@ pub trait Zones {
 type Named<Z> = (String, Z);
 
 /// When an event ends by the clock, within a day, or else how many minutes it lasts.
-type Length = (Option<i64>, Option<i32>);
+type Ending = (Option<i64>, Option<i32>);
 
 /// A time of the calendar: the zone it is in, and what the clocks show, in seconds.
 #[derive(Clone)]
@@ -190,7 +191,7 @@ impl<'a, Z: Zones> Events<'a, Z> {
             .transpose()
         {
             Ok(rule) => rule,
-            Err(wrong) => return Ok(Err(format!("RRULE: {}: {}", wrong.part, wrong.why))),
+            Err(wrong) => return Ok(Err(format!("RRULE: {wrong}"))),
         };
         let mut first_is_extra = false;
         let mut to_look_up = None;
@@ -198,7 +199,7 @@ impl<'a, Z: Zones> Events<'a, Z> {
             rule.end_in_clock_time(&start.zone);
             let last = match expand::bounds(rule, start.wall) {
                 Ok((_, last)) => last,
-                Err(wrong) => return Ok(Err(format!("RRULE: {}: {}", wrong.part, wrong.why))),
+                Err(wrong) => return Ok(Err(format!("RRULE: {wrong}"))),
             };
             // Nobody counts again for each date.
             to_look_up = Some(Rule {
@@ -240,7 +241,7 @@ impl<'a, Z: Zones> Events<'a, Z> {
         }))
     }
 
-    fn length(&mut self, event: &Event, start: &Time<Z::Zone>) -> Result<Read<Length>, Z::Error> {
+    fn length(&mut self, event: &Event, start: &Time<Z::Zone>) -> Result<Read<Ending>, Z::Error> {
         let seconds = match (event.one("DTEND"), event.one("DURATION")) {
             (Some(line), _) => match self.time(line, &line.value, Some(start))? {
                 Ok(end) => {

@@ -63,7 +63,7 @@ fn told(exceptions: &Exceptions) -> Vec<String> {
         });
         format!(
             "{} {}{}",
-            one.kind,
+            one.kind.label(),
             stamp(*original),
             times.unwrap_or_default()
         )
@@ -110,6 +110,10 @@ fn what_makes_no_schedule_says_why() {
         ),
         (
             "DTSTART:20260501T180000Z\nRRULE:FREQ=DAILY\nRRULE:FREQ=WEEKLY",
+            "it has several rules",
+        ),
+        (
+            "DTSTART:20260501T180000Z\nRRULE:FREQ=DAILY\nEXRULE:FREQ=WEEKLY",
             "it has several rules",
         ),
         (
