@@ -13,7 +13,7 @@ stop:  ## stop the server that `make run` left up
 test: build  ## the test suite in its short form; TESTS='tests/chat_test.py -k react' runs a part of it
 	@scripts/test $(TESTS)
 
-test-long: build  ## the same with all that `make test` leaves out: every size, every test on both shapes of database
+test-long: build  ## the same with all that `make test` leaves out: every size, and both shapes of database
 	@TEST_LONG=1 scripts/test $(or $(TESTS),tests)
 
 test-faults: build  ## ten thousand random alterations by the tables' owner: an hour or two; FAULTS=500 SEED=7 for fewer, and others

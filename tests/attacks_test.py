@@ -4,11 +4,11 @@ that comes later is attacked too.
 The attackers may run any SQL with the rights of `anon` or `authenticated`, which is more than PostgREST lets them do.
 Other attacks stand beside what they attack:
 
-- identity_test.py: forged claims and headers, leftovers in pooled connections, traps on the search path and in types, engine
-  and trigger functions called directly, SET ROLE
-- sessions_test.py, viewers_test.py, chat_test.py, products_test.py, moderation_test.py, orders_test.py: forged columns,
+- identity_test.py: forged claims and headers, leftovers in pooled connections; identity_sql_test.py: traps on the search path
+  and in types, engine and trigger functions called directly, SET ROLE
+- sessions_test.py, viewers_test.py, chat_test.py, products_test.py, moderation_*_test.py, orders_test.py: forged columns,
   moved rows, acting as somebody else; access_test.py: every class of columns, for every role
-- install_test.py: what others made before or beside an installation; metrics_worker_test.py: advisory locks
+- install_test.py: what others made before or beside an installation; worker_operation_test.py: advisory locks
 - realtime_test.py, influencers_test.py: secrets in what is published, private columns of influencers
 """
 
@@ -28,7 +28,7 @@ from attackers import ATTACKERS, Scene, call_of, needed, plausible, scene  # noq
 from database import ROOT
 from people import people
 from refusals import refused
-from sizes import own_db
+from sizes import both_shapes, own_db
 
 pytestmark = own_db("no worker of the background may change rows meanwhile")
 
@@ -392,6 +392,7 @@ def test_notifications_of_the_server_tell_nothing(scene):
         assert [notice.payload for notice in connection.notifies(timeout=0.5)] == []
 
 
+@both_shapes
 def test_large_objects_of_others_and_files_are_out_of_reach(scene):
     (made,) = scene.db.owner("select lo_from_bytea(0, 'secret') as oid")
     assert scene.db.value("select count(*) from pg_largeobject_metadata") == 1, "the extension makes none"

@@ -82,6 +82,11 @@ def waits_for_a_lock(db: Database, connection: psycopg.Connection) -> bool:
     return len(db.sql(waits, [connection.info.backend_pid])) == 1
 
 
+def blocks(db: Database, one: psycopg.Connection, other: psycopg.Connection) -> bool:
+    """Whether the one has what the other waits for."""
+    return db.value("select %s = any (pg_blocking_pids(%s))", [one.info.backend_pid, other.info.backend_pid])
+
+
 def crowd(db: Database, work: Callable[[psycopg.Connection, int], Any], threads: int = THREADS) -> list[Any]:
     """Does the work on many connections at the same time; what each returned."""
     with contextlib.ExitStack() as stack:
@@ -101,8 +106,10 @@ def code_of(call: Callable[[], Any]) -> str | None:
 # The worker comes, goes, and dies.
 
 
-def loaded(db: Database, session: Row) -> Callable[[], set[Any]]:
-    """Starts joins from many connections, until called: then returns the ids whose join was acknowledged."""
+@contextlib.contextmanager
+def loaded(db: Database, session: Row) -> Iterator[Callable[[], set[Any]]]:
+    """Joins from many connections, until what is yielded is called: then that returns the ids whose join was
+    acknowledged."""
     stop: list[bool] = []
 
     def work(number):
@@ -117,16 +124,17 @@ def loaded(db: Database, session: Row) -> Callable[[], set[Any]]:
             connection.close()
         return seen
 
-    threads = ThreadPoolExecutor(8)
-    tasks = [threads.submit(work, number) for number in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        tasks = [threads.submit(work, number) for number in range(8)]
 
-    def finish():
-        stop.append(True)
-        found = set().union(*[task.result() for task in tasks])
-        threads.shutdown()
-        return found
+        def finish():
+            stop.append(True)
+            return set().union(*[task.result() for task in tasks])
 
-    return finish
+        try:
+            yield finish
+        finally:
+            stop.append(True)
 
 
 def check_all_there(db: Database, session: Row, acknowledged: set[Any]) -> None:

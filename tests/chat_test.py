@@ -11,7 +11,7 @@ import pytest
 from chatting import counts, react, send, stored, unreact
 from people import now
 from refusals import refused
-from sizes import own_db
+from sizes import both_shapes, own_db
 
 LONGEST = "ö" * 2000
 
@@ -41,6 +41,7 @@ def test_the_viewer_row_is_found_where_it_is_not_sent(world):
     assert send(world.stranger, session)["viewer_id"] is None
 
 
+@both_shapes
 def test_what_a_client_claims_of_itself_is_decided_by_the_database(world):
     session = world.session()
     claims = {

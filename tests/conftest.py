@@ -35,8 +35,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "own_db(why): the test has a database that no other test sees")
     config.addinivalue_line("markers", "both_shapes: runs on a plain and on a Supabase-shaped database, in `make test` too")
-
-
     if "TEST_MINUTES" in os.environ:
         # The processes that run the tests inherit it.
         os.environ.setdefault("TEST_DEADLINE", str(time.time() + 60 * float(os.environ["TEST_MINUTES"])))

@@ -132,7 +132,7 @@ def test_a_detour_is_found():
         ("metrics/mod.rs", "use super::viewers;"),
         ("influencers.rs", "use super::*;"),
         ("metrics/log.rs", "fn f() { super::super::viewers::f() }"),
-        ("metrics/entry/places.rs", "use self::super::super::super::viewers as v;"),
+        ("metrics/entry/capacity.rs", "use self::super::super::super::viewers as v;"),
         ("pg/mod.rs", "pub use super::viewers as relay;"),
         ("metrics/log.rs", "use crate as c;\nfn f() { c::viewers::f() }"),
         ("metrics/log.rs", "use {crate as c, std::fmt};"),
@@ -147,7 +147,7 @@ def test_a_detour_is_found():
         assert detours(SRC / file, code), code
     for file, code in (
         ("metrics/log.rs", "use super::Delta;"),
-        ("metrics/entry/places.rs", "use super::super::fold;"),
+        ("metrics/entry/capacity.rs", "use super::super::fold;"),
         ("metrics/mod.rs", "mod tests { use super::*; }"),
         ("metrics/mod.rs", "// use super::viewers;\n/* crate as c */ fn f() -> char { '\"' }"),
     ):
@@ -191,7 +191,7 @@ def test_crates_know_nothing_of_postgresql():
 def test_nothing_unsafe_but_in_pg_and_install():
     """The compiler refuses it elsewhere; this says that nobody lets it pass."""
     lib = (SRC / "lib.rs").read_text()
-    assert "#![deny(unsafe_code)]" in lib
+    assert 'unsafe_code = "deny"' in (ROOT / "Cargo.toml").read_text()
     assert re.findall(r"#\[allow\(unsafe_code\)\]\nmod (\w+);", lib) == ["install", "pg"]
     allowed = [path for path in SRC.rglob("*.rs") if "unsafe_code" in path.read_text()]
     assert allowed == [SRC / "lib.rs"]
@@ -217,3 +217,30 @@ def test_files_are_small_or_say_why_not():
             text = path.read_text()
             first = ast.get_docstring(ast.parse(text)) if kind == "py" else re.match(r"(?:(?://|--)[^\n]*\n)*", text)[0]
             assert text.count("\n") <= LINES or "In one file" in first, path
+
+
+# A file as texts name it: `sessions/mod.rs`, `chat_test.py`, `sql/access.sql`, `src/pg/shape`.
+NAMED = re.compile(r"(?<![\w./*>-])((?:[\w-]+/)*[\w-]+\.(?:rs|py|sql|md|toml|txt)|(?:src|crates|tests|bench|scripts)/[\w/-]+)(?![\w*.])")
+
+
+def files_named(text: str) -> set[str]:
+    return {name.rstrip("/") for name in NAMED.findall(text)}
+
+
+def test_a_file_that_a_text_names_is_there():
+    """As the end of a path: from the folder of the text, from src/, or from the root."""
+    tracked = [path for folder in ("src", "crates", "sql", "tests", "bench", "scripts") for path in (ROOT / folder).rglob("*")]
+    tracked += ROOT.glob("*.*")
+    there = {"/" + str(path.relative_to(ROOT)) for path in tracked if "target" not in path.parts}
+    texts = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "SECURITY.md", "crates/recurrence/README.md")]
+    comments = {path: re.sub(r"(?m)^(?!\s*//).*$", "", path.read_text()) for path in SRC.rglob("*.rs")}
+    comments |= {path: ast.get_docstring(ast.parse(path.read_text())) or "" for path in (ROOT / "tests").glob("*.py")}
+    comments |= {path: path.read_text() for path in texts}
+    missing = {
+        (str(path.relative_to(ROOT)), name)
+        for path, text in comments.items()
+        for name in files_named(text)
+        if not any(one.endswith("/" + name) for one in there)
+    }
+    assert missing == set()
+    assert files_named("see `pg/gone.rs`, and src/nothing") == {"pg/gone.rs", "src/nothing"}

@@ -1,4 +1,4 @@
-"""The calls that take a session through its life."""
+"""Which status of a session may follow which, as the tests have it."""
 
 from __future__ import annotations
 

@@ -9,11 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
-from busy import until
 from people import people
 from recount import differences
 from sizes import own_db
-from steps import Steps, sqlstate
+from steps import Steps, all_end_well, held, sqlstate
 
 pytestmark = own_db("sets background_worker")
 
@@ -48,11 +47,6 @@ def closed(steps):
     return keeper
 
 
-def all_end_well(*tasks, allowed=(None,)):
-    states = [sqlstate(task) for task in tasks]
-    assert set(states) <= set(allowed), [task.exception() for task in tasks]
-
-
 def shop(world, by=None):
     """A live session with a viewer, a message of its and an order."""
     by = by or world.new_influencer()
@@ -71,19 +65,6 @@ def shop(world, by=None):
 
 
 DELETE = "delete from public.live_stream_sessions where id = %s"
-
-
-def blocks(db, one, other):
-    """Whether the one client has what the other waits for."""
-    sql = "select %s = any (pg_blocking_pids(%s))"
-    return db.value(sql, [one.connection.info.backend_pid, other.connection.info.backend_pid])
-
-
-def held(steps, table, row):
-    """A row that somebody has: whoever wants it stops there."""
-    keeper = steps.client()
-    keeper.run(f"select from public.live_stream_{table} where id = %s for update", [row["id"]])
-    return keeper
 
 
 # Bans.
@@ -379,63 +360,6 @@ def test_a_reaction_is_taken_back_while_its_message_is_deleted(plain_db, goes):
         keeper.commit()
         all_end_well(back, gone)
         deleting.rollback()
-    assert differences(plain_db) == []
-
-
-@WORKERS
-@pytest.mark.parametrize("limit", [None, 1000])
-def test_somebody_wants_to_come_back_to_an_ended_session_while_it_is_deleted(plain_db, workers, limit):
-    plain_db.set(background_worker=workers)
-    world = people(plain_db)
-    session = world.session(max_viewers=limit)
-    # The deletion comes to them in this order.
-    one, other = sorted((world.stranger, world.viewer), key=lambda person: person.user_id)
-    first, viewer = world.join(session, one), world.join(session, other)
-    world.end(session)
-    with Steps(plain_db) as steps:
-        keeper, deleting, client = held(steps, "viewers", first), steps.client(), steps.client(other)
-        gone = deleting.start(DELETE, [session["id"]])
-        deleting.waits()
-        back = client.start("update public.live_stream_viewers set is_still_watching = true where id = %s", [viewer["id"]])
-        assert sqlstate(back) == "PT409"
-        keeper.commit()
-        all_end_well(gone)
-
-
-@pytest.mark.parametrize("looks_on", [True, False])
-def test_somebody_with_two_rows_comes_back_from_two_devices(plain_db, looks_on):
-    """Far from the limit one viewer comes without counting the places; who may bring two counts before it has a row."""
-    plain_db.without_limits()
-    world = people(plain_db)
-    session, user = world.session(max_viewers=5_000), world.viewer
-    rows = [world.join(session, user) for _ in range(2)]
-    for row in rows:
-        world.leave(row, user)
-    back = "update public.live_stream_viewers set is_still_watching = true where id = %s"
-    with Steps(plain_db) as steps:
-        # Who comes while somebody is there leaves the session to the worker; and that does not leave it, as somebody looks on.
-        writing, coming, looking = steps.client(), steps.client(), steps.client()
-        writing.run("insert into public.live_stream_chat (session_id, message) values (%s, 'hello')", [session["id"]])
-        comes = coming.start("insert into public.live_stream_viewers (session_id) values (%s)", [session["id"]])
-        coming.waits()
-        writing.commit()
-        all_end_well(comes)
-        looking.run("select from public.live_stream_sessions where id = %s for share", [session["id"]])
-        keeper, one, two = held(steps, "viewers", rows[0]), steps.client(user), steps.client(user)
-        first = one.start(back, [rows[0]["id"]])
-        one.waits()
-        if looks_on:
-            second = two.start(back, [rows[0]["id"]])
-        else:
-            looking.commit()
-            until(lambda: blocks(plain_db, keeper, one))
-            second = two.start(
-                "insert into public.live_stream_chat (session_id, message) values (%s, 'I am back')", [session["id"]]
-            )
-        two.waits()
-        keeper.commit()
-        looking.commit()
-        all_end_well(first, second)
     assert differences(plain_db) == []
 
 

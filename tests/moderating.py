@@ -52,14 +52,6 @@ def join(who, session):
     return who.api.rpc("live_stream_join", session_id=session["id"])
 
 
-def send(who, session, message="hello"):
-    return who.api.rpc("live_stream_send_message", session_id=session["id"], message=message)
-
-
-def react(who, message):
-    return who.api.rpc("live_stream_react", message_id=message["id"], reaction="🔥")
-
-
 def log(world, *columns):
     """What the influencer reads there, oldest first, as tuples of columns."""
     rows = world.influencer.api.select("live_stream_moderation_log", order="created_at,id")

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from chatting import react, send
 from moderating import (  # noqa: F401
     ban,
     invite,
@@ -16,9 +17,7 @@ from moderating import (  # noqa: F401
     moderator,
     other,
     others_moderator,
-    react,
     sees,
-    send,
     stored,
     timeout,
     unban,
@@ -28,7 +27,7 @@ from people import Person
 from postgrest import RequestError
 from recount import differences
 from refusals import refused
-from sizes import own_db
+from sizes import both_shapes, own_db
 
 
 # Bans.
@@ -369,6 +368,7 @@ def test_nonsense_is_refused(world, args, sqlstate, words):
     assert ban(world.influencer, world.viewer, reason="ö" * 500)["reason"] == "ö" * 500
 
 
+@both_shapes
 def test_a_ban_of_nobody(world):
     nobody = Person(str(uuid.uuid4()), world.anon)
     if world.db.is_supabase:

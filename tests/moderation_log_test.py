@@ -7,6 +7,7 @@ import threading
 import psycopg
 import pytest
 
+from chatting import send
 from moderating import (  # noqa: F401
     accept,
     ban,
@@ -17,7 +18,6 @@ from moderating import (  # noqa: F401
     log,
     moderator,
     other,
-    send,
     stored,
     unban,
     uninvite,

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from chatting import react, send
 from moderating import (  # noqa: F401
     accept,
     ban,
@@ -18,9 +19,7 @@ from moderating import (  # noqa: F401
     moderator,
     other,
     others_moderator,
-    react,
     sees,
-    send,
     stored,
     timeout,
     uninvite,

@@ -1,6 +1,6 @@
 """A replica has the publisher's numbers while it follows, and folds what is pending once when it takes over.
 
-Changes of a busy session are rows of a log until they are folded (metrics_worker_test.py). What holds on a replica at every
+Changes of a busy session are rows of a log until they are folded (worker_append_test.py). What holds on a replica at every
 moment: a session's row and what is pending there are together the row and what was pending on the publisher, as of the
 place that the replica has reached. So the publisher folds, and the replica follows; nobody folds on a replica but to
 take over.

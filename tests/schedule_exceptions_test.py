@@ -9,18 +9,15 @@ import pytest
 
 from people import people
 from refusals import refused
+from scheduling import NOBODY, at, occurrences
 from sizes import own_db
 
 WEEKLY = {"scheduled_date": "2030-01-07", "is_recurring": True, "recurrence_pattern": "weekly"}  # a Monday
 RULE_FIELDS = ("is_recurring", "recurrence_pattern", "days_of_week", "recurrence_end_date", "recurrence_rule")
 
 
-def at(text):
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
-
-
 def listed(world, schedule, start="2030-01-01T00:00Z", end="2030-02-01T00:00Z"):
-    return world.anon.rpc("live_stream_occurrences", schedule_id=schedule["id"], range_start=start, range_end=end)
+    return occurrences(world, schedule, start, end)
 
 
 def days(world, schedule, **range):
@@ -204,7 +201,7 @@ def test_exceptions_that_make_no_sense_are_refused(world):
     refuse("23514", "out of range", starts_at="10000-01-01T00:00Z")
     refuse("23514", "title of the occurrence is empty", title=" ")
     refuse("23502", "original_starts_at must not be null", original_starts_at=None)
-    refuse("PT404", "does not exist", schedule_id="00000000-0000-4000-8000-000000000000")
+    refuse("PT404", "does not exist", schedule_id=NOBODY)
     with refused("23505", "takes place at 2030-01-07T15:00:00", hint=True):
         world.influencer.api.rpc("live_stream_add_occurrence", schedule_id=row["id"], starts_at="2030-01-07T15:00Z")
     assert exceptions(world, row) == []
@@ -410,7 +407,7 @@ def test_other_zone_rules_move_what_was_moved_too(plain_db):
     assert len(exceptions(world, row)) == 1
 
 
-@own_db("counts or changes all that is there")
+@own_db("has a trigger of the app's")
 def test_what_an_apps_trigger_writes_meanwhile_is_looked_at(db, world):
     """The engine's own changes pass the guards of schedules; what somebody else does within them does not."""
     schedule = world.schedule(**WEEKLY)

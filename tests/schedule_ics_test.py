@@ -437,7 +437,7 @@ def test_hostile_calendars_are_bounded(plain_db, kind):
     assert time.monotonic() - began < 10
 
 
-@own_db("counts or changes all that is there")
+@own_db("alters a table")
 def test_an_import_is_all_or_nothing(world):
     world.db.owner("alter table public.live_stream_schedule add constraint no_two check (title <> 'Two')")
     events = [f"UID:{n}\nSUMMARY:{title}\nDTSTART:20300101T100000Z" for n, title in enumerate(["One", "Two"])]

@@ -9,13 +9,10 @@ import pytest
 
 from people import at_once, people
 from refusals import refused
+from scheduling import NOBODY, at
 from sizes import own_db
 
 NOW = datetime.now(timezone.utc).replace(microsecond=0, second=0)
-
-
-def at(text):
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
 def soon(world, title="Show", days=1, **columns):
@@ -73,7 +70,7 @@ def test_each_coming_occurrence_gets_its_session_once(world):
 def test_a_product_that_is_gone_stops_nothing(supabase_db):
     world = people(supabase_db)
     known = world.new_product()
-    soon(world, products_to_showcase=["00000000-0000-4000-8000-000000000000", known])
+    soon(world, products_to_showcase=[NOBODY, known])
     assert materialize(world, "25 hours") == 1
     assert [one["product_id"] for one in world.anon.select("live_stream_products")] == [known]
 

@@ -1,4 +1,4 @@
-"""What is stored of schedules."""
+"""Asking for occurrences, and times as schedules have them."""
 
 from __future__ import annotations
 

@@ -108,3 +108,15 @@ def sqlstate(outcome: Future) -> str | None:
     error = outcome.exception(timeout=PATIENCE_SECONDS)
     assert error is None or isinstance(error, psycopg.Error), error
     return error.sqlstate if error else None
+
+
+def all_end_well(*tasks, allowed=(None,)):
+    states = [sqlstate(task) for task in tasks]
+    assert set(states) <= set(allowed), [task.exception() for task in tasks]
+
+
+def held(steps, table, row):
+    """A row that somebody has: whoever wants it stops there."""
+    keeper = steps.client()
+    keeper.run(f"select from public.live_stream_{table} where id = %s for update", [row["id"]])
+    return keeper

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from busy import (
+    blocks,
     another,
     check_all_there,
     code_of,
@@ -169,9 +170,7 @@ def test_truncate_waits_for_what_others_count_into_the_same_number(plain_db):
             until(lambda: waits_for_a_lock(db, operator))
             reacting.execute("commit")
             # It goes on to the next one, which is held too.
-            blocked = "select %s = any (pg_blocking_pids(%s))"
-            pids = [holding.info.backend_pid, operator.info.backend_pid]
-            until(lambda: db.value(blocked, pids) or emptied.done())
+            until(lambda: blocks(db, holding, operator) or emptied.done())
         emptied.result()
     rest(db)
     assert (kept(db, first, "total_reactions"), kept(db, second, "total_reactions")) == (2, 1)
@@ -279,10 +278,10 @@ def test_an_app_that_gives_up_the_locks_of_the_worker(plain_db):
     in_the_worker(db, "pg_advisory_unlock_all()")
     size, most = len(db.server.log), []
     count = "select count(*) from pg_stat_activity where backend_type like 'live_stream%%' and datname = current_database()"
-    finish = loaded(db, session)
-    for _ in range(40):
-        most.append(db.value(count))
-        time.sleep(0.05)  # of load
-    check_all_there(db, session, finish())
-    assert "you don't own a lock" not in db.server.log[size:]
-    assert 0 < max(most) <= 2, most
+    with loaded(db, session) as finish:
+        for _ in range(40):
+            most.append(db.value(count))
+            time.sleep(0.05)  # of load
+        check_all_there(db, session, finish())
+        assert "you don't own a lock" not in db.server.log[size:]
+        assert 0 < max(most) <= 2, most

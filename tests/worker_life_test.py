@@ -39,6 +39,12 @@ def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
+def end_worker(db: Database) -> None:
+    """And waits until it is gone."""
+    db.sql("select pg_terminate_backend(%s)", [status(db)["worker_pid"]])
+    until(lambda: status(db)["worker_pid"] is None)
+
+
 @contextlib.contextmanager
 def configured(server: Server, *settings: str) -> Iterator[Database]:
     """A database of a server of its own, with settings that need a start."""
@@ -54,22 +60,22 @@ def configured(server: Server, *settings: str) -> Iterator[Database]:
 def test_killed_at_random_moments_of_a_load(fresh_server, victim):
     with configured(fresh_server, "restart_after_crash = on") as db:
         session = people(db).session(max_viewers=None)
-        finish = loaded(db, session)
-        for moment in (0.3, 0.05, 0.21):
-            until(lambda: status(db)["worker_pid"])
-            time.sleep(moment)  # of load: wherever they are then
-            starts = fresh_server.log.count(READY)
-            if victim == "server":
-                fresh_server.crash()
-            elif victim == "worker":
-                kill(until(lambda: status(db)["worker_pid"]))
-            else:
-                writing = "select pid from pg_stat_activity where query like 'insert into public.live%%'"
-                kill(until(lambda: db.sql(writing))[0]["pid"])
-            db.close()
-            # The server takes a moment to see that somebody died, and serves others meanwhile.
-            until(lambda: fresh_server.log.count(READY) > starts and alive(db))
-        check_all_there(db, session, finish())
+        with loaded(db, session) as finish:
+            for moment in (0.3, 0.05, 0.21):
+                until(lambda: status(db)["worker_pid"])
+                time.sleep(moment)  # of load: wherever they are then
+                starts = fresh_server.log.count(READY)
+                if victim == "server":
+                    fresh_server.crash()
+                elif victim == "worker":
+                    kill(until(lambda: status(db)["worker_pid"]))
+                else:
+                    writing = "select pid from pg_stat_activity where query like 'insert into public.live%%'"
+                    kill(until(lambda: db.sql(writing))[0]["pid"])
+                db.close()
+                # The server takes a moment to see that somebody died, and serves others meanwhile.
+                until(lambda: fresh_server.log.count(READY) > starts and alive(db))
+            check_all_there(db, session, finish())
 
 
 READY = "database system is ready to accept connections"
@@ -86,17 +92,17 @@ def alive(db: Database) -> bool:
 
 def test_a_worker_that_is_told_to_stop_is_replaced(plain_db):
     db, session = plain_db, people(plain_db).session(max_viewers=None)
-    finish = loaded(db, session)
-    told: list[int] = []
-    for _ in range(3):
-        # A worker holds its lock a moment before it has written down that it started.
-        pid = until(lambda: db.value("select max(pid) from live_stream.metric_worker where pid <> all(%s)", [told]))
-        told.append(pid)
-        db.sql("select pg_terminate_backend(%s)", [pid])
-        until(lambda: status(db)["worker_pid"] not in (None, pid))
-    # While there is load: afterwards nobody needs another.
-    until(lambda: status(db)["worker_starts"] >= 4)
-    check_all_there(db, session, finish())
+    with loaded(db, session) as finish:
+        told: list[int] = []
+        for _ in range(3):
+            # A worker holds its lock a moment before it has written down that it started.
+            pid = until(lambda: db.value("select max(pid) from live_stream.metric_worker where pid <> all(%s)", [told]))
+            told.append(pid)
+            db.sql("select pg_terminate_backend(%s)", [pid])
+            until(lambda: status(db)["worker_pid"] not in (None, pid))
+        # While there is load: afterwards nobody needs another.
+        until(lambda: status(db)["worker_starts"] >= 4)
+        check_all_there(db, session, finish())
 
 
 def test_the_next_request_sees_to_what_a_worker_left(plain_db):
@@ -105,9 +111,7 @@ def test_the_next_request_sees_to_what_a_worker_left(plain_db):
     with db.connect() as connection:
         with another(db, session):
             join(connection, session)
-            pid = status(db)["worker_pid"]
-            db.sql("select pg_terminate_backend(%s)", [pid])
-            until(lambda: status(db)["worker_pid"] is None)
+            end_worker(db)
         assert pending(db) == 1
     other = world.session(by=world.new_influencer())
     until(lambda: world.join(other) and not pending(db))
@@ -120,9 +124,7 @@ def test_reading_starts_no_worker(db, world):
     with db.connect() as connection:
         with another(db, session):
             join(connection, session)
-            pid = status(db)["worker_pid"]
-            db.sql("select pg_terminate_backend(%s)", [pid])
-            until(lambda: status(db)["worker_pid"] is None)
+            end_worker(db)
     for api in (world.anon, world.viewer.api, world.influencer.api, world.service):
         for table in ("live_stream_sessions", "live_stream_viewers", "live_stream_chat", "live_sessions_with_details"):
             with contextlib.suppress(RequestError):
@@ -241,9 +243,7 @@ def test_what_was_pending_as_the_worker_was_switched_off(plain_db):
     with db.connect() as connection, another(db, session):
         join(connection, session)
         db.sql(f"alter database {db.name} set live_stream.background_worker = off")
-        pid = status(db)["worker_pid"]
-        db.sql("select pg_terminate_backend(%s)", [pid])
-        until(lambda: status(db)["worker_pid"] is None)
+        end_worker(db)
     assert pending(db) == 1
     db.close()
     # Takes its turn behind the other, and finds what is pending.
@@ -258,25 +258,25 @@ def test_what_was_pending_as_the_worker_was_switched_off(plain_db):
 
 def test_the_extension_is_dropped_and_made_again_while_changes_are_pending(plain_db):
     db, session = plain_db, people(plain_db).session(max_viewers=None)
-    finish = loaded(db, session)
-    until(lambda: status(db)["folds"] > 2)
-    acknowledged = finish()
-    db.owner("drop extension live_stream cascade")
-    db.owner("create extension live_stream")
-    db.close()
-    check_all_there(db, session, acknowledged)
+    with loaded(db, session) as finish:
+        until(lambda: status(db)["folds"] > 2)
+        acknowledged = finish()
+        db.owner("drop extension live_stream cascade")
+        db.owner("create extension live_stream")
+        db.close()
+        check_all_there(db, session, acknowledged)
 
 
 def test_the_extension_is_dropped_under_load(plain_db):
     db, session = plain_db, people(plain_db).session(max_viewers=None)
-    finish = loaded(db, session)
-    until(lambda: status(db)["folds"] > 2)
-    with db.connect(OWNER) as owner, owner.transaction():
-        owner.execute("drop extension live_stream cascade")
-        owner.execute("create extension live_stream")
-    db.close()
-    acknowledged = finish()
-    check_all_there(db, session, acknowledged)
+    with loaded(db, session) as finish:
+        until(lambda: status(db)["folds"] > 2)
+        with db.connect(OWNER) as owner, owner.transaction():
+            owner.execute("drop extension live_stream cascade")
+            owner.execute("create extension live_stream")
+        db.close()
+        acknowledged = finish()
+        check_all_there(db, session, acknowledged)
 
 
 def test_dump_and_restore_while_changes_are_pending(plain_db, server, tmp_path):

@@ -174,14 +174,14 @@ def kept_hot(db: Database, session: Row) -> Iterator[None]:
             join(connection, session)
 
     with db.connect() as connection, ThreadPoolExecutor(1) as threads:
-        with another(db, session):
-            coming = threads.submit(come, connection)
-            until(lambda: pending(db) > 0 or coming.done())
         try:
+            with another(db, session):
+                coming = threads.submit(come, connection)
+                until(lambda: pending(db) > 0 or coming.done())
             yield
         finally:
             stop.set()
-            coming.result()
+        coming.result()
 
 
 def has_turn(db: Database) -> bool:
