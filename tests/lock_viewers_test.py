@@ -86,3 +86,44 @@ def test_who_brings_nobody_back_holds_nobody_up(plain_db, statement):
         all_end_well(said)
         reporting.commit()
     assert differences(plain_db) == []
+
+
+def watched_both(world, *people, **columns):
+    """Two sessions that these people have left."""
+    sessions = [world.session(by=host, **columns) for host in (world.influencer, world.new_influencer())]
+    return sessions, [[world.leave(world.join(session, person), person) for session in sessions] for person in people]
+
+
+def test_people_come_back_while_the_host_limits_the_places(plain_db):
+    """They have watched another session too, and keep both open before they have their rows."""
+    world = people(plain_db)
+    both, rows = watched_both(world, world.viewer, world.stranger, max_viewers=None)
+    back = "update public.live_stream_viewers set is_still_watching = true where id = %s"
+    with Steps(plain_db) as steps:
+        hosting, one, other = steps.client(world.influencer), steps.client(world.viewer), steps.client(world.stranger)
+        hosting.run("update public.live_stream_sessions set max_viewers = 50 where id = %s", [both[0]["id"]])
+        first = one.start(back, [rows[0][0]["id"]])
+        second = other.start(back, [rows[1][0]["id"]])
+        one.waits()
+        other.waits()
+        hosting.commit()
+        all_end_well(first, second)
+    assert differences(plain_db) == []
+
+
+@WORKERS
+def test_somebody_leaves_while_the_host_ends_the_session(plain_db, workers):
+    """Who has watched another session too, and has its row when the host has the session's."""
+    plain_db.set(background_worker=workers)
+    world = people(plain_db)
+    both, _ = watched_both(world, world.viewer, max_viewers=None)
+    row = world.join(both[0], world.viewer)
+    with Steps(plain_db) as steps:
+        keeper, leaving, ending = held(steps, "viewers", row), steps.client(world.viewer), steps.client(world.influencer)
+        left = leaving.start("update public.live_stream_viewers set is_still_watching = false where id = %s", [row["id"]])
+        until(lambda: blocks(plain_db, keeper.connection, leaving.connection))
+        ended = ending.start("update public.live_stream_sessions set status = 'ended' where id = %s", [both[0]["id"]])
+        ending.waits()
+        keeper.commit()
+        all_end_well(left, ended)
+    assert differences(plain_db) == []

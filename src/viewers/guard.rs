@@ -106,17 +106,21 @@ fn enter_sessions_of_caller(may_come_back: bool) -> Result<()> {
         })
     })?;
     for (session, is_limited, are_several) in &sessions {
-        if *is_limited && may_come_back {
-            // The row may come back, or be closed by another request meanwhile and then do so.
-            if *are_several {
-                entry::reserve_several(*session)?;
-            } else {
-                entry::reserve(*session)?;
+        if !may_come_back {
+            match sessions.len() {
+                1 => entry::enter(*session).map(drop)?,
+                _ => entry::keep_open(*session)?,
             }
-        } else if sessions.len() == 1 {
-            entry::enter(*session)?;
+            continue;
+        }
+        if sessions.len() > 1 && !is_limited && entry::keep_unlimited(*session)? {
+            continue;
+        }
+        // The row may come back, or be closed by another request meanwhile and then do so.
+        if *are_several {
+            entry::reserve_several(*session)?;
         } else {
-            entry::keep_open(*session)?;
+            entry::reserve(*session)?;
         }
     }
     Ok(())

@@ -268,10 +268,26 @@ pub fn hold_for_end(session: Uuid) {
     LAST.set(None);
 }
 
-/// Makes the end of a session wait for this transaction, without choosing a path yet.
+/// Makes the end of a session wait for this transaction, without choosing a path yet; but without a worker, where there
+/// is only one, and who takes it later would wait for the session's row with the flow in hand.
 pub fn keep_open(session: Uuid) -> Result<()> {
     if held(session).is_none() {
-        Lock::Flow(session).wait(Mode::Shared);
+        let flow = Lock::Flow(session);
+        flow.wait(Mode::Shared);
+        if !worker::is_available()? {
+            flow.give_back(Mode::Shared);
+            enter(session)?;
+        }
     }
     Ok(())
+}
+
+/// As [`keep_open`], and nobody limits the places meanwhile. False, with nothing kept, where they are limited by now.
+pub fn keep_unlimited(session: Uuid) -> Result<bool> {
+    keep_open(session)?;
+    let is_limited = read(session)?.is_some_and(|entered| entered.max_viewers.is_some());
+    if is_limited && held(session).is_none() {
+        Lock::Flow(session).give_back(Mode::Shared);
+    }
+    Ok(!is_limited)
 }
