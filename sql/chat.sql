@@ -124,11 +124,13 @@ revoke all on table public.live_stream_chat_reactions from public, anon, authent
 grant select on table public.live_stream_chat_reactions to authenticated;
 grant select, insert, update, delete, truncate on table public.live_stream_chat_reactions to service_role;
 
+-- The session is looked up for each row that is read. With EXISTS, PostgreSQL may read all sessions of the database first,
+-- for a page of a long chat too.
 create policy live_stream_chat_select on public.live_stream_chat
   for select to public
   using (
     user_id = (select live_stream.uid())
-    or exists (select from public.live_stream_sessions s where s.id = session_id));
+    or (select true from public.live_stream_sessions s where s.id = session_id));
 create policy live_stream_chat_insert on public.live_stream_chat
   for insert to public
   with check (user_id = (select live_stream.uid()) or (select live_stream.is_service()));
@@ -211,13 +213,17 @@ create or replace trigger live_stream_chat_reactions_stands_alone
 create or replace function live_stream.message(message_id uuid)
   returns setof public.live_stream_chat
   language sql stable security definer set search_path = pg_catalog, pg_temp as $$
-  select m.* from public.live_stream_chat m
+  select r.* from public.live_stream_chat m
     join public.live_stream_sessions s on s.id = m.session_id
+   cross join lateral pg_catalog.jsonb_populate_record(
+           m, live_stream.tallied_message(m.id, m.reactions)) as r
    where m.id = $1
      and live_stream.user_sees_session(s.id, s.influencer_id, s.visibility::text)
 $$;
+comment on function live_stream.tallied_message is
+  'The reactions to a message with what this transaction has done, as an object of that column; an empty one without.';
 comment on function live_stream.message is
-  'A message whose session the caller may see, also an unlisted one: its id is known.';
+  'A message whose session the caller may see, also an unlisted one: its id is known. With what this transaction has done to it.';
 
 create or replace function public.live_stream_send_message(
     session_id uuid,
@@ -247,7 +253,7 @@ create or replace function public.live_stream_delete_message(message_id uuid, re
   returns public.live_stream_chat
   language sql volatile set search_path = '' as $$
   select live_stream.require_own_message($1);
-  update public.live_stream_chat m set is_deleted = true, deletion_reason = $2
+  update public.live_stream_chat m set is_deleted = true, deletion_reason = live_stream.fitting_text('live_stream_chat', 'deletion_reason', $2)
    where m.id = $1 returning m.*
 $$;
 comment on function public.live_stream_delete_message is

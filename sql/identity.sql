@@ -10,6 +10,13 @@ grant execute on function live_stream.viewer_id() to anon, authenticated, servic
 
 grant execute on function live_stream.request_session_code() to anon, authenticated, service_role;
 
+grant execute on function live_stream.fitting_text, live_stream.fitting_number
+  to authenticated, service_role;
+
+comment on function live_stream.fitting_text is
+  'A text that is to go into a column of ours; an error that names it where it is too long.';
+comment on function live_stream.fitting_number is
+  'A number that is to go into a column of ours; an error that names it where it is too large.';
 comment on function live_stream.uid() is
   'Id of the user who is calling, from the claims of the request; null for an anonymous request.';
 comment on function live_stream.is_service() is

@@ -19,6 +19,12 @@ create table live_stream.metric_changes (
   disconnections bigint,
   buffering_events bigint,
   buffering_seconds bigint,
+  counted text,
+  row_id uuid,
+  reaction text,
+  views bigint,
+  add_to_cart bigint,
+  replies bigint,
   constraint metric_changes_pkey primary key (at, transaction, nth)
 );
 
@@ -45,11 +51,16 @@ comment on column live_stream.metric_changes.revenue is 'Change of the revenue, 
 comment on column live_stream.metric_changes.disconnections is 'Change of the connection issues.';
 comment on column live_stream.metric_changes.buffering_events is 'Change of the buffering events.';
 comment on column live_stream.metric_changes.buffering_seconds is 'Change of the buffering time, in seconds.';
+comment on column live_stream.metric_changes.counted is
+  'Whose tallies change, for a change of a row rather than of the session: product, message or viewer.';
+comment on column live_stream.metric_changes.row_id is 'That row, which somebody had as the change was made.';
+comment on column live_stream.metric_changes.reaction is 'Of a message: the reaction that is counted.';
+comment on column live_stream.metric_changes.views is 'Change of a product''s views.';
+comment on column live_stream.metric_changes.add_to_cart is 'Change of how often a product was put into a cart.';
+comment on column live_stream.metric_changes.replies is 'Change of the replies to a message.';
 
 create table live_stream.metric_sessions (
   session_id uuid not null,
-  server_started timestamptz not null,
-  complete_before bigint not null,
   doubtful boolean not null,
   hot_since timestamptz not null default clock_timestamp(),
   folded_at timestamptz not null default clock_timestamp(),
@@ -61,9 +72,6 @@ create table live_stream.metric_sessions (
 comment on table live_stream.metric_sessions is
   'Sessions that the background worker folds, while they are busy. Kept by live_stream alone.';
 comment on column live_stream.metric_sessions.session_id is 'Session that is busy.';
-comment on column live_stream.metric_sessions.server_started is 'Start of the server that the row was written in.';
-comment on column live_stream.metric_sessions.complete_before is
-  'Transaction before which every change is in the session''s row.';
 comment on column live_stream.metric_sessions.doubtful is
   'Whether the peak will be counted from the rows when the session is at rest.';
 comment on column live_stream.metric_sessions.hot_since is 'Since when the session is busy.';
@@ -167,7 +175,8 @@ comment on view live_stream.counted_peaks is
 
 create or replace view live_stream.counted_metrics with (security_invoker = true) as
   select s.id as session_id,
-         coalesce(v.current_viewers, 0) as current_viewers,
+         case when s.status in ('ended', 'cancelled') then 0 else coalesce(v.current_viewers, 0) end
+           as current_viewers,
          k.peak_viewers,
          coalesce(v.unique_viewers, 0) + coalesce(a.total_unique_viewers, 0) as total_unique_viewers,
          coalesce(v.watch_seconds, 0) + coalesce(a.total_watch_time_seconds, 0) as total_watch_time_seconds,
@@ -255,6 +264,6 @@ grant execute on function live_stream.verify_metrics, live_stream.recount, live_
 comment on function live_stream.recount is
   'Counts the numbers of a session from its rows, and writes them into the session.';
 comment on function live_stream.flush_metrics is
-  'Folds everything that is pending into the sessions'' rows, now, and returns how many changes that were.';
+  'Folds everything that is pending into the sessions'' rows, now, and returns how many changes that were. Of all sessions, those whose rows others have are passed by after a moment, with a warning.';
 comment on function live_stream.worker_lock_class is
   'Class of the advisory lock that the background worker holds.';

@@ -399,9 +399,9 @@ create or replace function live_stream.accepted_session(token text)
     join public.live_stream_sessions s on s.id = i.session_id
    where i.token_hash = sha256(convert_to($1, 'UTF8'))
      and (exists (select from public.live_stream_guests g
-                   where g.session_id = s.id and g.user_id = live_stream.uid())
-          or s.influencer_id = any (live_stream.influencer_ids())
-          or s.influencer_id = any (live_stream.moderated_influencer_ids()))
+                   where g.session_id = s.id and g.user_id = (select live_stream.uid()))
+          or s.influencer_id = any ((select live_stream.influencer_ids())::uuid[])
+          or s.influencer_id = any ((select live_stream.moderated_influencer_ids())::uuid[]))
 $$;
 comment on function live_stream.accepted_session is
   'The session of an invitation that the caller has accepted.';

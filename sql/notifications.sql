@@ -53,7 +53,7 @@ alter table public.live_stream_notifications add constraint live_stream_notifica
 create index live_stream_notifications_user_id_idx
   on public.live_stream_notifications (user_id, created_at desc);
 create index live_stream_notifications_influencer_id_idx
-  on public.live_stream_notifications (influencer_id) where influencer_id is not null;
+  on public.live_stream_notifications (influencer_id, created_at) where influencer_id is not null;
 create index live_stream_notifications_session_id_idx
   on public.live_stream_notifications (session_id) where session_id is not null;
 create index live_stream_notifications_due_idx
@@ -114,31 +114,74 @@ alter table public.live_stream_followers add constraint live_stream_followers_in
   foreign key (influencer_id) references public.influencers (id) on delete cascade;
 
 create index live_stream_followers_influencer_id_idx
-  on public.live_stream_followers (influencer_id, reminder_minutes);
+  on public.live_stream_followers (influencer_id, reminder_minutes, user_id);
 
 create table public.live_stream_reminders (
   session_id uuid not null,
+  influencer_id uuid not null,
+  starts_at timestamptz not null,
   due_at timestamptz not null,
+  after_minutes integer,
+  after_user_id uuid,
   constraint live_stream_reminders_pkey primary key (session_id),
   constraint live_stream_reminders_session_id_fkey foreign key (session_id)
-    references public.live_stream_sessions (id) on delete cascade
+    references public.live_stream_sessions (id) on delete cascade,
+  constraint live_stream_reminders_after_minutes_check check (after_minutes between -1 and 10080)
 );
 
 comment on table public.live_stream_reminders is
-  'Scheduled sessions of which followers are still to be reminded. Kept by the database.';
+  'Public sessions that are planned, and how far their followers have been reminded: those who ask for it earliest come first. Kept by the database.';
 comment on column public.live_stream_reminders.session_id is 'Session.';
-comment on column public.live_stream_reminders.due_at is 'When the next follower is to be reminded.';
+comment on column public.live_stream_reminders.influencer_id is 'Influencer who streams.';
+comment on column public.live_stream_reminders.starts_at is 'When it is planned to begin.';
+comment on column public.live_stream_reminders.due_at is
+  'When it is looked at next: no follower who is still to be reminded is due before.';
+comment on column public.live_stream_reminders.after_minutes is
+  'Followers with more reminder_minutes than these have been reminded; null if nobody has.';
+comment on column public.live_stream_reminders.after_user_id is
+  'Of those with as many, who was reminded last, from the highest id down; null if nobody was.';
 
 create index live_stream_reminders_due_at_idx on public.live_stream_reminders (due_at);
+create index live_stream_reminders_influencer_id_due_at_idx
+  on public.live_stream_reminders (influencer_id, due_at);
+create index live_stream_reminders_influencer_id_starts_at_idx
+  on public.live_stream_reminders (influencer_id, starts_at, session_id);
+
+create table public.live_stream_follow_changes (
+  id uuid not null default gen_random_uuid(),
+  influencer_id uuid not null,
+  user_id uuid not null,
+  changed_at timestamptz not null default clock_timestamp(),
+  after_starts_at timestamptz,
+  after_session_id uuid,
+  constraint live_stream_follow_changes_pkey primary key (id)
+);
+
+comment on table public.live_stream_follow_changes is
+  'Followers who have come, or asked for earlier reminders, and for whom planned sessions are still to be looked through. Kept by the database.';
+comment on column public.live_stream_follow_changes.id is 'Id of the change.';
+comment on column public.live_stream_follow_changes.influencer_id is 'Influencer who is followed.';
+comment on column public.live_stream_follow_changes.user_id is 'User who follows.';
+comment on column public.live_stream_follow_changes.changed_at is
+  'Since when it stands in line: those of an influencer come one after the other, and again at the end of the line while more is left.';
+comment on column public.live_stream_follow_changes.after_starts_at is
+  'Planned begin of the session that was looked at last; null before the first.';
+comment on column public.live_stream_follow_changes.after_session_id is 'That session; null before the first.';
+
+create index live_stream_follow_changes_influencer_id_idx
+  on public.live_stream_follow_changes (influencer_id, changed_at, id);
 
 alter table public.live_stream_followers enable row level security;
 alter table public.live_stream_reminders enable row level security;
+alter table public.live_stream_follow_changes enable row level security;
 
 revoke all on table public.live_stream_followers from public, anon, authenticated, service_role;
 grant select, insert, update, delete on table public.live_stream_followers to authenticated;
 grant select, insert, update, delete, truncate on table public.live_stream_followers to service_role;
 revoke all on table public.live_stream_reminders from public, anon, authenticated, service_role;
 grant select, insert, update, delete, truncate on table public.live_stream_reminders to service_role;
+revoke all on table public.live_stream_follow_changes from public, anon, authenticated, service_role;
+grant select, insert, update, delete, truncate on table public.live_stream_follow_changes to service_role;
 
 create policy live_stream_followers_select on public.live_stream_followers
   for select to public
@@ -164,6 +207,16 @@ create policy live_stream_reminders_update on public.live_stream_reminders
   for update to public
   using ((select live_stream.is_service())) with check ((select live_stream.is_service()));
 create policy live_stream_reminders_delete on public.live_stream_reminders
+  for delete to public using ((select live_stream.is_service()));
+
+create policy live_stream_follow_changes_select on public.live_stream_follow_changes
+  for select to public using ((select live_stream.is_service()));
+create policy live_stream_follow_changes_insert on public.live_stream_follow_changes
+  for insert to public with check ((select live_stream.is_service()));
+create policy live_stream_follow_changes_update on public.live_stream_follow_changes
+  for update to public
+  using ((select live_stream.is_service())) with check ((select live_stream.is_service()));
+create policy live_stream_follow_changes_delete on public.live_stream_follow_changes
   for delete to public using ((select live_stream.is_service()));
 
 create or replace trigger live_stream_followers_guard
@@ -198,14 +251,14 @@ create or replace function public.live_stream_unfollow(influencer_id uuid)
   returns setof public.live_stream_followers
   language sql volatile set search_path = '' as $$
   delete from public.live_stream_followers f
-   where f.user_id = live_stream.uid() and f.influencer_id = $1
+   where f.user_id = (select live_stream.uid()) and f.influencer_id = $1
   returning f.*
 $$;
 comment on function public.live_stream_unfollow is
   'Follows an influencer no longer; returns what was, no row if nothing.';
 
 comment on function live_stream.send_reminders is
-  'Writes the reminders that are due into live_stream_notifications, once each, and returns how many. For the server: call it every minute.';
+  'Writes the reminders that are due into live_stream_notifications, once each, for two seconds at most, and returns how many. For the server: call it every minute.';
 
 grant execute on function live_stream.send_reminders to service_role;
 

@@ -18,24 +18,24 @@ create table public.live_stream_orders (
     references public.live_stream_products (id) deferrable initially deferred,
   constraint live_stream_orders_viewer_id_fkey foreign key (viewer_id)
     references public.live_stream_viewers (id) on delete set null,
-  constraint live_stream_orders_quantity_check check (quantity > 0),
+  constraint live_stream_orders_quantity_check check (quantity between 1 and 100000),
   constraint live_stream_orders_amount_check check (amount >= 0 and amount <> 'NaN')
 );
 
 comment on table public.live_stream_orders is
-  'Orders placed during a session: recorded by the shop''s server or the host, counted once each.';
+  'Orders placed during a session: recorded by the shop''s server or the host, counted once each. A session that has some is the server''s to delete.';
 comment on column public.live_stream_orders.id is 'Id of the row.';
 comment on column public.live_stream_orders.session_id is 'Session during which the order was placed.';
 comment on column public.live_stream_orders.session_product_id is
   'The product in that session; found by the database. It cannot be removed while it has orders.';
 comment on column public.live_stream_orders.product_id is 'Product of the shop.';
 comment on column public.live_stream_orders.viewer_id is 'Viewer who ordered, where known.';
-comment on column public.live_stream_orders.user_id is 'User who ordered, where known.';
-comment on column public.live_stream_orders.quantity is 'How many were ordered, 1 or more.';
+comment on column public.live_stream_orders.user_id is 'User who ordered, where known; who reads the order too. A host names those who have joined the session.';
+comment on column public.live_stream_orders.quantity is 'How many were ordered, 1 to 100,000.';
 comment on column public.live_stream_orders.amount is 'What was paid in all.';
 comment on column public.live_stream_orders.order_reference is
   'The shop''s own number of the order. Recorded again with the same number, it is counted once.';
-comment on column public.live_stream_orders.created_at is 'When the order was recorded.';
+comment on column public.live_stream_orders.created_at is 'When the order was recorded; the server may bring older ones along.';
 
 alter table public.live_stream_orders add constraint live_stream_orders_user_id_fkey
   foreign key (user_id) references auth.users (id) on delete set null;
@@ -110,7 +110,8 @@ create or replace function public.live_stream_record_order(
   select live_stream.require_own_session($1);
   insert into public.live_stream_orders
     (id, session_id, product_id, amount, quantity, viewer_id, user_id, order_reference)
-  values ($8, $1, $2, $3, $4, $5, $6, $7)
+  values ($8, $1, $2, live_stream.fitting_number('live_stream_orders', 'amount', $3), $4, $5, $6,
+          live_stream.fitting_text('live_stream_orders', 'order_reference', $7))
   on conflict on constraint live_stream_orders_session_id_order_reference_key do nothing;
   select o.* from public.live_stream_orders o
    where o.session_id = $1 and (o.id = $8 or o.order_reference = $7)

@@ -47,12 +47,12 @@ comment on column public.live_stream_products.original_price is 'Price in the sh
 comment on column public.live_stream_products.live_stream_price is 'Price during the stream.';
 comment on column public.live_stream_products.discount_percentage is 'Discount in percent, 0 to 100.';
 comment on column public.live_stream_products.limited_quantity is 'How many there are; null is no limit.';
-comment on column public.live_stream_products.sold_quantity is 'How many were sold.';
+comment on column public.live_stream_products.sold_quantity is 'How many were sold; kept by the orders of the product where it has some.';
 comment on column public.live_stream_products.views is 'Times it was looked at.';
 comment on column public.live_stream_products.clicks is 'Times it was clicked.';
 comment on column public.live_stream_products.add_to_cart is 'Times it was put in a cart.';
-comment on column public.live_stream_products.orders is 'Orders; the session''s total follows.';
-comment on column public.live_stream_products.revenue is 'Revenue; the session''s total follows.';
+comment on column public.live_stream_products.orders is 'Orders; the session''s total follows. Kept by the orders of the product where it has some, on top of what was written before.';
+comment on column public.live_stream_products.revenue is 'Revenue; the session''s total follows. Kept as orders is.';
 comment on column public.live_stream_products.likes is 'Times it was liked; kept by the app.';
 comment on column public.live_stream_products.comments is 'Comments on it; kept by the app.';
 comment on column public.live_stream_products.shares is 'Times it was shared.';
@@ -73,9 +73,10 @@ grant select on table public.live_stream_products to anon;
 grant select, insert, update, delete on table public.live_stream_products to authenticated;
 grant select, insert, update, delete, truncate on table public.live_stream_products to service_role;
 
+-- As live_stream_chat_select.
 create policy live_stream_products_select on public.live_stream_products
   for select to public
-  using (exists (select from public.live_stream_sessions s where s.id = session_id));
+  using ((select true from public.live_stream_sessions s where s.id = session_id));
 create policy live_stream_products_insert on public.live_stream_products
   for insert to public
   with check (
@@ -126,13 +127,17 @@ create or replace trigger live_stream_products_stands_alone
 create or replace function live_stream.session_product(session_product_id uuid)
   returns setof public.live_stream_products
   language sql stable security definer set search_path = pg_catalog, pg_temp as $$
-  select p.* from public.live_stream_products p
+  select r.* from public.live_stream_products p
     join public.live_stream_sessions s on s.id = p.session_id
+   cross join lateral pg_catalog.jsonb_populate_record(
+           p, live_stream.tallied_product(p.id, p.views, p.clicks, p.add_to_cart, p.shares)) as r
    where p.id = $1
      and live_stream.user_sees_session(s.id, s.influencer_id, s.visibility::text)
 $$;
+comment on function live_stream.tallied_product is
+  'The tallies of a product with what this transaction has done, as an object of those that it has changed.';
 comment on function live_stream.session_product is
-  'A product whose session the caller may see, also an unlisted one: its id is known.';
+  'A product whose session the caller may see, also an unlisted one: its id is known. With what this transaction has done with it.';
 
 create or replace function public.live_stream_feature_product(
     session_id uuid,
@@ -149,7 +154,11 @@ create or replace function public.live_stream_feature_product(
   insert into public.live_stream_products as p
     (session_id, product_id, original_price, live_stream_price, discount_percentage,
      display_order, limited_quantity, featured_duration_minutes)
-  values ($1, $2, $3, $4, $5, coalesce($6, 0), $7, coalesce($8, 5))
+  values
+    ($1, $2, live_stream.fitting_number('live_stream_products', 'original_price', $3),
+     live_stream.fitting_number('live_stream_products', 'live_stream_price', $4),
+     live_stream.fitting_number('live_stream_products', 'discount_percentage', $5),
+     coalesce($6, 0), $7, coalesce($8, 5))
   on conflict on constraint live_stream_products_session_id_product_id_key do update
     set featured_at = now(),
         original_price = coalesce($3, p.original_price),

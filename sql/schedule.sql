@@ -124,6 +124,8 @@ alter table public.live_stream_schedule add constraint live_stream_schedule_infl
 
 create index live_stream_schedule_influencer_id_idx
   on public.live_stream_schedule (influencer_id, scheduled_date);
+create index live_stream_schedule_influencer_id_id_idx
+  on public.live_stream_schedule (influencer_id, id);
 create index live_stream_schedule_created_session_id_idx
   on public.live_stream_schedule (created_session_id) where created_session_id is not null;
 create index live_stream_schedule_last_start_idx on public.live_stream_schedule
@@ -164,16 +166,20 @@ comment on column public.live_stream_schedule_sessions.ends_at is 'When the occu
 comment on column public.live_stream_schedule_sessions.title is 'Title of the occurrence, as the session was told.';
 comment on column public.live_stream_schedule_sessions.created_at is 'When the session was made.';
 
+create index live_stream_schedule_sessions_ends_at_idx
+  on public.live_stream_schedule_sessions (schedule_id, ends_at);
+
 alter table public.live_stream_schedule_sessions enable row level security;
 
 revoke all on table public.live_stream_schedule_sessions from public, anon, authenticated, service_role;
 grant select on table public.live_stream_schedule_sessions to anon, authenticated;
 grant select, insert, update, delete, truncate on table public.live_stream_schedule_sessions to service_role;
 
+-- As live_stream_chat_select.
 create policy live_stream_schedule_sessions_select on public.live_stream_schedule_sessions
   for select to public
   using ((select live_stream.is_service())
-         or exists (select from public.live_stream_sessions s where s.id = session_id));
+         or (select true from public.live_stream_sessions s where s.id = session_id));
 create policy live_stream_schedule_sessions_insert on public.live_stream_schedule_sessions
   for insert to public with check ((select live_stream.is_service()));
 create policy live_stream_schedule_sessions_update on public.live_stream_schedule_sessions
@@ -186,6 +192,35 @@ create or replace trigger live_stream_schedule_sessions_settle
   after delete on public.live_stream_schedule_sessions
   referencing old table as old_rows
   for each statement execute function live_stream.schedule_sessions_settle();
+
+create unlogged table live_stream.schedule_turns (
+  the_one boolean not null default true,
+  began_at timestamptz not null,
+  reached uuid,
+  is_through boolean not null,
+  influencers uuid[] not null,
+  schedules uuid[] not null,
+  constraint schedule_turns_pkey primary key (the_one)
+) with (fillfactor = 20);
+
+comment on table live_stream.schedule_turns is
+  'Where it is that sessions are made of schedules: influencers take turns. One row, kept by live_stream alone; without it, and after a crash, a round begins.';
+comment on column live_stream.schedule_turns.the_one is 'True: there is one row.';
+comment on column live_stream.schedule_turns.began_at is 'When the round began.';
+comment on column live_stream.schedule_turns.reached is 'Influencer who had its first turn last; null where the round begins.';
+comment on column live_stream.schedule_turns.is_through is 'Whether all influencers have had their first turn.';
+comment on column live_stream.schedule_turns.influencers is 'Influencers who wait for another turn, in order.';
+comment on column live_stream.schedule_turns.schedules is 'For each of these the schedule that was looked at last.';
+
+alter table live_stream.schedule_turns enable row level security;
+
+revoke all on table live_stream.schedule_turns from public, anon, authenticated, service_role;
+grant select, delete on table live_stream.schedule_turns to service_role;
+
+create policy schedule_turns_select on live_stream.schedule_turns
+  for select to public using ((select live_stream.is_service()));
+create policy schedule_turns_delete on live_stream.schedule_turns
+  for delete to public using ((select live_stream.is_service()));
 
 alter table public.live_stream_schedule enable row level security;
 
@@ -217,6 +252,10 @@ create policy live_stream_schedule_delete on public.live_stream_schedule
 create or replace trigger live_stream_schedule_guard
   before insert or update on public.live_stream_schedule
   for each row execute function live_stream.schedule_guard();
+create or replace trigger live_stream_schedule_count
+  after insert on public.live_stream_schedule
+  referencing new table as new_rows
+  for each statement execute function live_stream.schedule_count();
 create or replace trigger live_stream_schedule_settle
   after update on public.live_stream_schedule
   for each row execute function live_stream.schedule_settle();
@@ -234,6 +273,7 @@ create or replace view public.upcoming_streams with (security_invoker = true) as
     from public.live_stream_schedule s
    cross join lateral live_stream.next_occurrence(
            schedule_id => s.id,
+           influencer_id => s.influencer_id,
            scheduled_date => s.scheduled_date,
            scheduled_start_time => s.scheduled_start_time,
            scheduled_end_time => s.scheduled_end_time,
@@ -392,7 +432,7 @@ comment on function live_stream.next_occurrence is
 comment on function live_stream.materialize_occurrences is
   'Makes the sessions of the occurrences that begin within a time from now, once each, lets those that were moved or called off follow, and returns how many it made. For the server: call it now and then.';
 comment on function live_stream.run_schedules is
-  'Makes the sessions of the coming eight days, once a minute at most, and writes the reminders that are due. For the server: call it every minute where no worker does.';
+  'Makes the sessions of the coming eight days, looking at each schedule once a minute at most, and writes the reminders that are due, for two seconds at most; true when more is left. For the server: call it every minute where no worker does.';
 comment on function live_stream.calendar is
   'The occurrences of all schedules that the caller may see; behind live_stream_calendar.';
 comment on function live_stream.calendar_feed is
@@ -403,6 +443,8 @@ comment on function live_stream.require_schedule is
   'Nothing if the caller may see the schedule; an error that says so otherwise.';
 comment on function live_stream.require_own_schedule is
   'Nothing if the caller may change the schedule; an error that says why not otherwise.';
+comment on function live_stream.schedule_count is
+  'Trigger: counts the schedules of influencers who have made some.';
 comment on function live_stream.schedule_guard is
   'Trigger: checks a schedule and brings it to its form.';
 comment on function live_stream.normalize_recurrence_rule is

@@ -48,6 +48,16 @@ comment on column public.live_stream_schedule_exceptions.local_start is
 comment on column public.live_stream_schedule_exceptions.created_at is 'When the row was made.';
 comment on column public.live_stream_schedule_exceptions.updated_at is 'When the row was last changed.';
 
+create index live_stream_schedule_exceptions_original_local_start_idx
+  on public.live_stream_schedule_exceptions (schedule_id, original_local_start);
+create index live_stream_schedule_exceptions_local_start_idx
+  on public.live_stream_schedule_exceptions (schedule_id, local_start) where local_start is not null;
+
+comment on index public.live_stream_schedule_exceptions_original_local_start_idx is
+  'Lets readers of schedules read the exceptions of a time alone: what was in it.';
+comment on index public.live_stream_schedule_exceptions_local_start_idx is
+  'Lets readers of schedules read the exceptions of a time alone: what was moved or added into it.';
+
 alter table public.live_stream_schedule_exceptions enable row level security;
 
 revoke all on table public.live_stream_schedule_exceptions from public, anon, authenticated, service_role;
@@ -56,9 +66,10 @@ grant select, insert, update, delete on table public.live_stream_schedule_except
 grant select, insert, update, delete, truncate
   on table public.live_stream_schedule_exceptions to service_role;
 
+-- As live_stream_chat_select.
 create policy live_stream_schedule_exceptions_select on public.live_stream_schedule_exceptions
   for select to public
-  using (exists (select from public.live_stream_schedule s where s.id = schedule_id));
+  using ((select true from public.live_stream_schedule s where s.id = schedule_id));
 create policy live_stream_schedule_exceptions_insert on public.live_stream_schedule_exceptions
   for insert to public
   with check (

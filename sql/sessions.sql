@@ -35,6 +35,7 @@ create table public.live_stream_sessions (
   is_products_showcase boolean not null default true,
   slow_mode_seconds integer not null default 0,
   visibility public.live_stream_visibility not null default 'public',
+  requires_sign_in boolean not null default false,
   current_viewers integer not null default 0,
   peak_viewers integer not null default 0,
   total_unique_viewers integer not null default 0,
@@ -75,7 +76,7 @@ create table public.live_stream_sessions (
 ) with (fillfactor = 50);
 
 comment on table public.live_stream_sessions is
-  'Live streams, from planned to ended, with the numbers that triggers keep.';
+  'Live streams, from planned to ended, with the numbers that triggers keep. One that has orders is the server''s to delete.';
 comment on column public.live_stream_sessions.id is 'Id of the session.';
 comment on column public.live_stream_sessions.influencer_id is 'Influencer who streams; cannot be changed.';
 comment on column public.live_stream_sessions.session_code is
@@ -109,6 +110,8 @@ comment on column public.live_stream_sessions.slow_mode_seconds is
 comment on column public.live_stream_sessions.is_products_showcase is 'Whether products are shown.';
 comment on column public.live_stream_sessions.visibility is
   'public: everybody sees it. unlisted: whoever has the code or the id. private: its owner, its guests and the owner''s moderators.';
+comment on column public.live_stream_sessions.requires_sign_in is
+  'Whether only people with an account may join and write: nobody without one, and nobody who has signed in anonymously. Who may see the session is not changed by it, and who watches already stays.';
 comment on column public.live_stream_sessions.current_viewers is 'Viewers watching now.';
 comment on column public.live_stream_sessions.peak_viewers is 'Most viewers watching at the same time.';
 comment on column public.live_stream_sessions.total_unique_viewers is
@@ -164,6 +167,11 @@ create index live_stream_sessions_live_idx
   on public.live_stream_sessions (actual_start_time) where status = 'live';
 create index live_stream_sessions_scheduled_idx
   on public.live_stream_sessions (scheduled_start_time) where status = 'scheduled';
+create index live_stream_sessions_planned_idx
+  on public.live_stream_sessions (influencer_id, greatest(scheduled_start_time, created_at))
+  where status = 'scheduled';
+comment on index public.live_stream_sessions_planned_idx is
+  'Counts what an influencer has planned.';
 
 alter table public.live_stream_sessions enable row level security;
 alter table public.live_stream_credentials enable row level security;
@@ -181,14 +189,16 @@ create policy live_stream_sessions_select on public.live_stream_sessions
   for select to public
   using (
     visibility = 'public'
+    or (select live_stream.is_service())
     or influencer_id = any ((select live_stream.influencer_ids())::uuid[])
     or influencer_id = any ((select live_stream.moderated_influencer_ids())::uuid[])
-    or id = any ((select live_stream.guest_session_ids())::uuid[])
+    or id in (select g.id from (select live_stream.guest_session_ids() as ids) o
+               cross join lateral unnest(o.ids) as g (id))
     or (visibility = 'unlisted'
+        and (select live_stream.request_session_code()) is not null
         and translate(upper(session_code collate "C"), 'OIL -', '011')
             = (select live_stream.request_session_code())
-        and influencer_id <> all ((select live_stream.banning_influencer_ids())::uuid[]))
-    or (select live_stream.is_service()));
+        and influencer_id <> all ((select live_stream.banning_influencer_ids())::uuid[])));
 create policy live_stream_sessions_insert on public.live_stream_sessions
   for insert to public
   with check (influencer_id = any ((select live_stream.influencer_ids())::uuid[])
@@ -225,6 +235,10 @@ create or replace trigger live_stream_sessions_credentials
   after insert or update of stream_key, rtmp_url on public.live_stream_sessions
   for each row execute function live_stream.sessions_credentials();
 
+create or replace trigger live_stream_sessions_plan
+  after insert or update of status, scheduled_start_time on public.live_stream_sessions
+  for each row execute function live_stream.sessions_plan();
+
 create or replace trigger live_stream_sessions_leave
   before delete on public.live_stream_sessions
   for each row execute function live_stream.sessions_leave();
@@ -235,7 +249,7 @@ create or replace view public.live_sessions_with_details with (security_invoker 
          s.status, s.stream_url, s.hls_url, s.recording_url, s.room_id, s.room_code, s.template_id,
          s.max_viewers, s.is_recording_enabled, s.is_chat_enabled, s.is_products_showcase,
          s.slow_mode_seconds,
-         s.visibility, s.current_viewers, s.peak_viewers, s.total_unique_viewers,
+         s.visibility, s.requires_sign_in, s.current_viewers, s.peak_viewers, s.total_unique_viewers,
          s.total_watch_time_seconds, s.total_watch_time_minutes, s.average_watch_time_minutes,
          s.total_messages, s.total_reactions, s.total_shares, s.total_products_showcased,
          s.total_clicks, s.total_orders, s.total_revenue, s.conversion_rate, s.stream_quality,
@@ -264,16 +278,19 @@ create or replace function public.live_stream_create(
     is_chat_enabled boolean default true,
     is_products_showcase boolean default true,
     stream_quality public.live_stream_quality default 'auto',
-    template_id text default null)
+    template_id text default null,
+    requires_sign_in boolean default false)
   returns public.live_stream_sessions
   language sql volatile set search_path = '' as $$
   insert into public.live_stream_sessions as s
     (title, influencer_id, description, thumbnail_url, scheduled_start_time, scheduled_end_time,
      max_viewers, visibility, session_code, is_recording_enabled, is_chat_enabled,
-     is_products_showcase, stream_quality, template_id)
+     is_products_showcase, stream_quality, template_id, requires_sign_in)
   values
-    ($1, coalesce($2, (live_stream.influencer_ids())[1]), $3, $4, $5, $6, $7, $8, $9, $10, $11,
-     $12, $13, $14)
+    (live_stream.fitting_text('live_stream_sessions', 'title', $1), coalesce($2, (live_stream.influencer_ids())[1]), $3,
+     live_stream.fitting_text('live_stream_sessions', 'thumbnail_url', $4), $5, $6, $7, $8,
+     live_stream.fitting_text('live_stream_sessions', 'session_code', $9), $10, $11, $12, $13,
+     live_stream.fitting_text('live_stream_sessions', 'template_id', $14), $15)
   returning s.*
 $$;
 comment on function public.live_stream_create is
@@ -291,9 +308,13 @@ create or replace function public.live_stream_start(
   language sql volatile set search_path = '' as $$
   select live_stream.require_own_session($1);
   update public.live_stream_sessions s
-     set status = 'live', room_id = coalesce($2, s.room_id), room_code = coalesce($3, s.room_code),
-         stream_key = $4, stream_url = coalesce($5, s.stream_url),
-         hls_url = coalesce($6, s.hls_url), rtmp_url = $7
+     set status = 'live',
+         room_id = coalesce(live_stream.fitting_text('live_stream_sessions', 'room_id', $2), s.room_id),
+         room_code = coalesce(live_stream.fitting_text('live_stream_sessions', 'room_code', $3), s.room_code),
+         stream_key = live_stream.fitting_text('live_stream_sessions', 'stream_key', $4),
+         stream_url = coalesce(live_stream.fitting_text('live_stream_sessions', 'stream_url', $5), s.stream_url),
+         hls_url = coalesce(live_stream.fitting_text('live_stream_sessions', 'hls_url', $6), s.hls_url),
+         rtmp_url = live_stream.fitting_text('live_stream_sessions', 'rtmp_url', $7)
    where s.id = $1
   returning s.*
 $$;
@@ -322,7 +343,8 @@ create or replace function public.live_stream_end(session_id uuid, recording_url
   language sql volatile set search_path = '' as $$
   select live_stream.require_own_session($1);
   update public.live_stream_sessions s
-     set status = 'ended', recording_url = coalesce($2, s.recording_url)
+     set status = 'ended',
+         recording_url = coalesce(live_stream.fitting_text('live_stream_sessions', 'recording_url', $2), s.recording_url)
    where s.id = $1
   returning s.*
 $$;
@@ -342,9 +364,9 @@ create or replace function live_stream.open_session(session_id uuid, code text)
   language sql stable security definer set search_path = pg_catalog, pg_temp as $$
   select s.* from public.live_stream_sessions s
    where (s.id = $1
-          or s.id = live_stream.session_with_code($2)
+          or s.id = (select live_stream.session_with_code($2))
              -- Its owner finds a private one by its id: the code of one that is private tells nothing.
-             and (s.visibility <> 'private' or s.influencer_id <> all (live_stream.influencer_ids())))
+             and (s.visibility <> 'private' or s.influencer_id <> all ((select live_stream.influencer_ids())::uuid[])))
      and live_stream.user_sees_session(s.id, s.influencer_id, s.visibility::text)
 $$;
 comment on function live_stream.open_session is

@@ -115,6 +115,13 @@ create index live_stream_viewers_user_id_idx
   on public.live_stream_viewers (user_id) where user_id is not null;
 create index live_stream_viewers_anonymous_idx
   on public.live_stream_viewers (session_id, joined_at) where user_id is null;
+-- As src/limits/joins.rs counts: of IPv6, a household has a whole /64.
+create index live_stream_viewers_address_idx
+  on public.live_stream_viewers (
+    session_id,
+    (case when family(ip_address) = 6 then network(set_masklen(ip_address, 64))::inet else ip_address end),
+    joined_at)
+  where user_id is null and ip_address is not null;
 create index live_stream_viewers_watching_idx
   on public.live_stream_viewers (session_id) where is_still_watching;
 
@@ -128,30 +135,32 @@ grant select, insert, update, delete, truncate on table public.live_stream_viewe
 revoke all on table public.live_stream_heartbeats from public, anon, authenticated, service_role;
 grant select, insert, update, delete, truncate on table public.live_stream_heartbeats to service_role;
 
+-- live_stream.viewer_id() is looked at once for a statement, as PostgreSQL comes to it for the first time: in an INSERT that is
+-- after the BEFORE trigger has set it to the row that is made, and a client's statement makes one.
 create policy live_stream_viewers_select on public.live_stream_viewers
   for select to public
   using (
     user_id = (select live_stream.uid())
     or (select live_stream.is_service())
+    or (user_id is null and id = (select live_stream.viewer_id()) and viewer_type = 'anonymous')
     or session_id in (select s.id from public.live_stream_sessions s
-                       where s.influencer_id = any ((select live_stream.influencer_ids())::uuid[]))
-    or (viewer_type = 'anonymous' and user_id is null and id = live_stream.viewer_id()));
+                       where s.influencer_id = any ((select live_stream.influencer_ids())::uuid[])));
 create policy live_stream_viewers_insert on public.live_stream_viewers
   for insert to public
   with check (
     user_id = (select live_stream.uid())
     or (select live_stream.is_service())
-    or (viewer_type = 'anonymous' and user_id is null and id = live_stream.viewer_id()));
+    or (user_id is null and id = (select live_stream.viewer_id()) and viewer_type = 'anonymous'));
 create policy live_stream_viewers_update on public.live_stream_viewers
   for update to public
   using (
     user_id = (select live_stream.uid())
     or (select live_stream.is_service())
-    or (viewer_type = 'anonymous' and user_id is null and id = live_stream.viewer_id()))
+    or (user_id is null and id = (select live_stream.viewer_id()) and viewer_type = 'anonymous'))
   with check (
     user_id = (select live_stream.uid())
     or (select live_stream.is_service())
-    or (viewer_type = 'anonymous' and user_id is null and id = live_stream.viewer_id()));
+    or (user_id is null and id = (select live_stream.viewer_id()) and viewer_type = 'anonymous'));
 create policy live_stream_viewers_delete on public.live_stream_viewers
   for delete to public using ((select live_stream.is_service()));
 
@@ -162,9 +171,12 @@ create policy live_stream_heartbeats_all on public.live_stream_heartbeats
 create or replace trigger live_stream_viewers_guard
   before insert or update on public.live_stream_viewers
   for each row execute function live_stream.viewers_guard();
-create or replace trigger live_stream_viewers_lock_order
+create or replace trigger live_stream_viewers_begin_insert
+  before insert on public.live_stream_viewers
+  for each statement execute function live_stream.viewers_begin_insert();
+create or replace trigger live_stream_viewers_begin_update
   before update on public.live_stream_viewers
-  for each statement execute function live_stream.viewers_lock_order();
+  for each statement execute function live_stream.viewers_begin_update();
 create or replace trigger live_stream_viewers_begin_delete
   before delete on public.live_stream_viewers
   for each statement execute function live_stream.viewers_begin_delete();
@@ -222,7 +234,7 @@ create or replace function public.live_stream_leave(viewer_id uuid default null)
   language sql volatile set search_path = '' as $$
   select live_stream.act_as_viewer($1);
   update public.live_stream_viewers v set is_still_watching = false
-   where v.id = live_stream.viewer_id() and v.is_still_watching;
+   where v.id = (select live_stream.viewer_id()) and v.is_still_watching;
   select live_stream.acting_viewer(null::public.live_stream_viewers)
 $$;
 comment on function public.live_stream_leave is
@@ -240,7 +252,7 @@ create or replace function public.live_stream_report_quality(
      set connection_quality = coalesce($2, v.connection_quality),
          buffering_time_seconds = coalesce($3, v.buffering_time_seconds),
          disconnections_count = coalesce($4, v.disconnections_count)
-   where v.id = live_stream.viewer_id();
+   where v.id = (select live_stream.viewer_id());
   select live_stream.acting_viewer(null::public.live_stream_viewers)
 $$;
 comment on function public.live_stream_report_quality is

@@ -2,26 +2,38 @@
 //! is a unique key, and `live_stream_record_order` keeps the first one: both are in `sql/orders.sql`.
 
 use crate::access;
+use crate::identity;
+use crate::limits;
 use crate::metrics::entry;
+use crate::metrics::rows::{self, Counted, Tally};
 use crate::metrics::{self, Delta};
+use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
 use crate::pg::row::Row;
-use crate::pg::row::required;
+use crate::pg::row::{finite, required};
 use crate::pg::transition;
 use crate::pg::trigger;
 use crate::pg::trigger::Outcome;
+use crate::products::room::{self, Room};
 use crate::viewers;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::collections::BTreeMap;
 
+/// Pieces of one order. Ten thousand of the largest are a billion, which is as much as a host may fill of a
+/// product's `sold_quantity`; as many again fit after that.
+const MAX_QUANTITY: i32 = 100_000;
+
 /// BEFORE INSERT OR UPDATE of an order.
 #[pg_trigger]
 fn orders_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    trigger::before(trigger, |old, new| guard(old, new))
+    trigger::before(trigger, |old, new| {
+        limits::write_row(old.is_none())?;
+        guard(old, new)
+    })
 }
 
 thread_local! {
@@ -41,16 +53,22 @@ thread_local! {
            where id = any ($1) order by id for no key update",
         &[pg_sys::UUIDARRAYOID],
     ) };
+    // Below 0 only where the statement that deletes an order writes its product too.
     static COUNT_OF_PRODUCT: Plan = const { Plan::writing(
         c"update public.live_stream_products
-             set orders = orders + $2, revenue = revenue + $3 * 0.01,
-                 sold_quantity = sold_quantity + $4
-           where id = $1",
-        &[pg_sys::UUIDOID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID],
+             set orders = greatest(orders + $2, 0),
+                 revenue = greatest(revenue + $3 * 0.01, 0),
+                 sold_quantity = greatest(sold_quantity + $4, 0)
+           where id = $1 and greatest(orders + $2, sold_quantity + $4) <= $5
+             and revenue + $3 * 0.01 <= $6 * 0.01",
+        &[
+            pg_sys::UUIDOID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID,
+            pg_sys::INT8OID,
+        ],
     ) };
-    static COUNT_OF_VIEWER: Plan = const { Plan::writing(
-        c"update public.live_stream_viewers set orders_placed = orders_placed + $2 where id = $1",
-        &[pg_sys::UUIDOID, pg_sys::INT8OID],
+    static IS_THERE: Plan = const { Plan::writing(
+        c"select from public.live_stream_products where id = $1",
+        &[pg_sys::UUIDOID],
     ) };
 }
 
@@ -58,12 +76,14 @@ fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
     let session: Uuid = required(new, "session_id")?;
     let product: Uuid = required(new, "product_id")?;
     let quantity: i32 = required(new, "quantity")?;
-    if quantity < 1 {
+    if !(1..=MAX_QUANTITY).contains(&quantity) {
         return Err(Error::new(
             SqlState::CHECK_VIOLATION,
             format!("quantity of an order cannot be {quantity}"),
         )
-        .hint("Order 1 or more."));
+        .hint(format!(
+            "Order 1 to {MAX_QUANTITY}; more as several orders."
+        )));
     }
     let amount: AnyNumeric = required(new, "amount")?;
     if amount.is_nan() || amount < AnyNumeric::from(0) {
@@ -98,25 +118,66 @@ fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
         .hint("Add the product to the session first."));
     };
     new.set("session_product_id", Some(showcased))?;
+    if identity::is_service()? {
+        finite(new, "created_at")?;
+        return name_buyer(session, new);
+    }
+    new.set("created_at", Some(transaction_time()))?;
+    check_buyer(session, new)?;
+    name_buyer(session, new)
+}
+
+/// The user of a viewer of a session, who stays until the order refers to it.
+fn user_of(viewer: Uuid, session: Uuid) -> Result<Option<Uuid>> {
+    let found = as_owner(|| {
+        plan::run(&VIEWER, &[viewer.into(), session.into()], |rows| {
+            Ok((rows.len() > 0).then(|| rows.get::<Uuid>(0, 0)))
+        })
+    })?;
+    found.ok_or_else(|| {
+        Error::new(
+            SqlState::FOREIGN_KEY_VIOLATION,
+            format!("viewer {viewer} is not in session {session}"),
+        )
+        .hint("Leave viewer_id out where it is not known.")
+    })
+}
+
+/// Fills in whichever of viewer and user follows from the other.
+fn name_buyer(session: Uuid, new: &mut Row<'_>) -> Result<()> {
     match (new.get::<Uuid>("viewer_id")?, new.get::<Uuid>("user_id")?) {
         (Some(viewer), user) => {
-            let found = as_owner(|| {
-                plan::run(&VIEWER, &[viewer.into(), session.into()], |rows| {
-                    Ok((rows.len() > 0).then(|| rows.get::<Uuid>(0, 0)))
-                })
-            })?;
-            let Some(owner) = found else {
-                return Err(Error::new(
-                    SqlState::FOREIGN_KEY_VIOLATION,
-                    format!("viewer {viewer} is not in session {session}"),
-                )
-                .hint("Leave viewer_id out where it is not known."));
-            };
+            let owner = user_of(viewer, session)?;
             new.set("user_id", user.or(owner))
         }
         (None, Some(user)) => new.set("viewer_id", viewers::kept_viewer_of(session, user)?),
         (None, None) => Ok(()),
     }
+}
+
+/// Whom an order names reads it among its own: a host names those who have been in its session.
+fn check_buyer(session: Uuid, new: &Row<'_>) -> Result<()> {
+    let Some(user) = new.get::<Uuid>("user_id")? else {
+        return Ok(());
+    };
+    if let Some(viewer) = new.get::<Uuid>("viewer_id")?
+        && user_of(viewer, session)?.is_some_and(|owner| owner != user)
+    {
+        return Err(Error::new(
+            SqlState::FOREIGN_KEY_VIOLATION,
+            format!("viewer {viewer} is not user {user}"),
+        )
+        .hint("Send one of them, and leave the other out."));
+    }
+    if viewers::kept_viewer_of(session, user)?.is_some() {
+        return Ok(());
+    }
+    Err(Error::new(
+        SqlState::FOREIGN_KEY_VIOLATION,
+        format!("user {user} has not joined session {session}"),
+    )
+    .detail("A host names a person who has; the shop's server names anybody.")
+    .hint("Leave user_id out where the buyer has not joined."))
 }
 
 #[derive(Default, PartialEq, Eq)]
@@ -133,15 +194,17 @@ fn orders_truncated<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         metrics::settling(|| {
             plan::execute(&PRODUCTS_WITHOUT_ORDERS, &[])?;
             plan::execute(&VIEWERS_WITHOUT_ORDERS, &[]).map(drop)
-        })
+        })?;
+        metrics::catch_up_own()
     })
 }
 
 thread_local! {
     static PRODUCTS_WITHOUT_ORDERS: Plan = const { Plan::writing(
         c"update public.live_stream_products p
-             set orders = p.orders - o.orders, revenue = p.revenue - o.revenue,
-                 sold_quantity = p.sold_quantity - o.quantity
+             set orders = greatest(p.orders - o.orders, 0),
+                 revenue = greatest(p.revenue - o.revenue, 0),
+                 sold_quantity = greatest(p.sold_quantity - o.quantity, 0)
             from (select session_product_id, count(*) as orders, sum(amount) as revenue,
                          sum(quantity) as quantity
                     from public.live_stream_orders group by session_product_id) as o
@@ -165,7 +228,6 @@ fn orders_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         let session_id = changes.column::<Uuid>("session_id")?;
         let mut sessions: BTreeMap<Uuid, Delta> = BTreeMap::new();
         let mut products: BTreeMap<Uuid, Sales> = BTreeMap::new();
-        let mut viewers: BTreeMap<Uuid, i64> = BTreeMap::new();
         changes.for_each(|old, new| {
             for (row, sign) in [(old, -1), (new, 1)] {
                 let Some(row) = row else { continue };
@@ -184,8 +246,12 @@ fn orders_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
                         delta.revenue += revenue;
                     }
                 }
-                if let Some(viewer) = row.at(viewer_id) {
-                    *viewers.entry(viewer).or_default() += sign;
+                if let Some((viewer, session)) = row.at(viewer_id).zip(row.at(session_id)) {
+                    let placed = Tally {
+                        orders: sign,
+                        ..Tally::default()
+                    };
+                    rows::count(session, Counted::viewer(viewer), placed);
                 }
             }
             Ok(())
@@ -193,32 +259,46 @@ fn orders_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         // Such as an order that loses its viewer: nothing was sold, and nothing is locked.
         products.retain(|_, sales| *sales != Sales::default());
         sessions.retain(|_, delta| !delta.is_nothing());
+        let by_host = !identity::is_service()?;
         metrics::settling(|| {
             if products.len() > 1 {
                 // The first one locks the session too, and every product comes before that.
                 let ids: Vec<Uuid> = products.keys().copied().collect();
                 plan::execute(&LOCK_PRODUCTS, &[ids.into()])?;
             }
-            if sessions.len() > 1 {
-                // In the order of the sessions, not of the products.
-                let in_order = sessions
-                    .iter()
-                    .map(|(session, delta)| (*session, delta.is_large()));
-                entry::enter_in_order(in_order)?;
-            }
             for (product, sales) in products {
-                let args = [
-                    product.into(),
-                    sales.orders.into(),
-                    sales.revenue.into(),
-                    sales.quantity.into(),
-                ];
-                plan::execute(&COUNT_OF_PRODUCT, &args)?;
+                count(product, &sales, by_host)?;
             }
-            for (viewer, orders) in viewers.into_iter().filter(|(_, orders)| *orders != 0) {
-                plan::execute(&COUNT_OF_VIEWER, &[viewer.into(), orders.into()])?;
+            if by_host {
+                for (session, delta) in &sessions {
+                    room::check(*session, delta)?;
+                }
             }
             Ok(())
         })
     })
+}
+
+/// Adds to the numbers of a product; one that goes with its session has none.
+///
+/// Errors: 22003.
+fn count(product: Uuid, sales: &Sales, by_host: bool) -> Result<()> {
+    let room = match by_host && sales.orders > 0 {
+        true => Room::OF_HOST,
+        false => Room::OF_COLUMN,
+    };
+    let args = [
+        product.into(),
+        sales.orders.into(),
+        sales.revenue.into(),
+        sales.quantity.into(),
+        room.count.into(),
+        room.revenue.into(),
+    ];
+    if plan::execute(&COUNT_OF_PRODUCT, &args)? > 0
+        || plan::execute(&IS_THERE, &[product.into()])? == 0
+    {
+        return Ok(());
+    }
+    Err(room.exceeded(&format!("product {product}")))
 }

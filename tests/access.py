@@ -157,7 +157,8 @@ def rights(matrix: Matrix, table: Table, role: str) -> str:
         words.append("add")
     changes = [answer(action) for action in table.actions if action.startswith("update ")]
     for word, answers in (("change", changes), ("delete", [answer("delete")] if table.classes else [])):
-        parts = [[part.strip() for part in given.split("|")] for given in answers]
+        # 23503: they may, but for what hangs on this one.
+        parts = [[part.strip().replace("23503", "yes") for part in given.split("|")] for given in answers]
         if any(found[-1] == "yes" for found in parts):
             words.append(word)
         elif any(found[0] == "yes" for found in parts):
@@ -265,6 +266,7 @@ BETTER = {
     "discount_percentage": 7.25,
     "average_connection_quality": 2.25,
     "slow_mode_seconds": 77,
+    "requires_sign_in": True,
     "live_stream_bans.kind": "timeout",
     "live_stream_invitations.token_hash": "\\x" + "03" * 32,
     "live_stream_moderation_log.action": "unban",
@@ -351,7 +353,8 @@ class Scene:
         if state.status == "ended":
             service.update("live_stream_sessions", {"status": "ended"}, where={"id": self.session})
         self.db.owner("delete from public.live_stream_reminders where session_id = %s", [self.session])
-        self._owner("live_stream_reminders", session_id=self.session, due_at="2030-01-07T14:00Z")
+        planned = {"influencer_id": self.influencer_id, "starts_at": "2030-01-07T15:00Z", "due_at": "2030-01-07T14:00Z"}
+        self._owner("live_stream_reminders", session_id=self.session, **planned)
         self._give_parts()
 
     def _give_parts(self) -> None:
@@ -404,6 +407,7 @@ class Scene:
             "live_stream_notifications": ({"session_id": self.session, "type": "special_offer"}, "user_id", users),
             "live_stream_followers": ({"influencer_id": self.influencer_id}, "user_id", users),
             "live_stream_reminders": (session, "session_id", host(self.session)),
+            "live_stream_follow_changes": ({"influencer_id": self.influencer_id}, "user_id", users),
             "influencers": ({"id": list(influencers.values())}, "id", influencers),
             "live_stream_moderators": ({"influencer_id": self.influencer_id}, "user_id", {"moderator": self.people["moderator"].user_id}),
             "live_stream_bans": ({"influencer_id": self.influencer_id}, "id", {"banned": self.ban}),
@@ -435,7 +439,8 @@ class Scene:
             "live_stream_analytics": {"session_id": session, "period_type": "hour", "period_start": "2030-01-02T00:00Z", "period_end": "2030-01-02T01:00Z"},
             "live_stream_notifications": {"user_id": user_id or self.people["stranger"].user_id, "session_id": session, "type": "stream_starting", "title": "New"},
             "live_stream_followers": {"user_id": user_id or self.people["stranger"].user_id, "influencer_id": self.other_influencer_id},
-            "live_stream_reminders": {"session_id": self.spare_session, "due_at": "2030-01-01T00:00Z"},
+            "live_stream_reminders": {"session_id": self.spare_session, "influencer_id": influencer_id, "starts_at": "2030-01-01T01:00Z", "due_at": "2030-01-01T00:00Z"},
+            "live_stream_follow_changes": {"user_id": user_id or self.people["stranger"].user_id, "influencer_id": self.influencer_id},
             "influencers": {"user_id": user_id or self.people["stranger"].user_id, "display_name": "New"},
             "live_stream_moderators": {"influencer_id": influencer_id, "user_id": self.newcomer},
             "live_stream_bans": {"influencer_id": influencer_id, "user_id": self.newcomer},

@@ -1071,6 +1071,7 @@ class Alterations:
             ["alter table live_stream.metric_worker drop constraint metric_worker_pkey",
              "insert into live_stream.metric_worker select * from live_stream.metric_worker"],
             ["truncate live_stream.metric_changes, live_stream.metric_sessions, live_stream.metric_worker, live_stream.person_rates"],
+            ["delete from live_stream.schedule_turns"], [f"update live_stream.schedule_turns set began_at = '{time}', influencers = '{{null}}'"],
             ["truncate public.live_stream_heartbeats"], ["delete from public.live_stream_archive"],
             [f"update public.live_stream_sessions set created_at = '{time}', scheduled_start_time = '{time}'"],
             [f"alter table public.live_stream_viewers disable trigger user",

@@ -356,9 +356,10 @@ def test_no_room_for_a_worker(fresh_server, room):
                 other.without_limits()
                 busy = Show(other)
                 first, second = (stack.enter_context(other.connect()) for _ in range(2))
-                for connection in (first, second):
-                    connection.execute("begin")
-                    connection.execute("insert into public.live_stream_viewers (session_id) values (%s)", [busy.id])
+                join = "insert into public.live_stream_viewers (session_id) values (%s)"
+                first.execute("begin")
+                first.execute(join, [busy.id])
+                second.execute(join, [busy.id])
                 assert worker_pid(other)
         db = stack.enter_context(fresh_server.database("plain"))
         db.without_limits()

@@ -25,12 +25,14 @@ THREADS = 16
 
 @contextlib.contextmanager
 def another(db: Database, session: Row) -> Iterator[psycopg.Connection]:
-    """Somebody else's transaction, which has changed the session's numbers and commits at the end."""
-    with db.connect() as connection, connection.transaction():
+    """Somebody else, who has changed the session's numbers, and has its row until the end."""
+    with db.connect() as connection:
         connection.execute(
             "insert into public.live_stream_chat (session_id, message) values (%s, 'first')", [session["id"]]
         )
-        yield connection
+        with connection.transaction():
+            connection.execute("select from public.live_stream_sessions where id = %s for no key update", [session["id"]])
+            yield connection
 
 
 def join(connection: psycopg.Connection, session: Row, user: str | None = None, rows: int = 1) -> list[Any]:

@@ -192,7 +192,7 @@ class Database:
 
     def without_limits(self) -> None:
         """For tests that do in a second what people do in an hour."""
-        self.set(message_limit=0, join_limit=0, anonymous_join_limit=0, reaction_limit=0, flag_limit=0)
+        self.set(message_limit=0, join_limit=0, anonymous_join_limit=0, address_join_limit=0, places_per_person=0, reaction_limit=0, flag_limit=0)
 
     def tidy(self) -> None:
         """What a test has set, for its connections and for the database, is set no more."""

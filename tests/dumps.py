@@ -8,8 +8,8 @@ from database import Database
 
 
 def dump_of(db: Database, *options: str) -> str:
-    """The text of pg_dump, without the lines that differ from one run to the next."""
-    text = db.server.program("pg_dump", *options, db.name).stdout
+    """The text of pg_dump, without the lines that differ from one run to the next, and what is of no use after a crash."""
+    text = db.server.program("pg_dump", "--no-unlogged-table-data", *options, db.name).stdout
     return "".join(
         line for line in text.splitlines(keepends=True) if not line.startswith(("\\restrict ", "\\unrestrict "))
     )
@@ -20,9 +20,9 @@ def schema_of(db: Database) -> str:
 
 
 def rows_of(db: Database) -> dict[str, Any]:
-    """Every row of every table of the app's and of ours."""
+    """Every row of every table of the app's and of ours, but of what is of no use after a crash."""
     tables = db.sql(
-        "select oid::regclass::text as name from pg_class where relkind in ('r', 'p') and relnamespace in"
+        "select oid::regclass::text as name from pg_class where relkind in ('r', 'p') and relpersistence = 'p' and relnamespace in"
         " (select oid from pg_namespace where nspname in ('public', 'auth', 'live_stream'))"
     )
     return {

@@ -7,33 +7,10 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
+from following import crowd, follow, let_pass, move, planned, remind, remind_all, told, unfollow
 from people import at_once, people
 from refusals import refused
 from sizes import own_db
-
-
-def follow(world, person, minutes=None, by=None):
-    args = {} if minutes is None else {"reminder_minutes": minutes}
-    influencer = (by or world.influencer).influencer_id
-    return person.api.rpc("live_stream_follow", influencer_id=influencer, **args)
-
-
-def remind(world):
-    return world.db.owner("select live_stream.send_reminders() as sent")[0]["sent"]
-
-
-def told(person):
-    return [(row["type"], row["session_id"]) for row in person.api.select("live_stream_notifications", order="created_at")]
-
-
-def planned(world, minutes, **columns):
-    start = datetime.now(timezone.utc) + timedelta(minutes=minutes)
-    return world.session(live=False, scheduled_start_time=start.isoformat(), **columns)
-
-
-def move(world, session, minutes):
-    start = datetime.now(timezone.utc) + timedelta(minutes=minutes)
-    return world.set_session(session, scheduled_start_time=start.isoformat())
 
 
 # Following.
@@ -45,9 +22,9 @@ def test_follow_and_unfollow(world):
     assert row["reminder_minutes"] == 15
     assert follow(world, world.viewer, 60)["reminder_minutes"] == 60
     assert follow(world, world.viewer)["reminder_minutes"] == 60
-    (gone,) = world.viewer.api.rpc("live_stream_unfollow", influencer_id=world.influencer.influencer_id)
+    (gone,) = unfollow(world, world.viewer)
     assert gone["user_id"] == world.viewer.user_id
-    assert world.viewer.api.rpc("live_stream_unfollow", influencer_id=world.influencer.influencer_id) == []
+    assert unfollow(world, world.viewer) == []
     with refused("42501", "permission denied"):
         world.anon.rpc("live_stream_follow", influencer_id=world.influencer.influencer_id)
 
@@ -60,8 +37,9 @@ def test_followers_are_private(world):
     assert world.new_influencer().api.select("live_stream_followers") == []
     with refused("42501", "permission denied"):
         world.anon.select("live_stream_followers")
-    with refused("42501", "permission denied"):
-        world.viewer.api.select("live_stream_reminders")
+    for table in ("live_stream_reminders", "live_stream_follow_changes"):
+        with refused("42501", "permission denied"):
+            world.viewer.api.select(table)
 
 
 def test_everybody_follows_for_themselves(world):
@@ -134,9 +112,7 @@ def test_a_deleted_reminder_is_not_sent_again(world):
     session = planned(world, 30)
     assert remind(world) == 1
     world.viewer.api.delete("live_stream_notifications")
-    world.db.owner("update public.live_stream_reminders set due_at = now()")
-    world.db.owner("update public.live_stream_sessions set scheduled_start_time = now() + interval '8 minutes'")
-    world.db.owner("update public.live_stream_reminders set due_at = now() - interval '2 minutes'")
+    let_pass(world.db, 22)
     assert remind(world) == 1 and told(world.stranger) == [("stream_reminder", session["id"])]
     assert told(world.viewer) == []
 
@@ -201,13 +177,10 @@ def test_going_live_before_ten_thousand_followers_holds_nobody_up(supabase_db):
 
 
 @own_db("has a trigger of the app's")
-def test_ten_thousand_followers_in_one_statement(plain_db):
+def test_ten_thousand_followers_in_few_statements(plain_db):
     world = people(plain_db)
-    plain_db.owner(
-        "insert into public.live_stream_followers (user_id, influencer_id, reminder_minutes)"
-        " select gen_random_uuid(), %s, 60 from generate_series(1, 10000)",
-        [world.influencer.influencer_id],
-    )
+    crowd(plain_db, world.influencer, 10_000, 60)
+    remind_all(world)
     session = planned(world, 30)
     plain_db.sql("create table public.statements (type text)")
     plain_db.sql(
@@ -219,7 +192,7 @@ def test_ten_thousand_followers_in_one_statement(plain_db):
              for each statement execute function public.count_statements()"""
     )
     plain_db.sql("grant all on public.statements to app_owner")
-    assert remind(world) == 10_000
+    remind_all(world)
     world.start(session)
     world.end(session)
     counted = plain_db.sql("select type, count(*) as n from public.live_stream_notifications group by 1 order by 1")
@@ -227,7 +200,7 @@ def test_ten_thousand_followers_in_one_statement(plain_db):
         ("followed_influencer_live", 10_000), ("stream_ended", 10_000), ("stream_reminder", 10_000)
     ]  # fmt: skip
     told_by = [row["type"] for row in plain_db.sql("select type from public.statements where type is not null")]
-    assert told_by == ["stream_reminder", "followed_influencer_live", "stream_ended"]
+    assert told_by == ["stream_reminder"] * 10 + ["followed_influencer_live", "stream_ended"], "reminders a thousand at a time"
 
 
 @own_db("counts or changes all that is there")
@@ -271,3 +244,42 @@ def test_a_moved_occurrence_is_reminded_of_at_its_new_time(world):
     moved = {"original_starts_at": start.isoformat(), "starts_at": near}
     world.influencer.api.rpc("live_stream_move_occurrence", schedule_id=row["id"], **moved)
     assert remind(world) == 1 and len(told(world.viewer)) == 1
+
+
+# How much.
+
+
+def test_how_often_a_follower_is_told_in_a_day(db, world):
+    db.set(notifications_per_day=2)
+    other = world.new_influencer()
+    follow(world, world.viewer), follow(world, world.viewer, by=other)
+    first = world.session()
+    world.end(first)
+    second = world.session()
+    assert told(world.viewer) == [("followed_influencer_live", first["id"]), ("stream_ended", first["id"])]
+    # Each influencer has a count of its own, and so has each follower; what the server tells does not count.
+    world.session(by=other)
+    assert len(told(world.viewer)) == 3
+    follow(world, world.stranger)
+    world.end(second)
+    assert told(world.stranger) == [("stream_ended", second["id"])]
+    world.service.insert("live_stream_notifications", {"user_id": world.stranger.user_id, "influencer_id": world.influencer.influencer_id, "type": "special_offer", "title": "x"})
+    third = world.session()
+    assert told(world.stranger)[-1] == ("followed_influencer_live", third["id"])
+    # A day later.
+    db.sql("update public.live_stream_notifications set created_at = created_at - interval '25 hours' where user_id = %s", [world.viewer.user_id])
+    world.end(third)
+    assert told(world.viewer)[-1] == ("stream_ended", third["id"])
+
+
+def test_reminders_count_too(db, world):
+    db.set(notifications_per_day=2)
+    follow(world, world.viewer, 60)
+    for n in range(4):
+        planned(world, 20 + n)
+    remind(world)
+    assert [kind for kind, _ in told(world.viewer)] == ["stream_reminder"] * 2
+    db.set(notifications_per_day=0)
+    planned(world, 20), planned(world, 21)
+    remind(world)
+    assert len(told(world.viewer)) == 4

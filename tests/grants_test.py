@@ -32,6 +32,7 @@ TABLES = {
     "public.live_stream_notifications": (set(), {S, D}, SERVER),
     "public.live_stream_followers": (set(), WRITE, SERVER),
     "public.live_stream_reminders": (set(), set(), SERVER),
+    "public.live_stream_follow_changes": (set(), set(), SERVER),
     "public.live_stream_archive": (set(), {S}, {S}),
     "public.live_sessions_with_details": ({S}, {S}, {S}),
     "public.upcoming_streams": ({S}, {S}, {S}),
@@ -45,6 +46,7 @@ TABLES = {
     "live_stream.counted_metrics": (set(), set(), {S}),
     "live_stream.counted_peaks": (set(), set(), {S}),
     "live_stream.person_rates": (set(), set(), {S, D}),
+    "live_stream.schedule_turns": (set(), set(), {S, D}),
 }
 # Columns that authenticated may write where it may not write the whole row.
 COLUMNS = {

@@ -173,12 +173,12 @@ def test_a_type_of_the_callers_runs_no_code_as_the_owner(db, world, mallory):
 @own_db("makes a schema")
 def test_an_error_inside_the_engine_leaves_the_caller_as_it_was(db, world, mallory):
     session = world.session()
-    product = world.product(session, clicks=2**31 - 1)
+    product = world.product(session)
     private = world.session(by=world.new_influencer(), visibility="private")
     mallory.execute("set search_path = traps, public")
     mallory.execute("begin")
     for statement, params in (
-        ("select live_stream.track_product(%s, 'click', null)", [product["id"]]),
+        ("select live_stream.track_product(%s, 'jump', null)", [product["id"]]),
         ("select live_stream.join_session(%s, null, null, repeat('x', 99), null, null, null, null, null)", [session["id"]]),
         ("select live_stream.join_session(%s, null, null, null, null, null, null, null, null)", [private["id"]]),
         ("insert into public.live_stream_chat (session_id, message) values (%s, 'x')", [private["id"]]),
@@ -290,7 +290,8 @@ def test_what_clients_may_call_of_the_engine(db):
         "uid", "viewer_id",
     }  # fmt: skip
     signed_in = {
-        "accept_invitation", "accepted_session", "create_invitation", "flag_message", "import_ics", "message",
+        "accept_invitation", "accepted_session", "create_invitation", "fitting_number", "fitting_text", "flag_message",
+        "import_ics", "message",
         "moderated_influencer", "own_influencer", "react", "require_own_message", "require_own_schedule",
         "require_own_session", "revoke_invitation", "send_message", "split_result", "split_schedule",
     }  # fmt: skip

@@ -232,6 +232,65 @@ def test_a_savepoint_that_is_rolled_back_takes_the_viewer_with_it(db, world):
         assert value(connection, VIEWER) is None
 
 
+def test_what_a_request_says_is_read_anew_when_it_says_something_else(db):
+    """Within a transaction, over savepoints that are rolled back, and in texts of one length."""
+    one, other = str(uuid.uuid4()), str(uuid.uuid4())
+    code = "select live_stream.request_session_code()"
+
+    def say(connection, who, local=True):
+        headers = {"x-viewer-id": who, "x-session-code": who[:8].upper().translate(str.maketrans("OIL", "011"))} if who else {}
+        connection.execute(
+            "select set_config('request.jwt.claims', %s, %s), set_config('request.headers', %s, %s)",
+            [json.dumps({"sub": who} if who else {}), local, json.dumps(headers), local],
+        )
+
+    def check(connection, who):
+        assert (value(connection, UID), value(connection, VIEWER)) == (who, who)
+        assert (value(connection, code) is None) == (who is None)
+
+    with db.connect("authenticator") as connection:
+        for _ in range(2):
+            with connection.transaction():
+                connection.execute("set local role authenticated")
+                for who in (one, other, one, None, other):
+                    say(connection, who)
+                    check(connection, who)
+                connection.execute("savepoint s")
+                say(connection, one)
+                check(connection, one)
+                connection.execute("savepoint t")
+                say(connection, None)
+                check(connection, None)
+                connection.execute("rollback to t")
+                check(connection, one)
+                connection.execute("rollback to s")
+                check(connection, other)
+                connection.execute("set local request.headers = ''")
+                connection.execute("reset request.jwt.claims")
+                check(connection, None)
+        # For the session, and gone with it.
+        connection.execute("set role authenticated")
+        say(connection, one, local=False)
+        check(connection, one)
+        with connection.transaction():
+            say(connection, other)
+            check(connection, other)
+        check(connection, one)
+        connection.execute("reset all")
+        check(connection, None)
+
+
+def test_older_claims_count_where_there_are_no_newer_ones(db):
+    with db.connect("authenticator") as connection, connection.transaction():
+        connection.execute("set local role authenticated")
+        connection.execute("select set_config('request.jwt.claim.sub', %s, true)", [ID])
+        assert value(connection, UID) == ID
+        connection.execute("select set_config('request.jwt.claims', '{}', true)")
+        assert value(connection, UID) is None
+        connection.execute("select set_config('request.jwt.claims', '', true)")
+        assert value(connection, UID) == ID
+
+
 @own_db("alters rights")
 @pytest.mark.parametrize(
     "name, options, trusted",

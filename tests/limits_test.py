@@ -2,41 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from limiting import later, over
 from postgrest import RequestError
 from recount import differences
 from refusals import refused
 from sizes import own_db
-
-
-def over(words, within):
-    """A refusal with HTTP 429 whose hint says to wait so many seconds at most."""
-
-    class Over:
-        def __enter__(self):
-            return self
-
-        def __exit__(self, kind, error, trace):
-            assert isinstance(error, RequestError), f"not refused: {error!r}"
-            assert (error.sqlstate, error.status) == ("PT429", 429), str(error)
-            assert words in error.message and error.detail, str(error)
-            seconds = int(re.fullmatch(r"Try again in (\d+) seconds?\.", error.hint).group(1))
-            assert 1 <= seconds <= within, str(error)
-            return True
-
-    return Over()
-
-
-def later(db, table, column, seconds, where="true"):
-    """As if so many seconds had passed since the rows were written. Nobody else may do so."""
-    db.sql("set session_replication_role = replica")
-    db.sql(f"update public.{table} set {column} = {column} - make_interval(secs => {seconds}) where {where}")
-    db.sql("reset session_replication_role")
 
 
 # Messages.
@@ -238,6 +215,31 @@ def test_joins_of_a_person(db, world):
     assert viewer["is_still_watching"]
 
 
+def test_places_of_a_person(db, world):
+    """Whoever reloads a page that inserts its row goes on; the places are left to others."""
+    db.set(join_limit=0, places_per_person=3)
+    session = world.session(max_viewers=5)
+    joined = [world.join(session, world.viewer)["id"] for _ in range(8)]
+    still = db.sql("select id from public.live_stream_viewers where session_id = %s and is_still_watching", [session["id"]])
+    assert {str(row["id"]) for row in still} == set(joined[-3:])
+    world.join(session, world.stranger)
+    db.set(places_per_person=0)
+    world.join(session, world.viewer)
+    row = world.read(session)
+    assert (row["current_viewers"], row["total_unique_viewers"]) == (5, 2) and differences(db) == []
+
+
+def test_places_of_a_person_who_comes_back(db, world):
+    db.set(join_limit=0, places_per_person=2)
+    session = world.session(max_viewers=None)
+    first = world.leave(world.join(session, world.viewer), world.viewer)
+    _, third = (world.join(session, world.viewer)["id"] for _ in range(2))
+    world.viewer.api.update("live_stream_viewers", {"is_still_watching": True}, where={"id": first["id"]}, one=True)
+    still = db.sql("select id from public.live_stream_viewers where session_id = %s and is_still_watching", [session["id"]])
+    assert {str(row["id"]) for row in still} == {first["id"], third}
+    assert differences(db) == []
+
+
 @pytest.mark.parametrize("way", ["rpc", "update"])
 @pytest.mark.parametrize("who", ["viewer", "anonymous"])
 def test_leaving_and_coming_back(db, world, way, who):
@@ -262,14 +264,12 @@ def test_leaving_and_coming_back(db, world, way, who):
     assert world.read(session)["current_viewers"] == 0 and differences(db) == []
 
 
-def test_many_joins_in_one_request(db, world):
-    db.set(join_limit=3)
+def test_a_list_of_joins_is_one_too_many_whatever_the_limit(db, world):
+    db.set(join_limit=0)
     session = world.session()
-    body = [{"session_id": session["id"], "user_id": world.viewer.user_id} for _ in range(4)]
-    with over("too many joins", 60):
-        world.viewer.api.insert("live_stream_viewers", body)
+    with refused("22023", "a request makes one viewer", hint=True):
+        world.viewer.api.insert("live_stream_viewers", [{"session_id": session["id"]}] * 2)
     assert world.read(session)["total_unique_viewers"] == 0
-    assert len(world.viewer.api.insert("live_stream_viewers", body[:3])) == 3
 
 
 def test_anonymous_joins_of_a_session(db, world):
@@ -383,7 +383,100 @@ def test_the_rates_do_not_outlive_a_crash_and_nothing_else_is_lost(fresh_server)
         session = world.session()
         message = world.say(session, world.influencer)
         world.viewer.api.rpc("live_stream_react", message_id=message["id"], reaction="🔥")
+        rates = "select count(*) from live_stream.person_rates"
+        assert db.value(rates) > 0
         db.close()
         fresh_server.crash()
+        assert db.value(rates) == 0
         world.viewer.api.rpc("live_stream_react", message_id=message["id"], reaction="❤")
         assert differences(db) == []
+
+
+# Rows of one request.
+
+
+def many(table, world, count):
+    """A request of somebody who may insert into a table, with so many rows."""
+    influencer = world.influencer
+    users = [world.new_user().user_id for _ in range(count)]
+    session = world.session()
+    product = world.product(session)["product_id"]
+    row = world.schedule(is_recurring=True, recurrence_pattern="daily")
+    who = world.viewer if table in ("live_stream_followers",) else influencer
+    of_session, of_influencer = {"session_id": session["id"]}, {"influencer_id": influencer.influencer_id}
+    make = {
+        "live_stream_sessions": lambda n: of_influencer | {"title": f"{n}"},
+        "live_stream_schedule": lambda n: of_influencer | {"title": f"{n}", "scheduled_date": "2030-01-07", "scheduled_start_time": "15:00"},
+        "live_stream_schedule_exceptions": lambda n: {"schedule_id": row["id"], "original_starts_at": f"2030-01-{10 + n}T15:00Z", "kind": "skip"},
+        "live_stream_followers": lambda n: {"influencer_id": world.new_influencer().influencer_id},
+        "live_stream_chat": lambda n: of_session | {"message": f"{n}"},
+        "live_stream_products": lambda n: of_session | {"product_id": world.new_product()},
+        "live_stream_orders": lambda n: of_session | {"product_id": product, "amount": 1},
+        "live_stream_moderators": lambda n: of_influencer | {"user_id": users[n]},
+        "live_stream_bans": lambda n: of_influencer | {"user_id": users[n]},
+        "live_stream_guests": lambda n: of_session | {"user_id": users[n]},
+    }
+    return who.api, [make[table](n) for n in range(count)]
+
+
+WRITABLE = [
+    "live_stream_sessions", "live_stream_schedule", "live_stream_schedule_exceptions", "live_stream_followers", "live_stream_chat",
+    "live_stream_products", "live_stream_orders", "live_stream_moderators", "live_stream_bans", "live_stream_guests",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("table", WRITABLE)
+def test_rows_of_one_request(db, world, table):
+    db.set(rows_per_request=3, message_limit=0)
+    api, rows = many(table, world, 4)
+    with refused("54000", "too many rows in one request", hint=True):
+        api.insert(table, rows)
+    assert len(api.insert(table, rows[:3])) == 3
+    assert len(api.insert(table, rows[3:])) == 1
+
+
+def test_who_may_insert_is_held_to_it(db):
+    """No table that a client may insert into is left out."""
+    found = db.sql(
+        """select c.relname from pg_class c
+            where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' and c.relname like 'live\\_stream%%'
+              and (has_table_privilege('authenticated', c.oid, 'insert') or has_table_privilege('anon', c.oid, 'insert'))"""
+    )
+    # Viewers have a limit of their own.
+    assert {row["relname"] for row in found} - {"live_stream_viewers"} == set(WRITABLE)
+
+
+def test_rows_that_one_request_changes(db, world):
+    db.set(rows_per_request=3)
+    sessions = [world.session(live=False) for _ in range(4)]
+    change = {"title": "Changed"}
+    with refused("54000", "too many rows in one request"):
+        world.influencer.api.update("live_stream_sessions", change, where={"influencer_id": world.influencer.influencer_id})
+    ids = [one["id"] for one in sessions]
+    assert len(world.influencer.api.update("live_stream_sessions", change, where={"id": ids[:3]})) == 3
+    assert len(world.service.update("live_stream_sessions", change, where={"id": ids})) == 4
+    db.set(rows_per_request=0)
+    assert len(world.influencer.api.update("live_stream_sessions", change, where={"id": ids})) == 4
+
+
+def test_the_server_and_calendars_bring_more_rows(db, world):
+    db.set(rows_per_request=2)
+    body = [{"influencer_id": world.influencer.influencer_id, "title": f"{n}"} for n in range(5)]
+    assert len(world.service.insert("live_stream_sessions", body)) == 5
+    event = "BEGIN:VEVENT\nUID:{0}\nSUMMARY:{0}\nDTSTART:20300101T1000{0:02}Z\nEND:VEVENT\n"
+    ics = "BEGIN:VCALENDAR\n" + "".join(event.format(n) for n in range(5)) + "END:VCALENDAR\n"
+    assert len(world.influencer.api.rpc("live_stream_import_ics", influencer_id=None, ics=ics)) == 5
+    # And the next request is counted again.
+    with refused("54000", "too many rows in one request"):
+        world.influencer.api.insert("live_stream_sessions", body)
+
+
+def test_saving_again_counts_each_row_once(db, world):
+    db.set(rows_per_request=3)
+    ids = [world.session(live=False)["id"] for _ in range(3)]
+    save = """insert into public.live_stream_sessions (id, influencer_id, title) select id, %s, 'again' from unnest(%s::uuid[]) id
+              on conflict (id) do update set title = excluded.title"""
+    with db.connect("authenticator") as connection, connection.transaction():
+        connection.execute("select set_config('role', 'authenticated', true), set_config('request.jwt.claims', %s, true)",
+                           [json.dumps({"sub": world.influencer.user_id, "role": "authenticated"})])  # fmt: skip
+        assert connection.execute(save, [world.influencer.influencer_id, ids]).rowcount == 3

@@ -152,15 +152,16 @@ def test_a_ban_of_several_while_their_session_is_deleted(plain_db):
             "insert into public.live_stream_bans (influencer_id, user_id) select %s, unnest(%s::uuid[])",
             [host.influencer_id, sorted(viewers, reverse=True)],
         )
-        server.waits()
+        # Rows that somebody has are passed by.
+        all_end_well(ban)
         keeper.commit()
-        all_end_well(gone, ban)
+        all_end_well(gone)
     assert plain_db.value("select count(*) from public.live_stream_bans") == 3
     assert differences(plain_db) == []
 
 
 def test_a_ban_of_somebody_who_joins_one_more_session_meanwhile(plain_db):
-    """The other session comes before the one that the ban has entered, and somebody has it who wants both."""
+    """Nobody waits, and who joins is refused as it commits."""
     world = people(plain_db)
     host, banned, other = world.influencer, world.stranger, world.viewer
     plain_db.without_limits()
@@ -173,11 +174,11 @@ def test_a_ban_of_somebody_who_joins_one_more_session_meanwhile(plain_db):
         joining, banning, client = steps.client(banned), steps.client(host), steps.client(other)
         joining.run("select * from public.live_stream_join(%s)", [sessions[1]["id"]])
         ban = banning.start("select * from public.live_stream_ban(%s)", [banned.user_id])
-        banning.waits()
         returns = client.start(back, [sessions[2]["id"]])
-        client.waits()
-        joining.commit()
         all_end_well(ban, returns)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            joining.commit()
+        joining.rollback()
     open_rows = "select count(*) from public.live_stream_viewers where user_id = %s and is_still_watching"
     assert plain_db.value(open_rows, [banned.user_id]) == 0
     assert plain_db.value(open_rows, [other.user_id]) == 1
@@ -203,43 +204,25 @@ def test_a_ban_while_the_influencer_is_deleted(plain_db):
     assert differences(plain_db) == []
 
 
-@pytest.mark.parametrize("ends", ["lock_timeout", "cancel", "exception block"])
-def test_a_ban_gives_up_waiting(plain_db, ends):
-    """For a person whom somebody else holds: its transaction goes on from the savepoint, and bans when it can."""
+def test_a_ban_waits_for_nobody_who_has_not_committed(plain_db):
+    """The person is closed out of where it is, and refused where it is coming to."""
     world = people(plain_db)
     plain_db.without_limits()
     host, banned = world.influencer, world.stranger
     session, other = world.session(), world.session(by=world.new_influencer())
     viewer = world.join(session, banned)
-    ban = "select * from public.live_stream_ban(%s)"
     with Steps(plain_db) as steps:
         joining, banning = steps.client(banned), steps.client(host)
         joining.run("insert into public.live_stream_viewers (session_id) values (%s)", [other["id"]])
-        banning.run("savepoint before")
-        if ends == "lock_timeout":
-            banning.run("set local lock_timeout = '100ms'")
-            with pytest.raises(psycopg.errors.LockNotAvailable):
-                banning.run(ban, [banned.user_id])
-        elif ends == "exception block":
-            banning.run("set local lock_timeout = '100ms'")
-            banning.run(
-                f"""do $$ begin perform public.live_stream_ban('{banned.user_id}');
-                exception when lock_not_available then null; end $$"""
-            )
-            banning.run("savepoint after")
-        else:
-            with ThreadPoolExecutor(1) as thread:
-                waiting = thread.submit(banning.run, ban, [banned.user_id])
-                banning.task = waiting
-                banning.waits().connection.cancel()
-                assert sqlstate(waiting) == "57014"
-        banning.run("rollback to before")
-        assert not banning.run("select pid from pg_locks where pid = pg_backend_pid() and not granted")
-        joining.commit()
-        banning.run(ban, [banned.user_id])
+        reporting = steps.client(banned)
+        reporting.run("update public.live_stream_viewers set buffering_time_seconds = 9 where id = %s", [viewer["id"]])
+        banning.run("select * from public.live_stream_ban(%s)", [banned.user_id])
         banning.commit()
-    watches = "select is_still_watching from public.live_stream_viewers where id = %s"
-    assert plain_db.value(watches, [viewer["id"]]) is False
+        # Its row was passed by, as somebody had it: who had it closes it.
+        reporting.commit()
+        joining.commit()
+    watches = "select session_id from public.live_stream_viewers where user_id = %s and is_still_watching"
+    assert [row["session_id"] for row in plain_db.sql(watches, [banned.user_id])] == [uuid.UUID(other["id"])]
     assert differences(plain_db) == []
 
 
@@ -268,7 +251,6 @@ def test_orders_of_several_sessions_are_deleted_at_once(plain_db, workers):
         one = a.start(sql, [ids[:2]])
         a.waits()
         two = b.start(sql, [ids[2:]])
-        b.waits()
         keeper.commit()
         all_end_well(one, two)
     assert differences(plain_db) == []
@@ -354,12 +336,11 @@ def test_a_reaction_is_taken_back_while_its_message_is_deleted(plain_db, goes):
     with Steps(plain_db) as steps:
         keeper, deleting, client = held(steps, "viewers", viewer), steps.client("service_role"), steps.client(world.viewer)
         back = client.start("select * from public.live_stream_unreact(%s, '🔥')", [message["id"]])
-        client.waits()
+        all_end_well(back)
         gone = deleting.start("delete from public.live_stream_chat where id = %s", [message["id"]], commit=goes)
-        deleting.waits()
-        keeper.commit()
-        all_end_well(back, gone)
+        all_end_well(gone)
         deleting.rollback()
+        keeper.commit()
     assert differences(plain_db) == []
 
 

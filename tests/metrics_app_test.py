@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 
 from crowds import BULK, Crowd, SEED, counts, numbers
@@ -66,23 +67,55 @@ def test_an_error_of_the_apps_own_arrives_unchanged(db, world, table, when):
 
 
 @own_db("alters the catalog")
-def test_an_app_may_catch_its_error_and_go_on(db, world):
+def test_what_an_app_refuses_is_refused_at_the_commit(db, world):
+    """Its trigger fires as the numbers are settled: the transaction is rolled back, and nothing was counted."""
     session = world.session()
     body = "if new.current_viewers = 2 then raise sqlstate 'PT418'; end if;"
     db.owner(OWN_TRIGGER.format(table="live_stream_sessions", when="after update", body=body))
-    db.sql(
-        f"""do $$ begin
-              insert into public.live_stream_viewers (session_id) values ('{session["id"]}');
-              begin
-                insert into public.live_stream_viewers (session_id) values ('{session["id"]}');
-              exception when sqlstate 'PT418' then null;
-              end;
-              insert into public.live_stream_chat (session_id, message) values ('{session["id"]}', 'goes on');
-              update public.live_stream_sessions set total_messages = 7;
-            end $$"""
-    )
+    join = "insert into public.live_stream_viewers (session_id) values (%s)"
+    db.sql(join, [session["id"]])
+    with db.connect() as connection:
+        connection.execute("begin")
+        connection.execute(join, [session["id"]])
+        connection.execute("insert into public.live_stream_chat (session_id, message) values (%s, 'goes too')", [session["id"]])
+        with pytest.raises(psycopg.Error) as error:
+            connection.execute("commit")
+        assert error.value.sqlstate == "PT418"
     assert counts(db, session) == (1, 1, 1)
-    assert numbers(db, session)["total_messages"] == 1 and differences(db) == []
+    assert numbers(db, session)["total_messages"] == 0 and differences(db) == []
+
+
+@own_db("alters the catalog")
+def test_an_app_that_answers_each_change_with_another_is_told_so(db, world):
+    """Such as a bot that writes a message for each message. One that does so once is fine."""
+    session = world.session()
+    bot = "if {when} then insert into public.live_stream_chat (session_id, message) values (new.id, 'I am a bot'); end if;"
+    differs = "new.total_messages > old.total_messages"
+    db.owner(OWN_TRIGGER.format(table="live_stream_sessions", when="after update", body=bot.format(when=differs)))
+    with db.connect(options="-c live_stream.background_worker=off") as connection, pytest.raises(psycopg.Error) as error:
+        connection.execute("insert into public.live_stream_chat (session_id, message) values (%s, 'hello')", [session["id"]])
+    assert error.value.sqlstate == "54001" and "again and again" in str(error.value)
+    db.owner("drop trigger app_trigger on public.live_stream_sessions")
+    db.owner("drop function public.app_trigger() cascade")
+    once = bot.format(when=f"{differs} and new.total_messages < 2")
+    db.owner(OWN_TRIGGER.format(table="live_stream_sessions", when="after update", body=once))
+    db.sql("insert into public.live_stream_chat (session_id, message) values (%s, 'hello')", [session["id"]])
+    assert numbers(db, session)["total_messages"] == 2 and differences(db) == []
+
+
+@own_db("alters the catalog")
+def test_what_is_counted_and_dropped_in_one_transaction(db, world):
+    session = world.session()
+    with db.connect() as connection, connection.transaction(force_rollback=True):
+        connection.execute("insert into public.live_stream_viewers (session_id) values (%s)", [session["id"]])
+        connection.execute("drop extension live_stream cascade")
+        connection.execute("set constraints all immediate")
+    with db.connect() as connection:
+        connection.execute("begin")
+        connection.execute("insert into public.live_stream_viewers (session_id) values (%s)", [session["id"]])
+        connection.execute("drop extension live_stream cascade")
+        connection.execute("commit")
+    assert db.value("select count(*) from public.live_stream_viewers") == 1
 
 
 @own_db("alters the catalog")

@@ -223,8 +223,8 @@ def test_a_ban_that_is_rolled_back_never_was(world):
             "insert into public.live_stream_bans (user_id, session_id) values (%s, %s)",
             [world.viewer.user_id, session["id"]],
         )
-        (row,) = connection.execute("select current_viewers from public.live_stream_sessions").fetchall()
-        assert row["current_viewers"] == 0
+        (row,) = connection.execute("select is_still_watching from public.live_stream_viewers").fetchall()
+        assert row["is_still_watching"] is False
         raise ZeroDivisionError
     assert stored(world, "viewers", viewer)["is_still_watching"] is True
     assert world.read(session)["current_viewers"] == 1

@@ -11,6 +11,7 @@ import pytest
 from recount import rest
 from refusals import refused
 from sizes import both_shapes, own_db
+from steps import Steps, sqlstate
 
 pytestmark = both_shapes
 
@@ -211,8 +212,8 @@ def test_cents_are_exact(world, shop):
         ({"amount": -0.01}, "23514", "amount"),
         ({"amount": "NaN"}, "23514", "amount"),
         ({"amount": None}, "23502", "amount"),
-        ({"amount": "Infinity"}, "22003", ""),
-        ({"amount": 1e10}, "22003", ""),
+        ({"amount": "Infinity"}, "22003", "amount of the order cannot be Infinity"),
+        ({"amount": 1e10}, "22003", "amount of the order cannot be"),
         ({"quantity": 0}, "23514", "quantity"),
         ({"quantity": -5}, "23514", "quantity"),
         ({"quantity": None}, "23502", "quantity"),
@@ -220,7 +221,7 @@ def test_cents_are_exact(world, shop):
         ({"product_id": None}, "23502", "product_id"),
         ({"product_id": "00000000-0000-0000-0000-000000000000"}, "23503", "is not in session"),
         ({"viewer_id": "00000000-0000-0000-0000-000000000000"}, "23503", "is not in session"),
-        ({"order_reference": "x" * 256}, "22001", ""),
+        ({"order_reference": "x" * 256}, "23514", "order_reference of the order is too long"),
         ({"session_id": None}, "22023", "session_id"),
         ({"session_id": "00000000-0000-0000-0000-000000000000"}, "PT404", "does not exist"),
     ],
@@ -239,10 +240,66 @@ def test_a_viewer_of_another_session_orders_nothing_here(world, shop):
         record(world.influencer.api, session, product, viewer_id=world.join(other)["id"])
 
 
+def test_the_database_says_when_a_host_sold(world, shop):
+    session, product = shop
+    body = {"session_id": session["id"], "product_id": product["product_id"], "amount": 1, "created_at": "1999-01-01T00:00:00Z"}
+    order = world.influencer.api.insert("live_stream_orders", body)
+    assert order["created_at"] > product["created_at"]
+    # The server brings older ones along, and leaves them.
+    old = world.service.insert("live_stream_orders", body)
+    assert old["created_at"].startswith("1999-01-01")
+    patch = {"created_at": "2001-01-01T00:00:00Z"}
+    assert world.service.update("live_stream_orders", patch, where={"id": old["id"]}, one=True)["created_at"] == old["created_at"]
+    for never in ("infinity", "-infinity"):
+        with refused("23514", "created_at", hint=True):
+            world.service.insert("live_stream_orders", body | {"created_at": never})
+    assert numbers(world, session, product)[0] == 2
+
+
+def test_a_host_names_who_was_there(world, shop):
+    """What names somebody is in that person's list."""
+    session, product = shop
+    body = {"session_id": session["id"], "product_id": product["product_id"], "amount": 1}
+    for somebody in (world.stranger.user_id, str(uuid.uuid4()), world.influencer.user_id):
+        for attempt in (
+            lambda: record(world.influencer.api, session, product, user_id=somebody),
+            lambda: world.influencer.api.insert("live_stream_orders", body | {"user_id": somebody}),
+            lambda: world.influencer.api.insert("live_stream_orders", [body, body | {"user_id": somebody}]),
+        ):
+            with refused("23503", f"user {somebody} has not joined session {session['id']}", hint=True):
+                attempt()
+    elsewhere = world.session(by=world.new_influencer())
+    world.join(elsewhere, world.stranger)
+    with refused("23503", "has not joined", hint=True):
+        record(world.influencer.api, session, product, user_id=world.stranger.user_id)
+    assert world.stranger.api.select("live_stream_orders") == [] and numbers(world, session, product)[0] == 0
+    # Who has left was there.
+    viewer = world.join(session, world.viewer)
+    world.leave(viewer, world.viewer)
+    assert record(world.influencer.api, session, product, user_id=world.viewer.user_id)["viewer_id"] == viewer["id"]
+    # The server names anybody.
+    assert record(world.service, session, product, user_id=world.stranger.user_id)["viewer_id"] is None
+
+
+def test_a_host_names_one_person(world, shop):
+    session, product = shop
+    viewer, other, anonymous = world.join(session, world.viewer), world.join(session, world.stranger), world.join(session)
+    with refused("23503", f"viewer {viewer['id']} is not user {world.stranger.user_id}", hint=True):
+        record(world.influencer.api, session, product, viewer_id=viewer["id"], user_id=world.stranger.user_id)
+    somebody = world.new_user().user_id
+    with refused("23503", "has not joined", hint=True):
+        record(world.influencer.api, session, product, viewer_id=anonymous["id"], user_id=somebody)
+    # Who watched without an account and with one.
+    order = record(world.influencer.api, session, product, viewer_id=anonymous["id"], user_id=world.stranger.user_id)
+    assert (order["viewer_id"], order["user_id"]) == (anonymous["id"], other["user_id"])
+    order = record(world.service, session, product, viewer_id=viewer["id"], user_id=somebody)
+    assert (order["viewer_id"], order["user_id"]) == (viewer["id"], somebody)
+
+
 def test_revenue_that_does_not_fit_is_refused(world, shop):
     session, product = shop
     record(world.service, session, product, 9_999_999_999.99)
-    with refused("22003"):
+    with refused("22003", f"a number of product {product['id']} would be too large", hint=True):
         record(world.service, session, product, 0.01)
     assert numbers(world, session, product)[0] == 1
 
@@ -262,12 +319,101 @@ def test_a_product_with_orders_stays(world, shop):
 
 
 @own_db("counts or changes all that is there")
-def test_a_session_goes_with_its_orders(world, shop):
+def test_a_session_goes_with_its_orders_where_the_server_says_so(world, shop):
     session, product = shop
     record(world.service, session, product, viewer_id=world.join(session)["id"])
-    world.influencer.api.delete("live_stream_sessions", where={"id": session["id"]})
+    world.service.delete("live_stream_sessions", where={"id": session["id"]})
     for table in ("sessions", "viewers", "products", "orders"):
         assert world.db.value(f"select count(*) from public.live_stream_{table}") == 0
+
+
+@pytest.mark.parametrize("status", ["scheduled", "live", "ended", "cancelled"])
+def test_a_host_does_not_delete_what_was_paid(world, status):
+    session = world.session(live=status in ("live", "ended"))
+    other, product = world.session(live=False), world.product(session)
+    if status in ("ended", "cancelled"):
+        world.set_session(session, status=status)
+    order = record(world.service, session, product)
+    for where in ({"id": session["id"]}, {"influencer_id": session["influencer_id"]}):
+        with refused("23503", f"session {session['id']} has orders", hint=True):
+            world.influencer.api.delete("live_stream_sessions", where=where)
+    assert world.influencer.api.delete("live_stream_sessions", where={"id": other["id"]})
+    assert [row["id"] for row in world.service.select("live_stream_orders", where={"session_id": session["id"]})] == [order["id"]]
+    world.service.delete("live_stream_orders", where={"id": order["id"]})
+    assert world.influencer.api.delete("live_stream_sessions", where={"id": session["id"]})
+
+
+def goodbye(db, table, column, as_owner):
+    """A function of the app's by which a signed-in person takes its own row away."""
+    db.sql(f"""create or replace function public.goodbye() returns void language sql set search_path = ''
+               security {"definer" if as_owner else "invoker"}
+               as $$ delete from {table} where {column} = live_stream.uid() $$""")
+    db.reload_schema()
+
+
+@own_db("makes a function, and lets people delete influencers")
+@pytest.mark.parametrize("as_owner", [True, False])
+def test_no_host_takes_orders_along_with_itself(db, world, shop, as_owner):
+    """What is deleted by a foreign key is deleted as the owner of the table, whoever began."""
+    session, product = shop
+    order = record(world.service, session, product)
+    db.sql("grant select, delete on public.influencers to authenticated")
+    db.sql("alter table public.influencers disable row level security")
+    tables = [("public.influencers", "user_id")] + ([("auth.users", "id")] if db.is_supabase and as_owner else [])
+    for table, column in tables:
+        goodbye(db, table, column, as_owner)
+        with refused("23503", f"session {session['id']} has orders", hint=True):
+            world.influencer.api.rpc("goodbye")
+    if not as_owner:
+        with refused("23503", "has orders", hint=True):
+            world.influencer.api.delete("influencers", where={"id": world.influencer.influencer_id})
+    assert world.service.select("live_stream_orders", "id") == [{"id": order["id"]}]
+    # One without orders goes with all it has.
+    other = world.new_influencer()
+    world.session(by=other)
+    other.api.rpc("goodbye")
+    assert world.service.select("live_stream_sessions", where={"influencer_id": other.influencer_id}) == []
+    db.owner("delete from public.influencers where id = %s", [world.influencer.influencer_id])
+    assert world.service.select("live_stream_orders") == []
+
+
+@own_db("makes a trigger")
+def test_a_trigger_of_the_apps_is_no_way_around(db, world, shop):
+    session, product = shop
+    record(world.service, session, product)
+    db.owner("""create function public.clear() returns trigger language plpgsql security definer as $$
+                begin delete from public.live_stream_sessions where id = old.session_id; return null; end $$""")
+    db.owner("create trigger clear after delete on public.live_stream_products"
+             " for each row when (pg_trigger_depth() = 0) execute function public.clear()")  # fmt: skip
+    another = world.product(session)
+    with refused("23503", f"session {session['id']} has orders", hint=True):
+        world.influencer.api.delete("live_stream_products", where={"id": another["id"]})
+    world.service.delete("live_stream_products", where={"id": another["id"]})
+    assert world.service.select("live_stream_sessions", where={"id": session["id"]}) == []
+
+
+@pytest.mark.parametrize("level", ["read committed", "repeatable read"])
+def test_a_host_deletes_as_an_order_comes(world, shop, level):
+    session, product = shop
+    delete = "delete from public.live_stream_sessions where id = %s"
+    with Steps(world.db) as steps:
+        host, server = steps.client(world.influencer), steps.client("service_role")
+        host.run(f"set transaction isolation level {level}")
+        host.run("select from public.live_stream_sessions")
+        server.run("select from public.live_stream_record_order(%s, %s, 10)", [session["id"], product["product_id"]])
+        gone = host.start(delete, [session["id"]])
+        host.waits()
+        server.commit()
+        assert sqlstate(gone) == ("23503" if level == "read committed" else "40001")
+        # The other way round: who deletes has the session, and is waited for.
+        other = world.session(live=False)
+        another = world.product(other)
+        host.run(delete, [other["id"]])
+        order = server.start("select from public.live_stream_record_order(%s, %s, 10)", [other["id"], another["product_id"]])
+        server.waits()
+        host.rollback()
+        assert sqlstate(order) is None
+    assert numbers(world, session, product)[0] == numbers(world, other, another)[0] == 1
 
 
 def test_a_viewer_goes_and_its_orders_stay(world, shop):

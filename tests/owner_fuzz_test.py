@@ -776,6 +776,7 @@ SETTINGS = {
     "live_stream.message_limit": "0",
     "live_stream.join_limit": "0",
     "live_stream.anonymous_join_limit": "0",
+    "live_stream.address_join_limit": "0",
     "live_stream.reaction_limit": "0",
     "live_stream.flag_limit": "0",
 }

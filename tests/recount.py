@@ -129,7 +129,7 @@ select s.id
           coalesce(sum(reactions), 0) as reactions, coalesce(sum(shares), 0) as shares,
           coalesce(sum(products), 0) as products, coalesce(sum(clicks), 0) as clicks,
           coalesce(sum(orders), 0) as orders, coalesce(sum(revenue), 0) / 100.0 as revenue
-     from live_stream.metric_changes p where p.session_id = s.id) as p
+     from live_stream.metric_changes p where p.session_id = s.id and p.row_id is null) as p
  where (s.current_viewers + p.viewers, s.total_unique_viewers + p.unique_viewers,
         s.total_watch_time_seconds + p.watch_seconds, s.total_messages + p.messages,
         s.total_reactions + p.reactions, s.total_shares + p.shares,

@@ -22,3 +22,8 @@ def starts(world, schedule, start, end):
 def clock(moment):
     """Date and start time of a schedule in UTC."""
     return {"scheduled_date": f"{moment:%Y-%m-%d}", "scheduled_start_time": f"{moment:%H:%M:%S}"}
+
+
+def listed_occurrences(world, schedule, start, end):
+    """Between two moments."""
+    return occurrences(world, schedule, str(start), str(end))

@@ -63,6 +63,11 @@ pub fn ban_of(influencer: Uuid, user: Uuid) -> Result<Option<Ban>> {
     Ok(found)
 }
 
+/// The ban, no timeout, that is in force against a user at an influencer.
+pub fn ban_against(influencer: Uuid, user: Uuid) -> Result<Option<Ban>> {
+    Ok(ban_of(influencer, user)?.filter(|ban| !ban.is_timeout))
+}
+
 /// Checks that the influencer does not ban the caller.
 ///
 /// Errors: 42501 for a ban.
@@ -91,7 +96,7 @@ fn check_without(influencer: Uuid, counts: impl Fn(&Ban) -> bool) -> Result<()> 
 }
 
 /// What a banned person is told: until when, and why.
-fn refused(influencer: Uuid, ban: Ban) -> Error {
+pub fn refused(influencer: Uuid, ban: Ban) -> Error {
     let message = if ban.is_timeout {
         format!("the caller may not write in the sessions of influencer {influencer} for a while")
     } else {

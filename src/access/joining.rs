@@ -1,17 +1,28 @@
 //! Who may join a session and write in it.
 
-use super::bans::{check_not_banned, check_not_silenced};
+use super::bans::{ban_against, check_not_banned, check_not_silenced, refused};
 use super::parts::is_guest;
-use super::{BANS, GUESTS, MODERATORS};
-use super::{is_empty, is_moderator, owns};
+use super::{is_moderator, owner_of, owns};
 use crate::identity;
-use crate::metrics::entry::{self, Entered, no_such_session};
-use crate::pg::error::Result;
-use crate::pg::lock::{Lock, Mode, person_slot};
+use crate::metrics::entry::{Entered, no_such_session};
+use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::own_writes::{self, OwnWrites};
 use crate::pg::owner::as_owner;
-use pgrx::Uuid;
-use std::collections::BTreeSet;
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, Uuid};
+
+static ANONYMOUS_USERS_MAY_CHAT: GucSetting<bool> = GucSetting::<bool>::new(false);
+
+pub fn define_settings() {
+    GucRegistry::define_bool_guc(
+        c"live_stream.anonymous_users_may_chat",
+        c"Whether people who have signed in anonymously may write in the chat.",
+        c"Those whose claims say is_anonymous, as with Supabase's anonymous sign-ins: anybody has as many of them as it \
+          likes, so a ban or a limit does not keep them out.",
+        &ANONYMOUS_USERS_MAY_CHAT,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+}
 
 thread_local! {
     /// The engine is writing the viewer row of a caller who has no rights beyond its own.
@@ -40,9 +51,50 @@ pub fn admit(session: Uuid, entered: &Entered) -> Result<()> {
 
 /// Checks that the caller, who is not the host, may write in the chat of a session.
 ///
-/// Errors: as [`admit`]; 42501 for a timeout too.
+/// Errors: as [`admit`]; 42501 for a timeout too, and for who must sign in first.
 pub fn check_may_write(session: Uuid, entered: &Entered) -> Result<()> {
-    check(session, entered, true)
+    check(session, entered, true)?;
+    check_signed_in(session, entered)?;
+    check_account_to_write(entered.influencer)
+}
+
+/// Checks that the caller has an account, where the host asks for that.
+///
+/// Errors: 42501.
+pub fn check_signed_in(session: Uuid, entered: &Entered) -> Result<()> {
+    if !entered.requires_sign_in
+        || identity::has_account()?
+        || is_exempt()?
+        || owns(entered.influencer)?
+    {
+        return Ok(());
+    }
+    let message = format!("session {session} is for signed-in viewers only");
+    Err(without_account(message, "Sign in first."))
+}
+
+/// Checks that the caller, if it has signed in anonymously, may write all the same in the chats of an influencer.
+///
+/// Errors: 42501.
+pub fn check_account_to_write(influencer: Uuid) -> Result<()> {
+    if ANONYMOUS_USERS_MAY_CHAT.get()
+        || identity::has_account()?
+        || is_exempt()?
+        || owns(influencer)?
+    {
+        return Ok(());
+    }
+    let hint = "Sign in with an account, or add an e-mail address to this one, first.";
+    Err(without_account(
+        "only people with an account write in the chat".to_owned(),
+        hint,
+    ))
+}
+
+fn without_account(message: String, hint: &'static str) -> Error {
+    Error::new(SqlState::INSUFFICIENT_PRIVILEGE, message)
+        .detail("The caller has none, or has signed in anonymously.")
+        .hint(hint)
 }
 
 fn check(session: Uuid, entered: &Entered, writes: bool) -> Result<()> {
@@ -68,23 +120,28 @@ fn is_invited(session: Uuid, influencer: Uuid) -> Result<bool> {
     }
 }
 
-/// Checks once more that the caller may join, as its rows are written: nobody closes these users
-/// out of anything before the transaction ends, and what was decided before is seen now.
+/// Checks that a user, who has joined a session, is welcome there: whoever the caller is.
 ///
 /// Errors: as [`admit`].
-pub fn admit_again(session: Uuid, users: &BTreeSet<Uuid>) -> Result<()> {
-    if is_exempt()? {
-        return Ok(());
+pub fn check_welcome(session: Uuid, entered: &Entered, user: Uuid) -> Result<()> {
+    unwelcome(session, entered, user)?.map_or(Ok(()), Err)
+}
+
+/// As [`check_welcome`].
+pub fn is_welcome(session: Uuid, entered: &Entered, user: Uuid) -> Result<bool> {
+    Ok(unwelcome(session, entered, user)?.is_none())
+}
+
+/// What a user is told who is not welcome in a session.
+fn unwelcome(session: Uuid, entered: &Entered, user: Uuid) -> Result<Option<Error>> {
+    let influencer = entered.influencer;
+    let hosts = || -> Result<bool> { Ok(owner_of(influencer)? == Some(user)) };
+    if entered.private && !is_guest(session, user)? && !is_moderator(influencer, user)? && !hosts()?
+    {
+        return Ok(Some(no_such_session(session)));
     }
-    let slots: BTreeSet<u64> = users.iter().map(|user| person_slot(*user)).collect();
-    for slot in slots {
-        Lock::Person(slot).wait(Mode::Alone);
-    }
-    if is_empty(BANS)? && is_empty(GUESTS)? && is_empty(MODERATORS)? {
-        return Ok(());
-    }
-    match entry::enter(session)? {
-        Some(entered) => admit(session, &entered),
-        None => Ok(()),
-    }
+    Ok(match ban_against(influencer, user)? {
+        Some(ban) if !hosts()? => Some(refused(influencer, ban)),
+        _ => None,
+    })
 }

@@ -13,7 +13,10 @@ mod visibility;
 
 pub(crate) use bans::in_force;
 pub use bans::{ban_of, check_not_banned, check_not_silenced};
-pub use joining::{admit, admit_again, as_joiner, check_may_write};
+pub use joining::{
+    admit, as_joiner, check_account_to_write, check_may_write, check_signed_in, check_welcome,
+    define_settings, is_exempt, is_welcome,
+};
 pub use ownership::{check_owned, manages, own_session, owner_of, owns};
 pub use parts::{check_moderated, check_session_of, is_moderator};
 pub use visibility::{influencer_of, sees};

@@ -8,18 +8,19 @@ use crate::metrics::entry;
 use crate::metrics::entry::{Entered, no_such_session};
 use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
+use crate::pg::keep::Wait;
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan, sql};
 use crate::pg::row::Row;
 use crate::pg::row::required;
 use crate::pg::trigger;
 use crate::pg::trigger::Outcome;
-use crate::sessions::on_air;
 use crate::viewers;
 use pgrx::JsonB;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use session::on_air;
 
 /// A message's columns that its author cannot write.
 const DECIDED: &[&str] = &[
@@ -46,6 +47,7 @@ fn chat_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         if metrics::is_settling() {
             return Ok(());
         }
+        limits::write_row(old.is_none())?;
         match old {
             None => guard_insert(new),
             Some(old) => guard_update(old, new),
@@ -215,6 +217,8 @@ fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
     if !service {
         new.keep(old, DECIDED)?;
         let session: Uuid = required(old, "session_id")?;
+        // Who deletes the session waits then, with none of its messages: this statement may want several.
+        entry::try_keep(session, Wait::Never)?;
         let user = writer()?;
         let author = old.get("user_id")? == Some(user);
         let Chat {
@@ -232,6 +236,7 @@ fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
         }
         if edited {
             access::check_not_silenced(influencer)?;
+            access::check_account_to_write(influencer)?;
         }
         if edited && !open {
             return Err(closed(session));
@@ -325,6 +330,7 @@ fn flag_message(message_id: Option<Uuid>) -> Uuid {
         let message = super::reactions::visible_message(message_id)?;
         access::check_not_banned(message.influencer)?;
         if let Some(user) = user {
+            access::check_account_to_write(message.influencer)?;
             limits::spend(user, limits::Kind::Flag)?;
         }
         metrics::settling(|| plan::execute(&FLAG, &[message.id.into()]))?;

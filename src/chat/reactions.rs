@@ -3,6 +3,7 @@
 use super::guard::{keep_message, no_such_message, writable, writer};
 use crate::access;
 use crate::limits;
+use crate::metrics::rows::{self, Counted, Of, Tally};
 use crate::metrics::{self, Delta};
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::owner::as_owner;
@@ -12,9 +13,10 @@ use crate::pg::transition;
 use crate::pg::trigger;
 use crate::pg::trigger::Outcome;
 use crate::viewers;
-use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use pgrx::{JsonB, Uuid};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
 const REACTION_CHARS: usize = 32;
@@ -65,11 +67,12 @@ thread_local! {
                    then reactions || jsonb_build_object(
                           $2, coalesce((reactions ->> $2)::bigint, 0) + $3)
                    else reactions - $2 end
-           where id = $1",
+           where id = $1 and coalesce((reactions ->> $2)::bigint, 0) + $3 >= 0",
         &[pg_sys::UUIDOID, pg_sys::TEXTOID, pg_sys::INT8OID],
     ) };
-    static COUNT_OF_VIEWER: Plan = const { Plan::writing(
-        c"update public.live_stream_viewers set reactions_sent = reactions_sent + $2 where id = $1",
+    static COUNT_REPLIES: Plan = const { Plan::writing(
+        c"update public.live_stream_chat set replies_count = replies_count + $2
+           where id = $1 and replies_count + $2 >= 0",
         &[pg_sys::UUIDOID, pg_sys::INT8OID],
     ) };
 }
@@ -246,19 +249,22 @@ fn chat_reactions_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         let message_id = changes.column::<Uuid>("message_id")?;
         let reaction = changes.column::<String>("reaction")?;
         let mut sessions: BTreeMap<Uuid, i64> = BTreeMap::new();
-        let mut viewers: BTreeMap<Uuid, i64> = BTreeMap::new();
-        let mut messages: BTreeMap<(Uuid, String), i64> = BTreeMap::new();
         changes.for_each(|old, new| {
             for (row, sign) in [(old, -1), (new, 1)] {
                 let Some(row) = row else { continue };
-                if let Some(session) = row.at(session_id) {
-                    *sessions.entry(session).or_default() += sign;
-                }
+                let Some(session) = row.at(session_id) else {
+                    continue;
+                };
+                *sessions.entry(session).or_default() += sign;
+                let tally = Tally {
+                    reactions: sign,
+                    ..Tally::default()
+                };
                 if let Some(viewer) = row.at(viewer_id) {
-                    *viewers.entry(viewer).or_default() += sign;
+                    rows::count(session, Counted::viewer(viewer), tally);
                 }
                 if let Some((message, name)) = row.at(message_id).zip(row.at(reaction)) {
-                    *messages.entry((message, name)).or_default() += sign;
+                    rows::count(session, Counted::message(message, Some(name)), tally);
                 }
             }
             Ok(())
@@ -268,18 +274,49 @@ fn chat_reactions_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
                 reactions,
                 ..Delta::default()
             };
-            metrics::apply(session, delta)?;
+            metrics::apply(session, delta);
         }
-        metrics::settling(|| {
-            for (viewer, change) in viewers.into_iter().filter(|(_, change)| *change != 0) {
-                let args = [viewer.into(), change.into()];
-                plan::execute(&COUNT_OF_VIEWER, &args)?;
-            }
-            for ((message, name), change) in messages.into_iter().filter(|(_, n)| *n != 0) {
-                let args = [message.into(), name.into(), change.into()];
-                plan::execute(&COUNT, &args)?;
-            }
-            Ok(())
-        })
+        Ok(())
     })
+}
+
+/// The reactions to a message with what this transaction has done, as an object of that column; without, as an empty one.
+#[pg_extern(stable)]
+fn tallied_message(message_id: Option<Uuid>, reactions: Option<JsonB>) -> JsonB {
+    let counted = message_id.map(|id| rows::counted_on(Of::Message, id));
+    let mut changed = false;
+    let mut all = match reactions {
+        Some(JsonB(Value::Object(all))) => all,
+        _ => Map::new(),
+    };
+    for (reaction, tally) in counted.into_iter().flatten() {
+        if let Some(name) = reaction
+            && tally.reactions != 0
+        {
+            changed = true;
+            let before = all.get(&name).and_then(Value::as_i64).unwrap_or(0);
+            match before.saturating_add(tally.reactions) {
+                sum if sum > 0 => all.insert(name, sum.into()),
+                _ => all.remove(&name),
+            };
+        }
+    }
+    JsonB(match changed {
+        true => json!({ "reactions": all }),
+        false => json!({}),
+    })
+}
+
+/// Adds to the tallies of a message.
+pub fn add(counted: &Counted, tally: &Tally) -> Result<bool> {
+    if let Some(reaction) = &counted.reaction {
+        let args = [
+            counted.row.into(),
+            reaction.clone().into(),
+            tally.reactions.into(),
+        ];
+        return Ok(plan::execute(&COUNT, &args)? > 0);
+    }
+    let args = [counted.row.into(), tally.replies.into()];
+    Ok(plan::execute(&COUNT_REPLIES, &args)? > 0)
 }

@@ -2,6 +2,7 @@
 
 use crate::identity;
 use crate::pg::error::OrRaise;
+use crate::pg::fits;
 use crate::pg::plan::{self, Plan};
 use crate::pg::returned;
 use pgrx::pg_sys;
@@ -41,6 +42,8 @@ fn send_message(
     call: pg_sys::FunctionCallInfo,
 ) -> Option<AnyElement> {
     let send = || {
+        fits::check_text("live_stream_chat", "username", username)?;
+        fits::check_text("live_stream_chat", "avatar_url", avatar_url)?;
         let args = [
             session_id.into(),
             message.into(),

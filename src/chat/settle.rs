@@ -1,5 +1,6 @@
 //! What a statement on the chat changes in the numbers of sessions, viewers and messages.
 
+use crate::metrics::rows::{self, Counted, Tally};
 use crate::metrics::{self, Delta};
 use crate::moderation::{self, Act};
 use crate::pg::error::Result;
@@ -8,7 +9,6 @@ use crate::pg::row::{Column, Row};
 use crate::pg::transition;
 use crate::pg::trigger::Outcome;
 use pgrx::Uuid;
-use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::collections::BTreeMap;
 
@@ -39,16 +39,6 @@ thread_local! {
            where messages_sent > 0 or reactions_sent > 0",
         &[],
     ) };
-    static COUNT_OF_VIEWER: Plan = const { Plan::writing(
-        c"update public.live_stream_viewers
-             set messages_sent = messages_sent + $2, reactions_sent = reactions_sent + $3
-           where id = $1",
-        &[pg_sys::UUIDOID, pg_sys::INT8OID, pg_sys::INT8OID],
-    ) };
-    static COUNT_REPLIES: Plan = const { Plan::writing(
-        c"update public.live_stream_chat set replies_count = replies_count + $2 where id = $1",
-        &[pg_sys::UUIDOID, pg_sys::INT8OID],
-    ) };
 }
 
 /// AFTER INSERT, UPDATE or DELETE of messages. Messages of the types `chat` and `reaction` count
@@ -68,8 +58,6 @@ fn chat_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         let reaction = Some(message_type.value("reaction")?);
 
         let mut sessions: BTreeMap<Uuid, Delta> = BTreeMap::new();
-        let mut viewers: BTreeMap<Uuid, (i64, i64)> = BTreeMap::new();
-        let mut parents: BTreeMap<Uuid, i64> = BTreeMap::new();
         let mut acts = Vec::new();
         changes.for_each(|old, new| {
             if let (Some(old), Some(new)) = (old, new) {
@@ -85,38 +73,33 @@ fn chat_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
                     delta.messages += message;
                     delta.reactions += reacted;
                 }
+                let Some(session) = row.at(session_id) else {
+                    continue;
+                };
                 if let Some(viewer) = row.at(viewer_id) {
-                    let sent = viewers.entry(viewer).or_default();
-                    sent.0 += message;
-                    sent.1 += reacted;
+                    let sent = Tally {
+                        messages: message,
+                        reactions: reacted,
+                        ..Tally::default()
+                    };
+                    rows::count(session, Counted::viewer(viewer), sent);
                 }
                 if let Some(parent) = row.at(parent_message_id)
                     && row.at(is_deleted) != Some(true)
                 {
-                    *parents.entry(parent).or_default() += sign;
+                    let replies = Tally {
+                        replies: sign,
+                        ..Tally::default()
+                    };
+                    rows::count(session, Counted::message(parent, None), replies);
                 }
             }
             Ok(())
         })?;
         for (session, delta) in sessions {
-            metrics::apply(session, delta)?;
+            metrics::apply(session, delta);
         }
-        moderation::note(acts)?;
-        viewers.retain(|_, sent| *sent != (0, 0));
-        parents.retain(|_, replies| *replies != 0);
-        if viewers.is_empty() && parents.is_empty() {
-            return Ok(());
-        }
-        metrics::settling(|| {
-            for (viewer, (messages, reactions)) in viewers {
-                let args = [viewer.into(), messages.into(), reactions.into()];
-                plan::execute(&COUNT_OF_VIEWER, &args)?;
-            }
-            for (parent, replies) in parents {
-                plan::execute(&COUNT_REPLIES, &[parent.into(), replies.into()])?;
-            }
-            Ok(())
-        })
+        moderation::note(acts)
     })
 }
 

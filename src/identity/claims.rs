@@ -1,9 +1,9 @@
 //! Reads what PostgREST says of a request: claims and headers, both JSON texts.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Invalid {
     /// The text is no JSON object.
     Json,
@@ -11,21 +11,45 @@ pub enum Invalid {
     Subject,
 }
 
-/// The user id in the claims of a JWT; none when there are no claims or no `sub`.
-pub fn subject(claims: &str) -> Result<Option<Uuid>, Invalid> {
+/// What the claims of a request say of who is calling.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// None for an anonymous request.
+    pub user: Option<Uuid>,
+    /// Signed in without an account, as Supabase's `signInAnonymously` does it.
+    pub is_anonymous_user: bool,
+}
+
+/// What the claims of a JWT say; nobody where there are no claims or no `sub`.
+pub fn caller(claims: &str) -> Result<Caller, Invalid> {
     if claims.trim().is_empty() {
-        return Ok(None);
+        return Ok(Caller::default());
     }
     let claims = match serde_json::from_str(claims) {
         Ok(Value::Object(claims)) => claims,
-        Ok(Value::Null) => return Ok(None),
+        Ok(Value::Null) => return Ok(Caller::default()),
         _ => return Err(Invalid::Json),
     };
-    match claims.get("sub") {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(sub)) => user_id(sub),
-        Some(_) => Err(Invalid::Subject),
-    }
+    let user = match claims.get("sub") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(sub)) => user_id(sub)?,
+        Some(_) => return Err(Invalid::Subject),
+    };
+    let is_anonymous_user = match claims.get("is_anonymous") {
+        None | Some(Value::Null | Value::Bool(false)) => false,
+        Some(Value::String(said)) => says_anonymous(said),
+        // What nobody has thought of is not an account.
+        Some(_) => true,
+    };
+    Ok(Caller {
+        user,
+        is_anonymous_user,
+    })
+}
+
+/// The claim `is_anonymous` as text, as the older setting `request.jwt.claim.is_anonymous` holds it.
+pub fn says_anonymous(said: &str) -> bool {
+    !(said.is_empty() || said.eq_ignore_ascii_case("false"))
 }
 
 /// A user id as text, as the older setting `request.jwt.claim.sub` holds it.
@@ -36,11 +60,10 @@ pub fn user_id(sub: &str) -> Result<Option<Uuid>, Invalid> {
     Uuid::try_parse(sub).map(Some).map_err(|_| Invalid::Subject)
 }
 
-/// The value of a request header; names are lower case. Anything but an object of strings has
-/// no headers: they are hints from the client, never proof.
-pub fn header(headers: &str, name: &str) -> Option<String> {
-    let headers: Value = serde_json::from_str(headers).ok()?;
-    Some(headers.get(name)?.as_str()?.to_owned())
+/// The headers of a request, by their lower-case names. Anything but an object has none: they are hints from the
+/// client, never proof.
+pub fn headers(headers: &str) -> Map<String, Value> {
+    serde_json::from_str(headers).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -49,35 +72,60 @@ mod tests {
 
     const ID: &str = "7b1f0c9e-3f5a-4c1d-9b57-2f6f5a1c0d11";
 
+    fn user(claims: &str) -> Result<Option<Uuid>, Invalid> {
+        caller(claims).map(|caller| caller.user)
+    }
+
     #[test]
     fn subject_is_the_users_id() {
         let claims = format!(r#"{{"role":"authenticated","sub":"{ID}"}}"#);
-        assert_eq!(subject(&claims), Ok(Some(ID.parse().unwrap())));
+        assert_eq!(user(&claims), Ok(Some(ID.parse().unwrap())));
     }
 
     #[test]
     fn claims_without_a_subject_are_nobodys() {
         for claims in ["", " ", "{}", "null", r#"{"sub":null}"#, r#"{"sub":""}"#] {
-            assert_eq!(subject(claims), Ok(None), "{claims:?}");
+            assert_eq!(user(claims), Ok(None), "{claims:?}");
         }
     }
 
     #[test]
     fn malformed_claims_are_refused() {
         for claims in ["{", "[1]", "7", r#"{"sub":"a"} x"#] {
-            assert_eq!(subject(claims), Err(Invalid::Json), "{claims:?}");
+            assert_eq!(user(claims), Err(Invalid::Json), "{claims:?}");
         }
         for claims in [r#"{"sub":"admin"}"#, r#"{"sub":7}"#, r#"{"sub":{}}"#] {
-            assert_eq!(subject(claims), Err(Invalid::Subject), "{claims:?}");
+            assert_eq!(user(claims), Err(Invalid::Subject), "{claims:?}");
         }
     }
 
     #[test]
+    fn a_sign_in_without_an_account() {
+        for (said, expected) in [
+            ("false", false),
+            ("null", false),
+            (r#""""#, false),
+            (r#""false""#, false),
+            ("true", true),
+            (r#""true""#, true),
+            ("1", true),
+            ("{}", true),
+        ] {
+            let claims = format!(r#"{{"sub":"{ID}","is_anonymous":{said}}}"#);
+            let caller = caller(&claims).unwrap();
+            assert_eq!(caller.is_anonymous_user, expected, "{said}");
+            assert_eq!(caller.user, Some(ID.parse().unwrap()));
+        }
+        let nested = format!(r#"{{"sub":"{ID}","app_metadata":{{"is_anonymous":true}}}}"#);
+        assert!(!caller(&nested).unwrap().is_anonymous_user);
+    }
+
+    #[test]
     fn headers_are_read_by_name() {
-        let headers = r#"{"x-session-code":"ABC","n":1}"#;
-        assert_eq!(header(headers, "x-session-code").as_deref(), Some("ABC"));
-        assert_eq!(header(headers, "n"), None);
-        assert_eq!(header("nonsense", "x-session-code"), None);
-        assert_eq!(header("", "x-session-code"), None);
+        let read = headers(r#"{"x-session-code":"ABC","n":1}"#);
+        assert_eq!(read.get("x-session-code"), Some(&Value::from("ABC")));
+        for nonsense in ["nonsense", "", "[1]", "7", "null", r#"{"a":1} x"#] {
+            assert_eq!(headers(nonsense), Map::new(), "{nonsense:?}");
+        }
     }
 }

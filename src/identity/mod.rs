@@ -2,16 +2,19 @@
 
 pub mod address;
 mod claims;
+mod parsed;
 
 use crate::pg::catalog;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::owner::owner_if_installed;
-use crate::pg::{role, settings};
-use claims::Invalid;
+use crate::pg::{own_writes, role, settings, transaction};
+use claims::{Caller, Invalid};
+use parsed::Parsed;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+use serde_json::{Map, Value};
 use session::code;
 use std::cell::Cell;
 use std::ffi::CString;
@@ -30,21 +33,35 @@ pub fn define_settings() {
     );
 }
 
-/// The value of a header of the request, by its lower-case name: what the client or a proxy says.
-pub fn request_header(name: &str) -> Option<String> {
-    claims::header(&settings::get(c"request.headers")?, name)
+/// Forgets with each transaction what its request said. Called once per backend.
+pub fn watch_transactions() {
+    transaction::at_end(|| {
+        CLAIMS.with(Parsed::forget);
+        HEADERS.with(Parsed::forget);
+    });
 }
 
-/// The id of the user that the request's claims name; none for an anonymous request.
-pub fn user_id() -> Result<Option<Uuid>> {
-    let user_id = match settings::get(c"request.jwt.claims") {
-        Some(claims) => claims::subject(&claims),
-        None => match settings::get(c"request.jwt.claim.sub") {
-            Some(sub) => claims::user_id(&sub),
-            None => Ok(None),
-        },
+/// The value of a header of the request, by its lower-case name: what the client or a proxy says.
+pub fn request_header(name: &str) -> Option<String> {
+    HEADERS.with(|kept| {
+        kept.of(c"request.headers", claims::headers, |headers| {
+            Some(headers.get(name)?.as_str()?.to_owned())
+        })
+    })?
+}
+
+/// Who the request's claims say is calling.
+fn caller() -> Result<Caller> {
+    let said = CLAIMS.with(|kept| {
+        kept.of(c"request.jwt.claims", claims::caller, |caller| {
+            caller.as_ref().copied().map_err(|invalid| *invalid)
+        })
+    });
+    let caller = match said {
+        Some(caller) => caller,
+        None => older_caller(),
     };
-    user_id.map(|id| id.map(to_datum_uuid)).map_err(|invalid| {
+    caller.map_err(|invalid| {
         let message = match invalid {
             Invalid::Json => "the claims of the request are no JSON object",
             Invalid::Subject => "the claim \"sub\" of the request is no UUID",
@@ -53,6 +70,29 @@ pub fn user_id() -> Result<Option<Uuid>> {
             .detail("live_stream reads the user's id from the setting request.jwt.claims.")
             .hint("Sign in again, or look at what issues the tokens.")
     })
+}
+
+/// As PostgREST said it before version 9: a setting for each claim.
+fn older_caller() -> std::result::Result<Caller, Invalid> {
+    let Some(sub) = settings::get(c"request.jwt.claim.sub") else {
+        return Ok(Caller::default());
+    };
+    Ok(Caller {
+        user: claims::user_id(&sub)?,
+        is_anonymous_user: settings::get(c"request.jwt.claim.is_anonymous")
+            .is_some_and(|said| claims::says_anonymous(&said)),
+    })
+}
+
+/// The id of the user that the request's claims name; none for an anonymous request.
+pub fn user_id() -> Result<Option<Uuid>> {
+    Ok(caller()?.user.map(to_datum_uuid))
+}
+
+/// Whether the caller has an account: its claims name a user, and not one who signed in anonymously.
+pub fn has_account() -> Result<bool> {
+    let caller = caller()?;
+    Ok(caller.user.is_some() && !caller.is_anonymous_user)
 }
 
 fn to_datum_uuid(id: uuid::Uuid) -> Uuid {
@@ -72,6 +112,16 @@ pub fn is_service() -> Result<bool> {
     let is_service = serves(user)?;
     SERVICE.set(Some((generation, user, is_service)));
     Ok(is_service)
+}
+
+/// As [`is_service`], of whose statement a trigger has been fired by: what a foreign key takes along, and what a trigger
+/// writes, is written as the owner of the tables, whoever began.
+pub fn service_began() -> Result<bool> {
+    let is_service = is_service()?;
+    match own_writes::trigger_depth() {
+        ..=1 => Ok(is_service),
+        _ => Ok(is_service && serves(role::outer())?),
+    }
 }
 
 fn serves(user: pg_sys::Oid) -> Result<bool> {
@@ -121,11 +171,6 @@ pub fn viewer_id() -> Option<Uuid> {
     uuid::Uuid::try_parse(&id).ok().map(to_datum_uuid)
 }
 
-/// True once this transaction has made a viewer row, or been let act for one.
-pub fn acts_for_viewer() -> bool {
-    VIEWER_ID.get().is_some_and(|id| !id.is_empty())
-}
-
 /// Lets the rest of this transaction act for a viewer row.
 pub fn set_viewer_id(id: &Uuid) -> Result<()> {
     let id = CString::new(uuid::Uuid::from_bytes(*id.as_bytes()).to_string()).unwrap_or_default();
@@ -136,6 +181,8 @@ pub fn set_viewer_id(id: &Uuid) -> Result<()> {
 thread_local! {
     /// Of the role that was asked about last, in a generation of the catalog.
     static SERVICE: Cell<Option<(u64, pg_sys::Oid, bool)>> = const { Cell::new(None) };
+    static CLAIMS: Parsed<std::result::Result<Caller, Invalid>> = const { Parsed::new() };
+    static HEADERS: Parsed<Map<String, Value>> = const { Parsed::new() };
 }
 
 /// The id of the user who is calling, from the claims of the request: `sub` in

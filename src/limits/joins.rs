@@ -1,13 +1,13 @@
 //! How often a person joins a session, and how many anonymous viewers a session gains.
 
-use super::settings::{ANONYMOUS_JOINS, JOINS};
+use super::settings::{ADDRESS_JOINS, ANONYMOUS_JOINS, BY_PLACES, JOINS};
 use super::{MINUTE, SECOND, now, too_many};
 use crate::pg::error::Result;
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan, sql};
-use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use pgrx::{Inet, Uuid};
 use std::cell::Cell;
 
 /// When somebody, who is found by a column, has joined a session in the last minute: the latest time but so many.
@@ -28,6 +28,21 @@ macro_rules! joins_of {
     };
 }
 
+/// What addresses are told apart by, as the index of the table has it: whoever has one of IPv6 has a whole /64 of them.
+macro_rules! household {
+    ($address:literal) => {
+        concat!(
+            "(case when family(",
+            $address,
+            ") = 6 then network(set_masklen(",
+            $address,
+            ", 64))::inet else ",
+            $address,
+            " end)"
+        )
+    };
+}
+
 thread_local! {
     static JOINED: Plan = const { Plan::writing(
         joins_of!("v.user_id"),
@@ -44,6 +59,16 @@ thread_local! {
                      and joined_at > now() - interval '1 minute'
                    order by joined_at desc limit $2) as newest",
         &[pg_sys::UUIDOID, pg_sys::INT4OID],
+    ) };
+    static FROM_ADDRESS: Plan = const { Plan::writing(
+        sql!(
+            "select joined_at from public.live_stream_viewers
+              where session_id = $1 and user_id is null and ip_address is not null and ",
+            household!("ip_address"), " = ", household!("$2"),
+            " and joined_at > now() - interval '1 minute'
+              order by joined_at desc limit 1 offset $3"
+        ),
+        &[pg_sys::UUIDOID, pg_sys::INETOID, pg_sys::INT8OID],
     ) };
     static CROWD: Cell<Option<Crowd>> = const { Cell::new(None) };
 }
@@ -90,11 +115,76 @@ fn check_joins(
     })
 }
 
+/// By default, anonymous viewers take half of the places in a minute, so that one stranger with a loop leaves room for
+/// others until the host sees it; but a handful of friends come at once.
+const SHARE_OF_PLACES: i64 = 2;
+const HANDFUL: i64 = 50;
+/// In a session whose places are not limited.
+const CROWD_WITHOUT_LIMIT: i64 = 20_000;
+/// From one address, a tenth of those.
+const SHARE_OF_ADDRESS: i64 = 10;
+const HOUSEHOLD: i64 = 10;
+
+/// How many anonymous viewers may join in a minute a session with so many places; 0 is no limit.
+fn anonymous_limit(places: Option<i32>) -> i64 {
+    match ANONYMOUS_JOINS.get() {
+        BY_PLACES => places.map_or(CROWD_WITHOUT_LIMIT, |places| {
+            (i64::from(places) / SHARE_OF_PLACES).max(HANDFUL)
+        }),
+        limit => limit.into(),
+    }
+}
+
+/// How many of them from one address.
+fn address_limit(places: Option<i32>) -> i64 {
+    match (ADDRESS_JOINS.get(), anonymous_limit(places)) {
+        (BY_PLACES, 0) => 0,
+        (BY_PLACES, all) => (all / SHARE_OF_ADDRESS).max(HOUSEHOLD),
+        (limit, _) => limit.into(),
+    }
+}
+
+/// Whether one more anonymous viewer may join a session with so many places, from an address if it is kept.
+pub fn check_anonymous_join(
+    session: Uuid,
+    places: Option<i32>,
+    address: Option<&Inet>,
+) -> Result<()> {
+    check_crowd(session, anonymous_limit(places))?;
+    match address {
+        Some(address) => check_address(session, address, address_limit(places)),
+        None => Ok(()),
+    }
+}
+
+fn check_address(session: Uuid, address: &Inet, limit: i64) -> Result<()> {
+    if limit == 0 {
+        return Ok(());
+    }
+    let address = Inet(address.0.clone());
+    let args = [session.into(), address.into(), (limit - 1).into()];
+    let one_too_many = as_owner(|| {
+        plan::run(&FROM_ADDRESS, &args, |rows| {
+            Ok(rows.get::<TimestampWithTimeZone>(0, 0))
+        })
+    })?;
+    one_too_many.map_or(Ok(()), |at| {
+        Err(too_many(
+            "anonymous viewers",
+            format!(
+                "A session admits {limit} anonymous viewers from one address in a minute at most."
+            ),
+            (i64::from(at) + MINUTE - now()).min(MINUTE),
+        ))
+    })
+}
+
 /// How many anonymous viewers a session had gained within a minute when this backend last
 /// counted, and how many more it may admit before it counts again.
 #[derive(Clone, Copy)]
 struct Crowd {
     session: Uuid,
+    limit: i64,
     counted_at: i64,
     allowance: i64,
     /// Full until then.
@@ -104,16 +194,15 @@ struct Crowd {
 /// So many backends may admit what one of them counted as free, at the same time.
 const BACKENDS: i64 = 64;
 
-/// Whether one more anonymous viewer may join a session. Counting a big crowd takes a while, so
-/// a backend counts again only after its share of what was free.
-pub fn check_anonymous_join(session: Uuid) -> Result<()> {
-    let limit = i64::from(ANONYMOUS_JOINS.get());
+/// Counting a big crowd takes a while, so a backend counts again only after its share of what was free.
+fn check_crowd(session: Uuid, limit: i64) -> Result<()> {
     if limit == 0 {
         return Ok(());
     }
     let now = now();
     let known = CROWD.get().filter(|crowd| {
-        crowd.session == session && (0..SECOND).contains(&(now - crowd.counted_at))
+        (crowd.session, crowd.limit) == (session, limit)
+            && (0..SECOND).contains(&(now - crowd.counted_at))
     });
     let mut crowd = match known {
         Some(crowd) if crowd.allowance > 0 || now < crowd.full_until => crowd,
@@ -143,6 +232,7 @@ fn count_anonymous(session: Uuid, limit: i64, now: i64) -> Result<Crowd> {
     let full = count >= limit;
     Ok(Crowd {
         session,
+        limit,
         counted_at: now,
         allowance: if full {
             0

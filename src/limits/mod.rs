@@ -1,17 +1,24 @@
 //! Limits against abuse: how much one person may do, and one session takes, in a while.
 //!
-//! Each is a setting; 0 turns it off. They hold for viewers: the host, moderators in
-//! the chat, and the server are not held up. Who is over a limit is told how long to wait.
+//! Each is a setting; 0 turns it off. Rates hold for viewers: the host, moderators in the chat, and
+//! the server are not held up. Who is over one is told how long to wait. Quotas, and the rows of one
+//! statement, hold for hosts too; the server alone has none.
 
 mod joins;
 mod messages;
+mod quotas;
 mod rates;
+mod rows;
 mod settings;
 
 pub use joins::{check_anonymous_join, check_joined, check_return};
 pub use messages::{check_message, queue};
+pub use quotas::{
+    check_exceptions, check_planned, check_schedules, notifications_per_day, room_to_plan,
+};
 pub use rates::{Kind, spend};
-pub use settings::{define_settings, message_length};
+pub use rows::{in_bulk, write_row};
+pub use settings::{define_settings, message_length, places_per_person};
 
 use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, SqlState};

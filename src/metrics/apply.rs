@@ -1,15 +1,37 @@
-//! Applying a change to a session's numbers: at once, or by appending it.
+//! Applying a change to a session's numbers.
 
+use super::changes::Change;
 use super::*;
 use crate::pg::error::{Error, Result, SqlState};
-use crate::pg::plan::{self, Plan};
+use crate::pg::plan::{self, Plan, sql};
 use pgrx::Uuid;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 
+/// The row of a session in which every number fits its column with a change.
+macro_rules! where_it_fits {
+    () => {
+        "where id = $1
+             and greatest(current_viewers + $3, total_unique_viewers + $4, total_messages + $6,
+                          total_reactions + $7, total_shares + $8, total_products_showcased + $9,
+                          total_clicks + $10, total_orders + $11, connection_issues_count + $13,
+                          buffering_events + $14) <= 2147483647
+             and total_revenue + $12 * 0.01 < 1e10
+             and least(current_viewers + $2, total_unique_viewers + $4,
+                       total_watch_time_seconds + $5, total_messages + $6, total_reactions + $7,
+                       total_shares + $8, total_products_showcased + $9, total_clicks + $10,
+                       total_orders + $11, connection_issues_count + $13, buffering_events + $14,
+                       total_buffering_time_seconds + $15, total_revenue + $12 * 0.01) >= 0"
+    };
+}
+
 thread_local! {
+    static FITS: Plan = const { Plan::writing(
+        sql!("select from public.live_stream_sessions ", where_it_fits!()),
+        &CHANGE,
+    ) };
     static APPLY: Plan = const { Plan::writing(
-        c"update public.live_stream_sessions
+        sql!("update public.live_stream_sessions
              set current_viewers = current_viewers + $2,
                  peak_viewers = greatest(peak_viewers, current_viewers + $3),
                  total_unique_viewers = total_unique_viewers + $4,
@@ -24,23 +46,8 @@ thread_local! {
                  connection_issues_count = connection_issues_count + $13,
                  buffering_events = buffering_events + $14,
                  total_buffering_time_seconds = total_buffering_time_seconds + $15
-           where id = $1
-             and greatest(current_viewers + $3, total_unique_viewers + $4, total_messages + $6,
-                          total_reactions + $7, total_shares + $8, total_products_showcased + $9,
-                          total_clicks + $10, total_orders + $11, connection_issues_count + $13,
-                          buffering_events + $14) <= 2147483647
-             and total_revenue + $12 * 0.01 < 1e10
-             and least(current_viewers + $2, total_unique_viewers + $4,
-                       total_watch_time_seconds + $5, total_messages + $6, total_reactions + $7,
-                       total_shares + $8, total_products_showcased + $9, total_clicks + $10,
-                       total_orders + $11, connection_issues_count + $13, buffering_events + $14,
-                       total_buffering_time_seconds + $15, total_revenue + $12 * 0.01) >= 0
-          returning current_viewers, max_viewers",
-        &[
-            pg_sys::UUIDOID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID,
-            pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID,
-            pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID,
-        ],
+           ", where_it_fits!()),
+        &CHANGE,
     ) };
     // The same for what is changed most: the less a statement computes, the less it costs.
     static APPLY_VIEWERS: Plan = const { Plan::writing(
@@ -52,8 +59,7 @@ thread_local! {
            where id = $1
              and greatest(current_viewers + $3, total_unique_viewers + $4) <= 2147483647
              and least(current_viewers + $2, total_unique_viewers + $4,
-                       total_watch_time_seconds + $5) >= 0
-          returning current_viewers, max_viewers",
+                       total_watch_time_seconds + $5) >= 0",
         &[
             pg_sys::UUIDOID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID,
         ],
@@ -63,39 +69,34 @@ thread_local! {
              set total_messages = total_messages + $2, total_reactions = total_reactions + $3
            where id = $1
              and greatest(total_messages + $2, total_reactions + $3) <= 2147483647
-             and least(total_messages + $2, total_reactions + $3) >= 0
-          returning current_viewers, max_viewers",
+             and least(total_messages + $2, total_reactions + $3) >= 0",
         &[pg_sys::UUIDOID, pg_sys::INT8OID, pg_sys::INT8OID],
     ) };
 }
 
-/// Adds a change to a session's numbers; a session that is gone has none.
+/// The arguments of a change: the session, and [`arguments`].
+pub(super) const CHANGE: [pg_sys::Oid; 15] = {
+    let mut kinds = [pg_sys::INT8OID; 15];
+    kinds[0] = pg_sys::UUIDOID;
+    kinds
+};
+
+/// Adds a change to a session's numbers, as the transaction commits.
+pub fn apply(session: Uuid, delta: Delta) {
+    if !delta.is_nothing() && !collected(session, delta) {
+        settle::later(session, delta, false);
+    }
+}
+
+/// Adds a change to the row of a session, which this transaction has locked.
 ///
-/// Errors: PT409 when viewers come and the session is full; 22003 when a number would no longer
-/// fit its column.
-pub fn apply(session: Uuid, delta: Delta) -> Result<()> {
-    if delta.is_nothing() || collected(session, delta) {
+/// Errors: 22003 when a number would no longer fit its column.
+pub(super) fn update(session: Uuid, delta: &Delta) -> Result<()> {
+    if delta.is_nothing() {
         return Ok(());
     }
-    match entry::write_path(session)? {
-        None => entry::check_gone(),
-        Some(WritePath::Log) if !delta.is_large() => append(session, &delta, false),
-        Some(WritePath::Log) => {
-            entry::switch_to_row(session)?;
-            update(session, &delta)
-        }
-        Some(_) => update(session, &delta),
-    }
-}
-
-pub(super) fn append(session: Uuid, delta: &Delta, doubtful: bool) -> Result<()> {
-    entry::appended(session);
-    log::append(session, delta, doubtful)
-}
-
-fn update(session: Uuid, delta: &Delta) -> Result<()> {
-    entry::updated(session);
-    let viewers = settling(|| {
+    bursts::updated(session);
+    settling(|| {
         let all = arguments(session, delta, delta.peak);
         let chat = [
             session.into(),
@@ -109,29 +110,23 @@ fn update(session: Uuid, delta: &Delta) -> Result<()> {
         } else {
             (&APPLY, &all[..])
         };
-        let apply = || {
-            plan::run(plan, args, |rows| {
-                let viewers = rows.get::<i32>(0, 0).zip(rows.get::<i32>(0, 1));
-                Ok((rows.len() > 0).then_some(viewers))
-            })
-        };
-        if let Some(viewers) = apply()? {
-            return Ok(viewers);
-        }
-        if !entry::exists(session)? {
-            return Ok(None);
+        let apply = || -> Result<bool> { Ok(plan::execute(plan, args)? > 0) };
+        if apply()? || !entry::exists(session)? {
+            return Ok(());
         }
         // What goes may have come a moment ago, and be pending still.
-        fold::whole(session)?;
-        apply()?.ok_or_else(|| too_large(session))
-    })?;
-    if let Some((current, max)) = viewers {
-        entry::check_places(session, delta, current, max)?;
-    }
-    if entry::was_overtaken(session) {
-        return peak::count(session);
-    }
-    Ok(())
+        let own = Change {
+            delta: *delta,
+            doubtful: false,
+        };
+        fold::with(session, own)
+    })
+}
+
+/// Whether every number of a session fits its column with a change.
+pub(super) fn fits(session: Uuid, delta: &Delta) -> Result<bool> {
+    let args = arguments(session, delta, delta.peak);
+    settling(|| Ok(plan::execute(&FITS, &args)? > 0))
 }
 
 /// A change as the statements on a session's row take it.

@@ -7,12 +7,12 @@ use pgrx::Uuid;
 use std::cell::RefCell;
 
 thread_local! {
-    pub(super) static COLLECTING: RefCell<Option<Collecting>> = const { RefCell::new(None) };
+    static COLLECTING: RefCell<Option<Collecting>> = const { RefCell::new(None) };
 }
 
 /// The session whose changes are collected instead of applied.
 #[derive(Clone, Copy)]
-pub(super) struct Collecting {
+struct Collecting {
     session: Uuid,
     sum: Delta,
     /// Only changes that are counted this deep in triggers.
@@ -20,12 +20,17 @@ pub(super) struct Collecting {
 }
 
 impl Collecting {
-    pub(super) fn takes(&self, session: Uuid) -> bool {
+    fn takes(&self, session: Uuid) -> bool {
         self.session == session
             && self
                 .depth
                 .is_none_or(|depth| own_writes::trigger_depth() == depth)
     }
+}
+
+/// Whether a change of a session's numbers by the current statement would be collected.
+pub fn collects(session: Uuid) -> bool {
+    COLLECTING.with_borrow(|collecting| collecting.is_some_and(|it| it.takes(session)))
 }
 
 pub(super) fn collected(session: Uuid, delta: Delta) -> bool {

@@ -32,11 +32,10 @@ const MAX_CONVERSION_HUNDREDTHS: i64 = 99_999;
 
 const MAX_AVERAGE_HUNDREDTHS: i64 = 9_999_999_999;
 
-const MAX_REVENUE_HUNDREDTHS: i64 = 1_000_000_000_000;
+const MAX_REVENUE_HUNDREDTHS: i64 = 999_999_999_999;
 
-/// Adds what was taken and collected to the session's row; counts the peak anew if asked to.
-///
-/// Errors: 22003 when a number would no longer fit its column.
+/// Adds what was taken and collected to the session's row; counts the peak anew if asked to. A number stays at the
+/// end of its column, as when it is folded: a show ends whatever was reported.
 pub fn add(id: Uuid, session: &mut Row<'_>, delta: Delta, doubtful: bool) -> Result<()> {
     let current: i32 = session.get("current_viewers")?.unwrap_or(0);
     let peak: i32 = session.get("peak_viewers")?.unwrap_or(0);
@@ -45,7 +44,7 @@ pub fn add(id: Uuid, session: &mut Row<'_>, delta: Delta, doubtful: bool) -> Res
     } else {
         i64::from(peak).max(i64::from(current).saturating_add(delta.peak))
     };
-    session.set("peak_viewers", Some(fit(id, peak)?))?;
+    session.set("peak_viewers", Some(fit(peak)))?;
     for (column, change) in [
         ("current_viewers", delta.viewers),
         ("total_unique_viewers", delta.unique_viewers),
@@ -60,7 +59,7 @@ pub fn add(id: Uuid, session: &mut Row<'_>, delta: Delta, doubtful: bool) -> Res
     ] {
         let before: i32 = session.get(column)?.unwrap_or(0);
         let now = i64::from(before).saturating_add(change);
-        session.set(column, Some(fit(id, now)?))?;
+        session.set(column, Some(fit(now)))?;
     }
     for (column, change) in [
         ("total_watch_time_seconds", delta.watch_seconds),
@@ -71,15 +70,12 @@ pub fn add(id: Uuid, session: &mut Row<'_>, delta: Delta, doubtful: bool) -> Res
     }
     let revenue: AnyNumeric = session.get("total_revenue")?.unwrap_or_default();
     let revenue = hundredths(revenue)?.saturating_add(delta.revenue);
-    if revenue >= MAX_REVENUE_HUNDREDTHS {
-        return Err(too_large(id));
-    }
-    session.set_hundredths("total_revenue", revenue)?;
+    session.set_hundredths("total_revenue", revenue.min(MAX_REVENUE_HUNDREDTHS))?;
     derive(session)
 }
 
-fn fit(session: Uuid, number: i64) -> Result<i32> {
-    i32::try_from(number).map_err(|_| too_large(session))
+fn fit(number: i64) -> i32 {
+    i32::try_from(number).unwrap_or(if number > 0 { i32::MAX } else { 0 })
 }
 
 /// Sets the columns that follow from others.

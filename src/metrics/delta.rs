@@ -1,5 +1,7 @@
 //! What a statement changes in a session's numbers.
 
+use super::timeline::Event;
+
 /// Sums to add to a session's columns. Adding two deltas is doing one after the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Delta {
@@ -66,6 +68,17 @@ impl Delta {
         self.peak = self.peak.max(self.viewers);
         self.first = Some(self.first.map_or(at, |first| first.min(at)));
         self.last = Some(self.last.map_or(at, |last| last.max(at)));
+    }
+
+    /// What viewers did, for a timeline; none where nobody came or went.
+    pub fn event(&self) -> Option<Event> {
+        let at = self.last?;
+        (self.viewers != 0 || self.peak != 0).then_some(Event {
+            since: self.first.unwrap_or(at),
+            at,
+            viewers: self.viewers,
+            peak: self.peak,
+        })
     }
 
     /// Whether a number might no longer fit its column.

@@ -5,26 +5,39 @@
 //! the log ([`Folded`]) and add them to the row ([`add`]), in one transaction. A trigger that is writing the row itself, as
 //! the session ends, takes them too: `pending.rs`.
 
+use super::apply::{CHANGE, fits, too_large};
+use super::changes::{self, Change};
 use super::delta::Delta;
 use super::log::{self, Entry};
 use super::timeline::Timeline;
-use super::{arguments, hot, settling};
+use super::{arguments, hot, settle, settling};
 use crate::pg::error::{Error, Result, SqlState};
-use crate::pg::plan::{self, Plan};
+use crate::pg::plan::{self, Plan, sql};
+use crate::pg::transaction;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use session::finished;
 use std::collections::BTreeSet;
+
+/// What [`State`] is read from.
+macro_rules! state {
+    () => {
+        concat!(
+            "select current_viewers, peak_viewers, updated_at, status in ",
+            finished!(),
+            " from public.live_stream_sessions where id = $1"
+        )
+    };
+}
 
 thread_local! {
     static STATE: Plan = const { Plan::writing(
-        c"select current_viewers, peak_viewers, updated_at
-            from public.live_stream_sessions where id = $1 for no key update",
+        sql!(state!(), " for no key update"),
         &[pg_sys::UUIDOID],
     ) };
     static TRY_STATE: Plan = const { Plan::writing(
-        c"select current_viewers, peak_viewers, updated_at
-            from public.live_stream_sessions where id = $1 for no key update skip locked",
+        sql!(state!(), " for no key update skip locked"),
         &[pg_sys::UUIDOID],
     ) };
     static ADD: Plan = const { Plan::writing(
@@ -45,11 +58,7 @@ thread_local! {
                  total_buffering_time_seconds = total_buffering_time_seconds + $15
            where id = $1
           returning updated_at",
-        &[
-            pg_sys::UUIDOID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID,
-            pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID,
-            pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID,
-        ],
+        &CHANGE,
     ) };
 }
 
@@ -59,6 +68,7 @@ pub struct State {
     pub level: i64,
     pub peak: i64,
     pub at: i64,
+    pub is_finished: bool,
 }
 
 impl State {
@@ -79,6 +89,7 @@ pub fn lock(session: Uuid, wait: bool) -> Result<Option<State>> {
                 level: level.into(),
                 peak: peak.into(),
                 at: at.into(),
+                is_finished: rows.get(0, 3) == Some(true),
             }))
         })
     })
@@ -90,6 +101,8 @@ pub struct Folded {
     /// Of the session's viewers, with what was taken.
     pub timeline: Timeline,
     pub changes: usize,
+    /// Nobody watches any more.
+    is_finished: bool,
 }
 
 impl Folded {
@@ -99,17 +112,43 @@ impl Folded {
             delta: Delta::default(),
             timeline,
             changes: 0,
+            is_finished: false,
         }
+    }
+
+    /// Nothing yet, for the row of a session that is as its state says.
+    fn into_row(state: &State, timeline: Timeline) -> Self {
+        Self {
+            is_finished: state.is_finished,
+            ..Self::into(timeline)
+        }
+    }
+
+    /// Adds a change.
+    pub fn add(&mut self, mut change: Change) {
+        if self.is_finished {
+            change.settle_finished();
+        }
+        self.delta += change.delta;
+        self.timeline.doubtful |= change.doubtful;
+        self.timeline.extend(change.delta.event());
+        self.timeline.trim();
     }
 
     /// Takes entries out of the log: those that nobody else has taken.
     pub fn take(&mut self, entries: impl IntoIterator<Item = Entry>) -> Result<()> {
         let entries = log::take(entries)?;
+        let mut events = Vec::with_capacity(entries.len());
         for entry in &entries {
-            self.delta += entry.delta;
-            self.timeline.doubtful |= entry.doubtful;
+            let mut change = entry.change;
+            if self.is_finished {
+                change.settle_finished();
+            }
+            self.delta += change.delta;
+            self.timeline.doubtful |= change.doubtful;
+            events.extend(change.delta.event());
         }
-        self.timeline.extend(entries.iter().map(Entry::event));
+        self.timeline.extend(events);
         self.timeline.trim();
         self.changes += entries.len();
         Ok(())
@@ -173,7 +212,6 @@ pub fn entries(
     entries: &[Entry],
     known: &Timeline,
     updated: i64,
-    complete_before: i64,
 ) -> Result<(Outcome, Updated)> {
     let Some(state) = lock(session, false)? else {
         if super::entry::exists(session)? {
@@ -191,7 +229,7 @@ pub fn entries(
         timeline = state.timeline();
         timeline.doubtful = doubtful;
     }
-    let mut folded = Folded::into(timeline);
+    let mut folded = Folded::into_row(&state, timeline);
     folded.take(entries.iter().copied())?;
     let peak = folded.peak();
     let at = if folded.delta.is_nothing() && peak == state.peak {
@@ -200,25 +238,61 @@ pub fn entries(
         add(session, &folded.delta, peak)?
     };
     let changes = folded.changes;
-    hot::note(session, complete_before, folded.timeline.doubtful, changes)?;
+    hot::note(session, folded.timeline.doubtful, changes)?;
     Ok((Outcome::Folded(changes), Some((folded.timeline, at))))
 }
 
-/// Folds all that is pending of a session whose row this transaction has locked.
+/// Folds all that is pending of a session whose row this transaction has locked, and what this transaction has not
+/// settled yet.
 pub fn whole(session: Uuid) -> Result<()> {
-    if !log::has(Some(session))? && !hot::is_doubtful(session)? {
+    settle::find_places_now(session)?;
+    with_own(session)
+}
+
+/// As [`whole`], for whom places have been found.
+pub(super) fn with_own(session: Uuid) -> Result<()> {
+    let own = changes::take(session);
+    if own.is_nothing() && !log::has(Some(session))? && !hot::is_doubtful(session)? {
         return Ok(());
     }
+    all(session, own, Limits::Kept)
+}
+
+/// Folds all that is pending of a session whose row this transaction has locked, and a change of its own.
+///
+/// Errors: 22003 when a number would no longer fit its column.
+pub(super) fn with(session: Uuid, own: Change) -> Result<()> {
+    all(session, own, Limits::Checked)
+}
+
+/// What becomes of numbers that do not fit their columns.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Limits {
+    /// They are as large as can be: it is what others have added.
+    Kept,
+    Checked,
+}
+
+/// Writes the row once: what this transaction has written already is not written again without a look at what it refers to.
+fn all(session: Uuid, own: Change, limits: Limits) -> Result<()> {
     let Some(state) = lock(session, true)? else {
         return Ok(());
     };
-    let mut folded = Folded::into(state.timeline());
+    let mut folded = Folded::into_row(&state, state.timeline());
     folded.take_all(session)?;
-    if folded.changes > 0 {
-        add(session, &folded.delta, folded.peak())?;
-    }
+    folded.add(own);
+    let mut peak = folded.peak();
     if folded.timeline.doubtful || hot::is_doubtful(session)? {
-        super::peak::count(session)?;
+        match transaction::has_fixed_snapshot() {
+            true => log::append(session, &Delta::default(), true)?,
+            false => peak = super::peak::counted(session)?,
+        }
     }
-    Ok(())
+    if folded.delta.is_nothing() && peak == state.peak {
+        return Ok(());
+    }
+    if limits == Limits::Checked && !fits(session, &folded.delta)? {
+        return Err(too_large(session));
+    }
+    add(session, &folded.delta, peak).map(drop)
 }

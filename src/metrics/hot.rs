@@ -1,30 +1,22 @@
-//! The hot sessions, which the worker folds at the moment, with how far: `live_stream.metric_sessions`.
+//! The hot sessions, which the worker folds at the moment: `live_stream.metric_sessions`.
 
-use crate::pg::clock::server_start;
 use crate::pg::error::Result;
 use crate::pg::heap::Table;
 use crate::pg::plan::{self, Plan};
-use crate::pg::row::Row;
-use crate::pg::transaction;
 use pgrx::Uuid;
 use pgrx::pg_sys;
-use pgrx::prelude::*;
-use std::cell::Cell;
 
 use super::settling;
 
 thread_local! {
     static NOTE: Plan = const { Plan::writing(
         c"insert into live_stream.metric_sessions as s
-            (session_id, server_started, complete_before, doubtful, folds, changes)
-          values ($1, pg_postmaster_start_time(), $2, $3, 1, $4)
+            (session_id, doubtful, folds, changes)
+          values ($1, $2, 1, $3)
           on conflict (session_id) do update
-            set server_started = pg_postmaster_start_time(),
-                complete_before = case when s.server_started = pg_postmaster_start_time()
-                                       then greatest(s.complete_before, $2) else $2 end,
-                doubtful = s.doubtful or $3, folded_at = clock_timestamp(), folds = s.folds + 1,
-                changes = s.changes + $4",
-        &[pg_sys::UUIDOID, pg_sys::INT8OID, pg_sys::BOOLOID, pg_sys::INT8OID],
+            set doubtful = s.doubtful or $2, folded_at = clock_timestamp(), folds = s.folds + 1,
+                changes = s.changes + $3",
+        &[pg_sys::UUIDOID, pg_sys::BOOLOID, pg_sys::INT8OID],
     ) };
     static FORGET: Plan = const { Plan::writing(
         c"delete from live_stream.metric_sessions where session_id = $1",
@@ -36,17 +28,9 @@ thread_local! {
     ) };
 }
 
-/// [`note`] of a fold that was of a part of what is pending.
-pub const INCOMPLETE: i64 = 0;
-
-/// Notes a fold. All changes by transactions before `complete_before` are in the row.
-pub fn note(session: Uuid, complete_before: i64, doubtful: bool, changes: usize) -> Result<()> {
-    let args = [
-        session.into(),
-        complete_before.into(),
-        doubtful.into(),
-        (changes as i64).into(),
-    ];
+/// Notes a fold.
+pub fn note(session: Uuid, doubtful: bool, changes: usize) -> Result<()> {
+    let args = [session.into(), doubtful.into(), (changes as i64).into()];
     settling(|| plan::execute(&NOTE, &args).map(drop))
 }
 
@@ -56,21 +40,17 @@ pub fn forget(session: Uuid) -> Result<()> {
 
 /// Whether the worker has noted that the peak of a session must be counted from the rows.
 pub fn is_doubtful(session: Uuid) -> Result<bool> {
-    Ok(find(session, |row| row.get("doubtful"))? == Some(true))
-}
-
-fn find<T>(session: Uuid, read: impl Fn(&Row<'_>) -> Result<Option<T>>) -> Result<Option<T>> {
-    let mut found = None;
+    let mut doubtful = None;
     Table::read(c"live_stream", c"metric_sessions")?.find(
         c"live_stream",
         c"metric_sessions_pkey",
         &[("session_id", session)],
         |row| {
-            found = read(row)?;
+            doubtful = row.get("doubtful")?;
             Ok(false)
         },
     )?;
-    Ok(found)
+    Ok(doubtful == Some(true))
 }
 
 /// True when there is no hot session, and no trace of one: no page.
@@ -87,39 +67,4 @@ pub fn left_over() -> Result<Vec<(Uuid, bool)>> {
                 .collect())
         })
     })
-}
-
-/// A transaction id without wrap-around, for one that is not older than two billion others.
-pub fn full(transaction: pg_sys::TransactionId) -> i64 {
-    let next = transaction::next_full_id();
-    let behind = (next as u32).wrapping_sub(transaction.into_inner());
-    next.saturating_sub(u64::from(behind)) as i64
-}
-
-thread_local! {
-    /// What a session's row had folded when this backend last looked. An old answer only counts
-    /// too many who may be coming.
-    static FOLDED: Cell<Option<(Uuid, i64)>> = const { Cell::new(None) };
-}
-
-/// Whether `free` places, as a session's row has them, are enough for all who may have come
-/// since the row was folded: each transaction admits one viewer so at most. The row must have
-/// been read after [`look`].
-pub fn places_suffice(session: Uuid, free: i32) -> bool {
-    let next = transaction::next_full_id() as i64;
-    FOLDED
-        .get()
-        .is_some_and(|(of, since)| of == session && next - since < i64::from(free))
-}
-
-/// Looks what the row of a session has folded.
-pub fn look(session: Uuid) -> Result<()> {
-    let started = server_start();
-    let since = find(session, |row| {
-        let at = row.get::<TimestampWithTimeZone>("server_started")?;
-        let here = at.map(i64::from) == Some(started);
-        Ok(row.get("complete_before")?.filter(|_| here))
-    })?;
-    FOLDED.set(since.map(|since| (session, since)));
-    Ok(())
 }

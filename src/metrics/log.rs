@@ -4,19 +4,20 @@
 //! holds the session's row may fold them, and deletes them as it does. Each has a key, by which a
 //! replica finds what to delete.
 
+use super::changes::Change;
 use super::delta::Delta;
-use super::timeline::Event;
+use super::rows::{Counted, Of, Tally};
 use crate::pg::catalog;
 use crate::pg::clock;
 use crate::pg::error::{Error, Result, SqlState};
-use crate::pg::heap::{self, Table};
+use crate::pg::heap::{Latest, NewRow, Table};
 use crate::pg::row::{Column, Row};
 use crate::pg::transaction;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::cell::Cell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Entries that are held in memory at the same time, at most.
 pub const BATCH: usize = 10_000;
@@ -26,33 +27,19 @@ pub const BATCH: usize = 10_000;
 pub struct Entry {
     place: pg_sys::ItemPointerData,
     key: Key,
-    pub delta: Delta,
-    pub at: i64,
-    /// The peak must be counted from the rows.
-    pub doubtful: bool,
+    pub change: Change,
 }
 
 /// What tells an entry from all others: when, in which transaction, and which of it.
 type Key = (i64, i64, i32);
-
-impl Entry {
-    pub fn event(&self) -> Event {
-        Event {
-            since: self.delta.first.unwrap_or(self.at),
-            at: self.delta.last.unwrap_or(self.at),
-            viewers: self.delta.viewers,
-            peak: self.delta.peak,
-        }
-    }
-}
 
 /// A part of the log: [`BATCH`] entries at most.
 pub struct Pending {
     pub entries: Vec<(Uuid, Entry)>,
     /// The page from which to read on; none at the end of the log.
     pub next: Option<pg_sys::BlockNumber>,
-    /// Transactions before this one have nothing to come after what was read, if all was.
-    pub complete_before: pg_sys::TransactionId,
+    /// Sessions in which tallies of rows are pending.
+    pub tallied: BTreeSet<Uuid>,
 }
 
 /// The table's columns.
@@ -78,6 +65,12 @@ struct Columns {
     disconnections: Column<i64>,
     buffering_events: Column<i64>,
     buffering_seconds: Column<i64>,
+    counted: Column<String>,
+    row_id: Column<Uuid>,
+    reaction: Column<String>,
+    views: Column<i64>,
+    add_to_cart: Column<i64>,
+    replies: Column<i64>,
 }
 
 thread_local! {
@@ -121,6 +114,12 @@ impl Columns {
             disconnections: table.column("disconnections")?,
             buffering_events: table.column("buffering_events")?,
             buffering_seconds: table.column("buffering_seconds")?,
+            counted: table.column("counted")?,
+            row_id: table.column("row_id")?,
+            reaction: table.column("reaction")?,
+            views: table.column("views")?,
+            add_to_cart: table.column("add_to_cart")?,
+            replies: table.column("replies")?,
         };
         COLUMNS.set(Some((generation, columns)));
         Ok(columns)
@@ -136,25 +135,121 @@ pub fn is_empty() -> Result<bool> {
     Ok(Table::read(c"live_stream", c"metric_changes")?.pages() == 0)
 }
 
+/// A row for a change of a session at a time.
+fn new_row(table: &Table, columns: &Columns, session: Uuid, at: i64) -> Result<NewRow> {
+    let nth = APPENDED.get();
+    APPENDED.set(nth.wrapping_add(1));
+    let mut row = table.new_row();
+    row.put(columns.session_id, session);
+    row.put(columns.at, time(at)?);
+    row.put(columns.transaction, transaction::full_id()?);
+    row.put(columns.nth, nth);
+    Ok(row)
+}
+
+/// Those that are not 0, which is the columns' default.
+fn with_numbers<const N: usize>(mut row: NewRow, numbers: [(Column<i64>, i64); N]) -> NewRow {
+    for (column, number) in numbers {
+        if number != 0 {
+            row.put(column, number);
+        }
+    }
+    row
+}
+
+/// Appends a change of the tallies of a row of a session.
+pub fn append_tally(session: Uuid, counted: &Counted, tally: &Tally) -> Result<()> {
+    let table = open()?;
+    let columns = Columns::of(&table)?;
+    let mut row = new_row(&table, &columns, session, clock::tick())?;
+    row.put(columns.counted, counted.of.label().to_owned());
+    row.put(columns.row_id, counted.row);
+    if let Some(reaction) = &counted.reaction {
+        row.put(columns.reaction, reaction.clone());
+    }
+    let numbers = [
+        (columns.views, tally.views),
+        (columns.clicks, tally.clicks),
+        (columns.add_to_cart, tally.add_to_cart),
+        (columns.shares, tally.shares),
+        (columns.messages, tally.messages),
+        (columns.reactions, tally.reactions),
+        (columns.replies, tally.replies),
+        (columns.orders, tally.orders),
+    ];
+    table.append(with_numbers(row, numbers))
+}
+
+/// A change of tallies that was appended, and where it is.
+pub struct TallyEntry {
+    place: pg_sys::ItemPointerData,
+    key: Key,
+    pub counted: Counted,
+    pub tally: Tally,
+}
+
+impl TallyEntry {
+    /// Whether it asks for a look at a viewer's row, and counts nothing.
+    pub fn is_look(&self) -> bool {
+        self.counted.of == Of::Viewer && self.tally == Tally::default()
+    }
+}
+
+/// The changes of tallies in rows of a session that are pending, [`BATCH`] at most.
+pub fn tallies(session: Uuid) -> Result<Vec<TallyEntry>> {
+    let table = open()?;
+    let columns = Columns::of(&table)?;
+    let mut entries = Vec::new();
+    let only = Some((columns.session_id, session));
+    table.each(&Latest::take()?, 0, only, |row| {
+        let number = |column| row.at(column).unwrap_or(0);
+        let of = row.at(columns.counted).and_then(|label| Of::named(&label));
+        if let Some((of, id)) = of.zip(row.at(columns.row_id)) {
+            entries.push(TallyEntry {
+                place: row.place(),
+                key: key(row, &columns),
+                counted: Counted {
+                    of,
+                    row: id,
+                    reaction: row.at(columns.reaction),
+                },
+                tally: Tally {
+                    views: number(columns.views),
+                    clicks: number(columns.clicks),
+                    add_to_cart: number(columns.add_to_cart),
+                    shares: number(columns.shares),
+                    messages: number(columns.messages),
+                    reactions: number(columns.reactions),
+                    replies: number(columns.replies),
+                    orders: number(columns.orders),
+                },
+            });
+        }
+        Ok(entries.len() < BATCH)
+    })?;
+    Ok(entries)
+}
+
+/// Takes a change of tallies out of the log; false where somebody else has.
+pub fn take_tally(entry: &TallyEntry) -> Result<bool> {
+    let table = open()?;
+    let columns = Columns::of(&table)?;
+    table.delete(entry.place, |row| key(row, &columns) == entry.key)
+}
+
 /// Appends a change. One of nothing makes the session hot.
 pub fn append(session: Uuid, delta: &Delta, doubtful: bool) -> Result<()> {
     let table = open()?;
     let columns = Columns::of(&table)?;
     let last = delta.last.unwrap_or_else(clock::tick);
-    let nth = APPENDED.get();
-    APPENDED.set(nth.wrapping_add(1));
-    let mut row = table.new_row();
-    row.put(columns.session_id, session);
-    row.put(columns.at, time(last)?);
-    row.put(columns.transaction, transaction::full_id()?);
-    row.put(columns.nth, nth);
+    let mut row = new_row(&table, &columns, session, last)?;
     if let Some(first) = delta.first.filter(|&first| first < last) {
         row.put(columns.since, time(first)?);
     }
     if doubtful {
         row.put(columns.doubtful, true);
     }
-    for (column, number) in [
+    let numbers = [
         (columns.viewers, delta.viewers),
         (columns.peak, delta.peak - delta.viewers.max(0)),
         (columns.unique_viewers, delta.unique_viewers),
@@ -169,12 +264,8 @@ pub fn append(session: Uuid, delta: &Delta, doubtful: bool) -> Result<()> {
         (columns.disconnections, delta.disconnections),
         (columns.buffering_events, delta.buffering_events),
         (columns.buffering_seconds, delta.buffering_seconds),
-    ] {
-        if number != 0 {
-            row.put(column, number);
-        }
-    }
-    table.append(row)
+    ];
+    table.append(with_numbers(row, numbers))
 }
 
 fn time(micros: i64) -> Result<TimestampWithTimeZone> {
@@ -188,7 +279,7 @@ fn time(micros: i64) -> Result<TimestampWithTimeZone> {
 }
 
 /// What has been committed, or appended by this transaction, from a page on: of one session, or of
-/// all but some.
+/// all but some; without tallies.
 pub fn read(
     from: pg_sys::BlockNumber,
     session: Option<Uuid>,
@@ -196,12 +287,16 @@ pub fn read(
 ) -> Result<Pending> {
     let table = open()?;
     let columns = Columns::of(&table)?;
-    let mut entries = Vec::new();
+    let (mut entries, mut tallied) = (Vec::new(), BTreeSet::new());
     let only = session.map(|session| (columns.session_id, session));
-    let read = table.each(from, only, |row| {
+    let next = table.each(&Latest::take()?, from, only, |row| {
         if let Some(id) = row.at(columns.session_id)
             && !but.contains(&id)
         {
+            if row.at(columns.row_id).is_some() {
+                tallied.insert(id);
+                return Ok(true);
+            }
             if entries.len() == BATCH {
                 return Ok(false);
             }
@@ -211,9 +306,24 @@ pub fn read(
     })?;
     Ok(Pending {
         entries,
-        next: read.stopped_in,
-        complete_before: read.complete_before,
+        next,
+        tallied,
     })
+}
+
+/// What is pending of a session's viewers at a moment: the sum of those who came and went, and of those who came.
+pub fn viewers(moment: &Latest, session: Uuid) -> Result<(i64, i64)> {
+    let table = open()?;
+    let columns = Columns::of(&table)?;
+    let (mut sum, mut came) = (0i64, 0i64);
+    let only = Some((columns.session_id, session));
+    table.each(moment, 0, only, |row| {
+        let change = row.at(columns.viewers).unwrap_or(0);
+        sum = sum.saturating_add(change);
+        came = came.saturating_add(change.max(0));
+        Ok(true)
+    })?;
+    Ok((sum, came))
 }
 
 /// The places of all entries of a session.
@@ -221,7 +331,8 @@ pub fn places(session: Uuid) -> Result<Vec<pg_sys::ItemPointerData>> {
     let table = open()?;
     let columns = Columns::of(&table)?;
     let mut places = Vec::new();
-    table.each(0, Some((columns.session_id, session)), |row| {
+    let only = Some((columns.session_id, session));
+    table.each(&Latest::take()?, 0, only, |row| {
         places.push(row.place());
         Ok(true)
     })?;
@@ -235,26 +346,24 @@ pub fn has(session: Option<Uuid>) -> Result<bool> {
         Some(session) => Some((Columns::of(&table)?.session_id, session)),
         None => None,
     };
-    Ok(table.each(0, only, |_| Ok(false))?.stopped_in.is_some())
+    Ok(table
+        .each(&Latest::take()?, 0, only, |_| Ok(false))?
+        .is_some())
 }
 
-/// The sessions of which something is pending, and how many entries.
-pub fn sessions(session: Option<Uuid>) -> Result<(BTreeSet<Uuid>, i64)> {
+/// How many entries are pending, by session: of one, or of all.
+pub fn pending(session: Option<Uuid>) -> Result<BTreeMap<Uuid, i64>> {
     let table = open()?;
     let columns = Columns::of(&table)?;
-    let (mut sessions, mut entries) = (BTreeSet::new(), 0);
+    let mut entries = BTreeMap::new();
     let only = session.map(|session| (columns.session_id, session));
-    table.each(0, only, |row| {
-        entries += 1;
-        sessions.extend(row.at(columns.session_id));
+    table.each(&Latest::take()?, 0, only, |row| {
+        if let Some(id) = row.at(columns.session_id) {
+            *entries.entry(id).or_default() += 1;
+        }
         Ok(true)
     })?;
-    Ok((sessions, entries))
-}
-
-/// Transactions before this one have nothing to come.
-pub fn complete_before() -> Result<pg_sys::TransactionId> {
-    heap::oldest_running()
+    Ok(entries)
 }
 
 fn entry(row: &Row<'_>, place: pg_sys::ItemPointerData, columns: &Columns) -> Entry {
@@ -264,25 +373,26 @@ fn entry(row: &Row<'_>, place: pg_sys::ItemPointerData, columns: &Columns) -> En
     Entry {
         place,
         key: key(row, columns),
-        at,
-        doubtful: row.at(columns.doubtful).unwrap_or(false),
-        delta: Delta {
-            viewers,
-            peak: viewers.max(0).saturating_add(number(columns.peak)),
-            unique_viewers: number(columns.unique_viewers),
-            watch_seconds: number(columns.watch_seconds),
-            messages: number(columns.messages),
-            reactions: number(columns.reactions),
-            shares: number(columns.shares),
-            products: number(columns.products),
-            clicks: number(columns.clicks),
-            orders: number(columns.orders),
-            revenue: number(columns.revenue),
-            disconnections: number(columns.disconnections),
-            buffering_events: number(columns.buffering_events),
-            buffering_seconds: number(columns.buffering_seconds),
-            first: row.at(columns.since).map(i64::from).or(Some(at)),
-            last: Some(at),
+        change: Change {
+            doubtful: row.at(columns.doubtful).unwrap_or(false),
+            delta: Delta {
+                viewers,
+                peak: viewers.max(0).saturating_add(number(columns.peak)),
+                unique_viewers: number(columns.unique_viewers),
+                watch_seconds: number(columns.watch_seconds),
+                messages: number(columns.messages),
+                reactions: number(columns.reactions),
+                shares: number(columns.shares),
+                products: number(columns.products),
+                clicks: number(columns.clicks),
+                orders: number(columns.orders),
+                revenue: number(columns.revenue),
+                disconnections: number(columns.disconnections),
+                buffering_events: number(columns.buffering_events),
+                buffering_seconds: number(columns.buffering_seconds),
+                first: row.at(columns.since).map(i64::from).or(Some(at)),
+                last: Some(at),
+            },
         },
     }
 }
@@ -293,6 +403,22 @@ fn key(row: &Row<'_>, columns: &Columns) -> Key {
         row.at(columns.transaction).unwrap_or(0),
         row.at(columns.nth).unwrap_or(0),
     )
+}
+
+/// Takes all entries of a session out of the log.
+pub fn forget(session: Uuid) -> Result<()> {
+    if is_empty()? {
+        return Ok(());
+    }
+    let mut from = Some(0);
+    while let Some(page) = from {
+        let pending = read(page, Some(session), &BTreeSet::new())?;
+        take(pending.entries.into_iter().map(|(_, entry)| entry))?;
+        from = pending.next;
+    }
+    tallies(session)?
+        .iter()
+        .try_for_each(|entry| take_tally(entry).map(drop))
 }
 
 /// Takes entries out of the log; returns those that were still there.

@@ -2,10 +2,12 @@
 //!
 //! The other domains tell this one what a statement changed ([`apply`]) and ask it to protect
 //! the columns it keeps ([`keep`], [`clear`]); nothing else writes them. A change updates the
-//! session's row at once, or is appended to a log that a background worker folds into the row:
-//! `entry::enter` decides which.
+//! session's row as its transaction commits, or is appended to a log that a background worker folds
+//! into the row: `settle.rs` decides which.
 
 mod apply;
+mod bursts;
+mod changes;
 mod collect;
 mod columns;
 mod count;
@@ -16,26 +18,36 @@ pub mod hot;
 pub mod log;
 pub mod peak;
 mod pending;
+pub mod rows;
+pub mod settle;
 pub mod timeline;
 pub mod worker;
 
 pub use apply::apply;
-use apply::{append, arguments, too_large};
-use collect::{COLLECTING, collected};
-pub use collect::{collect, collect_own};
+use apply::arguments;
+use collect::collected;
+pub use collect::{collect, collect_own, collects};
 pub use columns::{add, clear, derive, hundredths, keep};
-pub use count::{flush_for_truncate, settle};
+pub use count::{catch_up, catch_up_own, flush_for_truncate};
 pub use delta::Delta;
 use pending::check_snapshot;
-pub use pending::take_pending;
+pub use pending::{take_pending, take_pending_without_worker};
 
 use crate::pg::error::Result;
 use crate::pg::own_writes::{self, OwnWrites};
 use crate::pg::owner::as_owner;
 use crate::pg::row;
 use crate::pg::transaction;
-use entry::WritePath;
 use pgrx::prelude::*;
+
+/// Called once per backend.
+pub fn watch_transactions() {
+    log::watch_transactions();
+    entry::watch_transactions();
+    changes::watch_transactions();
+    rows::watch_transactions();
+    settle::watch_transactions();
+}
 
 thread_local! {
     static SETTLING: OwnWrites = const { OwnWrites::new() };

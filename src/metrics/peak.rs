@@ -27,14 +27,9 @@ thread_local! {
 
 /// The peak of a session must be counted from the rows: a viewer row that it was counted from is gone, or is of
 /// another session now.
-pub fn doubt(session: Uuid) -> Result<()> {
-    if COLLECTING.with_borrow(|collecting| collecting.is_some_and(|it| it.takes(session))) {
-        return Ok(());
-    }
-    match entry::write_path(session)? {
-        None => entry::check_gone(),
-        Some(WritePath::Log) => append(session, &Delta::default(), true),
-        Some(_) => count(session),
+pub fn doubt(session: Uuid) {
+    if !collects(session) {
+        settle::later(session, Delta::default(), true);
     }
 }
 

@@ -1,8 +1,7 @@
-//! What is pending of a session that ends, or loses places.
+//! What is pending of a session that ends.
 
 use super::*;
 use crate::pg::error::{Error, Result, SqlState};
-use crate::pg::lock::{Lock, Mode};
 use crate::pg::plan::{self, Plan};
 use crate::pg::row::Row;
 use crate::pg::transaction;
@@ -17,22 +16,31 @@ thread_local! {
     ) };
 }
 
-/// Takes what is pending of a session out of the log, for a trigger that is changing that
-/// session's row to its last state, and waits for those who are appending: after this, nobody
-/// enters the session until the transaction ends.
+/// Takes what is pending of a session out of the log, for a trigger that is changing that session's row to its last
+/// state, and what this transaction has not settled yet. Who is under way still is settled after.
 ///
 /// Errors: 40001 when the transaction's snapshot is older than what is pending.
 pub fn take_pending(id: Uuid, session: &Row<'_>) -> Result<(Delta, bool)> {
-    Lock::Flow(id).wait(Mode::Alone);
-    entry::hold_for_end(id);
     check_snapshot(id)?;
+    settle::find_places_now(id)?;
     let level = session.get::<i32>("current_viewers")?.unwrap_or(0).into();
     let updated: TimestampWithTimeZone = row::required(session, "updated_at")?;
     let mut folded = fold::Folded::into(timeline::Timeline::new(updated.into(), level, level));
     folded.take_all(id)?;
+    folded.add(changes::take(id));
     let mut delta = folded.delta;
     delta.peak = folded.peak().saturating_sub(level);
     Ok((delta, folded.timeline.doubtful || hot::is_doubtful(id)?))
+}
+
+/// As [`take_pending`], for a trigger that changes the row in another way: where no worker folds, whoever writes the row
+/// does. None where nothing is pending.
+pub fn take_pending_without_worker(id: Uuid, session: &Row<'_>) -> Result<Option<(Delta, bool)>> {
+    let is_left = !transaction::has_fixed_snapshot()
+        && !log::is_empty()?
+        && log::has(Some(id))?
+        && !worker::is_available()?;
+    is_left.then(|| take_pending(id, session)).transpose()
 }
 
 /// That the transaction sees all the changes that are pending of a session: what it counts from

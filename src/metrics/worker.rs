@@ -50,6 +50,7 @@ const GIVE_UP: Duration = Duration::from_secs(1);
 const START: Duration = Duration::from_secs(2);
 
 thread_local! {
+    static IS_ME: Cell<bool> = const { Cell::new(false) };
     static SEEN: Cell<Option<Instant>> = const { Cell::new(None) };
     static MISSED: Cell<Option<Instant>> = const { Cell::new(None) };
     static LOOKED: Cell<Option<Instant>> = const { Cell::new(None) };
@@ -94,14 +95,27 @@ fn within(since: &Cell<Option<Instant>>, time: Duration) -> bool {
     since.get().is_some_and(|since| since.elapsed() < time)
 }
 
+/// Whether a worker may fold what is appended.
+pub fn is_wanted() -> bool {
+    WORKER.get() || IS_ME.get()
+}
+
+/// This process is the worker.
+pub fn am() {
+    IS_ME.set(true);
+}
+
 /// True when a worker folds what is appended from now on; starts one if there is none. The
-/// caller holds a flow lock, which keeps the worker from ending.
+/// caller is present in a session, which keeps the worker from ending.
 pub fn is_available() -> Result<bool> {
     see_to(true)
 }
 
 /// As [`is_available`]. One who does not `wait` for a worker that it has started says no.
 fn see_to(wait: bool) -> Result<bool> {
+    if IS_ME.get() {
+        return Ok(true);
+    }
     if !WORKER.get() {
         return Ok(false);
     }

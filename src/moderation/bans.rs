@@ -6,9 +6,11 @@ use super::log::{self, Act};
 use crate::access;
 use crate::access::{check_moderated, check_session_of, influencer_of, is_moderator};
 use crate::identity;
+use crate::limits;
 use crate::metrics::entry;
 use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, Result, SqlState};
+use crate::pg::keep;
 use crate::pg::row::Row;
 use crate::pg::row::{finite, required};
 use crate::pg::transition;
@@ -25,7 +27,10 @@ const MAX_TIMEOUT_HOURS: i64 = 24;
 /// BEFORE INSERT OR UPDATE of a ban.
 #[pg_trigger]
 fn bans_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    trigger::before(trigger, guard)
+    trigger::before(trigger, |old, new| {
+        limits::write_row(old.is_none())?;
+        guard(old, new)
+    })
 }
 
 fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
@@ -71,6 +76,7 @@ fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
         if let Some(session) = session {
             entry::keep(session)?;
         }
+        keep::keep_referred("live_stream_bans_user_id_fkey", user, "user")?;
     }
     Ok(())
 }
@@ -195,7 +201,7 @@ fn bans_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
             });
             Ok(())
         })?;
-        super::hold_parts(written.iter().map(|(_, user)| *user));
+        super::hold_parts(written.iter().copied());
         for (influencer, user) in written {
             check_is_no_moderator(influencer, user)?;
         }

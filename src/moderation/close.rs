@@ -2,19 +2,21 @@
 
 use crate::access::in_force;
 use crate::metrics::entry;
-use crate::pg::error::{Error, Result, SqlState};
-use crate::pg::heap::Table;
-use crate::pg::keep::Wait;
-use crate::pg::lock::{Lock, Mode, person_slot};
+use crate::metrics::rows::look_at;
+use crate::pg::error::Result;
+use crate::pg::keep::{Kept, Wait};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan, sql};
-use crate::pg::subtransaction::take_in_order;
-use crate::pg::transaction;
-use crate::sessions::finished;
 use crate::viewers;
 use pgrx::Uuid;
 use pgrx::pg_sys;
-use std::collections::BTreeSet;
+use session::finished;
+use std::collections::BTreeMap;
+
+/// An influencer, and a user.
+type OfInfluencer = (Uuid, Uuid);
+/// A session, and a viewer in it.
+type InSession = (Uuid, Uuid);
 
 thread_local! {
     static UNWELCOME: Plan = const { Plan::writing(
@@ -36,13 +38,6 @@ thread_local! {
                                         and m.user_id = p.user_id))"),
         &[pg_sys::UUIDARRAYOID, pg_sys::UUIDARRAYOID],
     ) };
-    static OPEN_ROWS: Plan = const { Plan::writing(
-        c"select count(*) from public.live_stream_viewers where user_id = $1 and is_still_watching",
-        &[pg_sys::UUIDOID],
-    ) };
-}
-
-thread_local! {
     static INFLUENCERS: Plan = const { Plan::writing(
         c"select id from public.influencers where id = any ($1)",
         &[pg_sys::UUIDARRAYOID],
@@ -51,7 +46,7 @@ thread_local! {
 
 /// Those at an influencer that is still there: with one that goes, its sessions go, and nobody is
 /// held up for that.
-fn at_those_who_stay(people: &[(Uuid, Uuid)]) -> Result<Vec<(Uuid, Uuid)>> {
+fn at_those_who_stay(people: &[OfInfluencer]) -> Result<Vec<OfInfluencer>> {
     let influencers: Vec<Uuid> = people.iter().map(|(influencer, _)| *influencer).collect();
     let there: Vec<Uuid> = as_owner(|| {
         plan::run(&INFLUENCERS, &[influencers.into()], |rows| {
@@ -67,91 +62,54 @@ fn at_those_who_stay(people: &[(Uuid, Uuid)]) -> Result<Vec<(Uuid, Uuid)>> {
 }
 
 /// Closes the open rows of people, each given with an influencer, in that influencer's sessions
-/// where they are banned, or which are private and theirs no longer.
-///
-/// As for a join, the sessions are entered before the people are held. With the people held,
-/// nobody of them can join: a join that came first is seen here, one that comes later sees us.
-///
-/// Errors: 40001 where the transaction's snapshot is older than a join.
-pub fn close_unwelcome(people: &[(Uuid, Uuid)]) -> Result<()> {
+/// where they are banned, or which are private and theirs no longer: at once, and whoever of them has come or written
+/// meanwhile as the transaction commits.
+pub fn close_unwelcome(people: &[OfInfluencer]) -> Result<()> {
     if people.is_empty() {
         return Ok(());
     }
     let people = at_those_who_stay(people)?;
-    if people.is_empty() {
-        return Ok(());
-    }
-    let (influencers, users): (Vec<Uuid>, Vec<Uuid>) = people.iter().copied().unzip();
-    let slots: BTreeSet<u64> = users.iter().map(|user| person_slot(*user)).collect();
-    let unwelcome = || {
-        let args = [influencers.clone().into(), users.clone().into()];
-        plan::run(&UNWELCOME, &args, |rows| {
-            Ok((0..rows.len())
-                .filter_map(|row| rows.get::<Uuid>(row, 0).zip(rows.get::<Uuid>(row, 1)))
-                .collect::<Vec<_>>())
-        })
-    };
-    let enter = |sessions: &BTreeSet<Uuid>| -> Result<()> {
-        for &session in sessions {
-            // One that is deleted meanwhile would want our viewers, and we its.
-            entry::try_keep(session, Wait::Always)?;
-            entry::enter(session)?;
-        }
-        Ok(())
-    };
-    as_owner(|| {
-        let sessions_of =
-            |rows: &[(Uuid, Uuid)]| -> BTreeSet<_> { rows.iter().map(|(_, id)| *id).collect() };
-        let mut sessions = sessions_of(&unwelcome()?);
-        let rows = take_in_order(|is_last| {
-            enter(&sessions)?;
-            for slot in &slots {
-                Lock::Person(*slot).wait(Mode::Alone);
-            }
-            let rows = unwelcome()?;
-            let more = &sessions_of(&rows) - &sessions;
-            if !more.is_empty() && !is_last {
-                sessions.extend(more);
-                return Ok(None);
-            }
-            enter(&more)?;
-            Ok(Some(rows))
-        })?;
-        if !rows.is_empty() {
-            let ids: Vec<Uuid> = rows.into_iter().map(|(id, _)| id).collect();
-            viewers::close_rows(ids)?;
-        }
-        check_all_seen(&users)
-    })
+    let (free, _) = unwelcome(&people)?;
+    viewers::close_rows(free)?;
+    viewers::keep_out(&people);
+    Ok(())
 }
 
-/// In a transaction with one snapshot, joins since then are not seen by queries, nor closed.
-fn check_all_seen(users: &[Uuid]) -> Result<()> {
-    if !transaction::has_fixed_snapshot() {
-        return Ok(());
+/// As the transaction commits, with the people held: nobody of them can join. A join that came first is seen here, one
+/// that comes later sees what this transaction has done.
+///
+/// Errors: 40001 where the transaction's snapshot is older than a join.
+pub fn close_at_end(people: &[OfInfluencer]) -> Result<()> {
+    let (free, busy) = unwelcome(people)?;
+    viewers::close_rows_for_good(free)?;
+    for (session, viewer) in busy {
+        look_at(session, viewer)?;
     }
-    let viewers = Table::read(c"public", c"live_stream_viewers")?;
-    for user in users {
-        let seen: i64 = plan::run(&OPEN_ROWS, &[(*user).into()], |rows| {
-            Ok(rows.get(0, 0).unwrap_or(0))
-        })?;
-        let mut open = 0;
-        viewers.find(
-            c"public",
-            c"live_stream_viewers_user_id_idx",
-            &[("user_id", *user)],
-            |row| {
-                open += i64::from(row.get("is_still_watching")? == Some(true));
-                Ok(true)
-            },
-        )?;
-        if open != seen {
-            return Err(Error::new(
-                SqlState::SERIALIZATION_FAILURE,
-                "could not serialize access due to a person who has joined or left meanwhile",
-            )
-            .hint("Run the transaction again."));
+    let users: Vec<Uuid> = people.iter().map(|(_, user)| *user).collect();
+    as_owner(|| viewers::check_all_seen(&users))
+}
+
+/// Their open rows; and those of sessions that somebody has just now, each with its session. The sessions are kept first, as
+/// who deletes one has it and then wants its viewers.
+fn unwelcome(people: &[OfInfluencer]) -> Result<(Vec<Uuid>, Vec<InSession>)> {
+    let (influencers, users): (Vec<Uuid>, Vec<Uuid>) = people.iter().copied().unzip();
+    let mut sessions: BTreeMap<Uuid, Vec<Uuid>> = BTreeMap::new();
+    as_owner(|| {
+        plan::run(&UNWELCOME, &[influencers.into(), users.into()], |rows| {
+            for row in 0..rows.len() {
+                if let Some((id, session)) = rows.get::<Uuid>(row, 0).zip(rows.get(row, 1)) {
+                    sessions.entry(session).or_default().push(id);
+                }
+            }
+            Ok(())
+        })
+    })?;
+    let (mut free, mut busy) = (Vec::new(), Vec::new());
+    for (session, ids) in sessions {
+        match entry::try_keep(session, Wait::Never)? {
+            Kept::Yes => free.extend(ids),
+            _ => busy.extend(ids.into_iter().map(|viewer| (session, viewer))),
         }
     }
-    Ok(())
+    Ok((free, busy))
 }

@@ -4,16 +4,18 @@ use super::log::{self, Act};
 use crate::access;
 use crate::access::{check_not_banned, is_moderator};
 use crate::identity;
-use crate::metrics::entry;
+use crate::metrics::{entry, settle};
 use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
+use crate::pg::transaction::{self, Trail};
 use crate::pg::transition;
 use crate::pg::trigger::Outcome;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use std::cell::RefCell;
 
 /// Random bytes of a token: 192 bits, which no one guesses.
 const TOKEN_BYTES: usize = 24;
@@ -24,6 +26,8 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 const MAX_USES: i32 = 1_000_000;
 
 thread_local! {
+    /// Invitations that this transaction has accepted.
+    static ACCEPTED: RefCell<Trail<Uuid>> = const { RefCell::new(Trail::new()) };
     static INSERT: Plan = const { Plan::writing(
         c"insert into public.live_stream_invitations
             (session_id, token_hash, expires_at, max_uses, created_by)
@@ -36,7 +40,6 @@ thread_local! {
            where token_hash = sha256(convert_to($1, 'UTF8'))",
         &[pg_sys::TEXTOID],
     ) };
-    // The lock makes those who accept the same invitation wait for each other.
     static FIND: Plan = const { Plan::writing(
         c"select i.id, i.session_id, s.influencer_id,
                  i.max_uses is null or i.uses < i.max_uses,
@@ -45,8 +48,7 @@ thread_local! {
             from public.live_stream_invitations i
             join public.live_stream_sessions s on s.id = i.session_id
            where i.token_hash = sha256(convert_to($1, 'UTF8'))
-             and i.revoked_at is null and i.expires_at > now()
-             for update of i",
+             and i.revoked_at is null and i.expires_at > now()",
         &[pg_sys::TEXTOID, pg_sys::UUIDOID],
     ) };
     static ADD_GUEST: Plan = const { Plan::writing(
@@ -55,7 +57,9 @@ thread_local! {
         &[pg_sys::UUIDOID, pg_sys::UUIDOID, pg_sys::UUIDOID],
     ) };
     static USE: Plan = const { Plan::writing(
-        c"update public.live_stream_invitations set uses = uses + 1 where id = $1",
+        c"update public.live_stream_invitations set uses = uses + 1
+           where id = $1 and revoked_at is null and expires_at > now()
+             and (max_uses is null or uses < max_uses)",
         &[pg_sys::UUIDOID],
     ) };
     static SESSION: Plan = const { Plan::writing(
@@ -213,12 +217,35 @@ fn accept_invitation(token: Option<&str>) -> Uuid {
                 if !has_uses {
                     return Err(no_such_invitation());
                 }
-                plan::execute(&USE, &[id.into()])?;
+                ACCEPTED.with_borrow_mut(|accepted| accepted.push(id));
+                settle::need();
             }
             Ok(session)
         })
     };
     accept().or_raise()
+}
+
+/// Uses up the invitations that this transaction has accepted: as it commits, so that those who accept the same one do not
+/// wait for each other before.
+///
+/// Errors: PT404 for one that is not valid any more.
+fn use_accepted() -> Result<()> {
+    let mut accepted = ACCEPTED.with_borrow_mut(Trail::take);
+    accepted.sort_unstable();
+    accepted
+        .into_iter()
+        .try_for_each(|id| match as_owner(|| plan::execute(&USE, &[id.into()]))? {
+            0 => Err(no_such_invitation()),
+            _ => Ok(()),
+        })
+}
+
+/// Called once per backend.
+pub fn watch_transactions() {
+    settle::USE_INVITATIONS.register(use_accepted);
+    transaction::at_end(|| ACCEPTED.with_borrow_mut(Trail::clear));
+    transaction::at_partial_rollback(|sub| ACCEPTED.with_borrow_mut(|trail| trail.undo(sub)));
 }
 
 /// Makes an invitation useless, once; returns its id.

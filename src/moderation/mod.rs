@@ -15,8 +15,9 @@ pub use log::{Act, note};
 
 use crate::pg::error::Result;
 use crate::pg::keep::{self, Wait};
-use crate::pg::lock::{Lock, Mode, person_slot};
+use crate::pg::lock::{Lock, Mode};
 use crate::pg::transaction;
+use crate::viewers;
 use pgrx::Uuid;
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -28,6 +29,8 @@ thread_local! {
 
 /// Forgets with each transaction what it held. Called once per backend.
 pub fn watch_transactions() {
+    invitations::watch_transactions();
+    viewers::CLOSE_UNWELCOME.register(close::close_at_end);
     transaction::at_end(|| QUEUED.set(None));
     transaction::at_partial_rollback(|_| QUEUED.set(None));
 }
@@ -54,11 +57,22 @@ fn queue(influencer: Uuid) -> Result<()> {
     Ok(())
 }
 
-/// Until the transaction ends, nobody else decides on the part of these users at any influencer.
+/// Until the transaction ends, nobody else decides on the part of these users, each given with an influencer.
 /// What was decided before is seen after this.
-fn hold_parts(users: impl Iterator<Item = Uuid>) {
-    let slots: BTreeSet<u64> = users.map(person_slot).collect();
-    for slot in slots {
-        Lock::Part(slot).wait(Mode::Alone);
+fn hold_parts(people: impl Iterator<Item = (Uuid, Uuid)>) {
+    let people: BTreeSet<(Uuid, Uuid)> = people.collect();
+    if people.len() > MANY_PEOPLE {
+        let influencers: BTreeSet<Uuid> =
+            people.iter().map(|(influencer, _)| *influencer).collect();
+        for influencer in influencers {
+            Lock::Parts(influencer).wait(Mode::Alone);
+        }
+        return;
+    }
+    for (influencer, user) in people {
+        Lock::Part(influencer, user).wait(Mode::Alone);
     }
 }
+
+/// More than these are held by their influencers: the server has room for so many locks.
+const MANY_PEOPLE: usize = 500;

@@ -5,9 +5,11 @@ use super::log::{self, Act};
 use crate::access::{self, owner_of};
 use crate::access::{ban_of, check_owned};
 use crate::identity;
+use crate::limits;
 use crate::metrics::entry;
 use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, Result, SqlState};
+use crate::pg::keep;
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
 use crate::pg::row::required;
@@ -29,6 +31,7 @@ thread_local! {
 #[pg_trigger]
 fn moderators_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     trigger::before(trigger, |old, new| {
+        limits::write_row(old.is_none())?;
         if let Some(old) = old {
             return new.keep(old, &["influencer_id", "user_id", "created_at"]);
         }
@@ -46,7 +49,8 @@ fn moderators_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         if !identity::is_service()? || new.is_null("created_at")? {
             new.set("created_at", Some(transaction_time()))?;
         }
-        super::queue(influencer)
+        super::queue(influencer)?;
+        keep::keep_referred("live_stream_moderators_user_id_fkey", user, "user")
     })
 }
 
@@ -96,7 +100,7 @@ fn moderators_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
             });
             Ok(())
         })?;
-        super::hold_parts(chosen.iter().map(|(_, user)| *user));
+        super::hold_parts(chosen.iter().copied());
         for (influencer, user) in chosen {
             check_is_not_banned(influencer, user)?;
         }
@@ -109,6 +113,7 @@ fn moderators_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
 #[pg_trigger]
 fn guests_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     trigger::before(trigger, |old, new| {
+        limits::write_row(old.is_none())?;
         if let Some(old) = old {
             return new.keep(old, &["session_id", "user_id", "created_at"]);
         }
@@ -135,7 +140,7 @@ fn guests_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         }
         match ban_of(influencer, user)? {
             Some(ban) if !ban.is_timeout => Err(banned(user, "ban")),
-            _ => Ok(()),
+            _ => keep::keep_referred("live_stream_guests_user_id_fkey", user, "user"),
         }
     })
 }

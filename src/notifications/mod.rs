@@ -1,9 +1,24 @@
 //! Notifications: what users are told about streams.
 
+/// Whether a notification counts for how often a follower is told of an influencer. For each of them, as one who
+/// streams much must not use up what others have to tell; the app's own notifications are the app's.
+macro_rules! counts {
+    ($n:literal) => {
+        concat!(
+            $n,
+            ".created_at > now() - interval '1 day' and ",
+            $n,
+            ".type in ('stream_reminder', 'followed_influencer_live', 'stream_ended')"
+        )
+    };
+}
+
 mod followers;
+mod reminders;
 
-pub use followers::remind;
+pub use reminders::remind;
 
+use crate::limits;
 use crate::pg::clock::transaction_time;
 use crate::pg::error::{OrRaise, Result};
 use crate::pg::owner::as_owner;
@@ -12,6 +27,10 @@ use crate::pg::transition;
 use crate::pg::trigger;
 use crate::pg::trigger::Outcome;
 use pgrx::prelude::*;
+use std::time::{Duration, Instant};
+
+/// How many minutes before a stream a follower can be reminded of it: a week.
+const MAX_MINUTES: i32 = 7 * 24 * 60;
 
 /// BEFORE INSERT OR UPDATE of a notification: `read_at` and `sent_at` follow the flags.
 #[pg_trigger]
@@ -42,10 +61,13 @@ fn follow(old: Option<&Row<'_>>, new: &mut Row<'_>, flag: &str, time: &str) -> R
 /// Keeps nonsense out of public.live_stream_followers.
 #[pg_trigger]
 fn followers_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    trigger::before(trigger, |old, new| followers::guard(old, new))
+    trigger::before(trigger, |old, new| {
+        limits::write_row(old.is_none())?;
+        followers::guard(old, new)
+    })
 }
 
-/// AFTER INSERT OR UPDATE of followers: when somebody is to be reminded next.
+/// AFTER INSERT OR UPDATE of followers: sessions are looked through for who has come, or is to be reminded earlier.
 #[pg_trigger]
 fn followers_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     transition::after(trigger, followers::settle)
@@ -57,9 +79,13 @@ fn sessions_tell<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     trigger::after_change(trigger, followers::tell)
 }
 
-/// Writes the reminders that are due into live_stream_notifications, once each; returns how
-/// many.
+/// How long one call writes reminders.
+const CALL: Duration = Duration::from_secs(2);
+
+/// Writes the reminders that are due into live_stream_notifications, once each, for two seconds at
+/// most; returns how many.
 #[pg_extern(volatile)]
 fn send_reminders() -> i64 {
-    as_owner(remind).or_raise()
+    let deadline = Instant::now() + CALL;
+    as_owner(|| remind(deadline)).or_raise().count
 }

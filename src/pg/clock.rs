@@ -36,9 +36,3 @@ pub fn statement_start() -> i64 {
     // SAFETY: a plain read of this backend's state.
     unsafe { pg_sys::GetCurrentStatementStartTimestamp() }
 }
-
-/// When the server was started, in microseconds since 2000-01-01 UTC.
-pub fn server_start() -> i64 {
-    // SAFETY: a plain read of the server's start time.
-    unsafe { pg_sys::PgStartTime }
-}

@@ -37,6 +37,9 @@ impl SqlState {
     pub const DUPLICATE_TABLE: Self = Self::new(b"42P07");
     pub const DATATYPE_MISMATCH: Self = Self::new(b"42804");
     pub const WRONG_OBJECT_TYPE: Self = Self::new(b"42809");
+    /// PostgREST answers with HTTP 413.
+    pub const PROGRAM_LIMIT_EXCEEDED: Self = Self::new(b"54000");
+    pub const STATEMENT_TOO_COMPLEX: Self = Self::new(b"54001");
     pub const NOT_IN_PREREQUISITE_STATE: Self = Self::new(b"55000");
     pub const INTERNAL: Self = Self::new(b"XX000");
     /// PostgREST answers with HTTP 404.

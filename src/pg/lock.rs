@@ -1,67 +1,83 @@
 //! The locks of live_stream, taken beside the rows of sessions and people, and for what is done by one at a time.
 //!
-//! They are PostgreSQL's advisory locks, with classes that no SQL function can name: nobody
+//! They are PostgreSQL's advisory locks, with classes that no SQL function can name, and keys that nobody can guess: nobody
 //! stalls a session, the worker or an installation from outside. What the worker keeps beyond a
 //! transaction can be lost to `pg_advisory_unlock_all()` in a trigger of the app's; so it looks.
 //!
 //! | lock | held by | to |
 //! | --- | --- | --- |
-//! | turn | who updates the session's row at once; the worker, while the session is hot | make the others append |
-//! | flow | appenders, shared; who ends the session or counts its places, alone | wait for all appenders, and hold back new ones |
+//! | hot | the worker, alone, while it folds a session | make others append |
+//! | present | whoever changes a session's numbers, shared, to its end | be counted: nobody ever waits for it |
+//! | seats | who comes to a session, shared, or alone near its limit; who ends or limits it, alone | count exactly who came before |
+//! | all seats | who takes seats, shared; alone, who would take too many | the same |
 //! | person | who counts that user, or one of the same slot, or closes it out | count a person once; let nobody join meanwhile |
+//! | acting | who joins as a user, shared; who erases it, alone | erase who is joining too |
+//! | joining | who joins a session by the function, as that user | find the row that another request of the user makes |
 //! | writer | who writes in the chat as that user | count its messages one after the other |
 //! | worker | the worker of the database | be the only one |
 //! | start | who starts the worker, alone; who waits for that, shared | start one |
-//! | part | who decides on the part of that user, or one of the same slot, alone | have nobody moderator and banned |
+//! | part | who decides on the part of that user at that influencer, alone | have nobody moderator and banned |
 //! | parts | who writes bans or moderators of an influencer | have several of one statement not meet those of another |
 //! | on air | who takes an influencer's session live | name the other one that is |
 //! | schedules | who makes the sessions of schedules | make each once |
+//! | plans | who has added schedules, exceptions or planned sessions of an influencer | count them one after the other |
+//! | room | a host who raises numbers of products of a session | count what it adds there one after the other |
 //! | install | install() | be the only one |
+//!
+//! # Who holds up whom
+//!
+//! A transaction may take as long as it likes. So while it is under way it holds nothing of ours that another person's
+//! request waits for, but: parts, part, plans, on air and room, which are of one influencer's people; and acting, joining and
+//! writer, which are of one person; and the seats of a session that it ends. Person, seats and the rows of sessions, and of products, messages and viewers for their
+//! tallies, are taken as it commits, and held for the length of a commit. Schedules is the server's.
 //!
 //! # The one order
 //!
 //! Whoever takes several of these, and locks of rows beside them, takes them in this order, and
 //! within each line from the lowest id or slot up:
 //!
-//! 1. writer, schedules, parts: while nothing else is held
+//! 1. writer, schedules, parts, acting, joining: while nothing else is held
 //! 2. the influencer's row, and then the session's, kept from being deleted (`keep.rs`)
-//! 3. rows that a client's statement writes, which PostgreSQL locks before a trigger sees them:
-//!    bans, moderators, guests, invitations, schedules, messages, reactions and orders; and then
-//!    products, which orders lead to
-//! 4. part
-//! 5. the session's row (turn is tried, never waited for), and then its flow
-//! 6. person
-//! 7. viewers, and what is counted last: heartbeats, and the tallies of messages
+//! 3. rows that a client's statement writes, which PostgreSQL locks before a trigger sees them
+//! 4. acting (of whom a server writes, for a second), part, plans, room
+//! 5. as the transaction commits: invitations; the rows of products, messages and viewers for their
+//!    tallies; the rows of sessions; seats; person
 //!
-//! Two have it otherwise, and others give way to them:
+//! Of the rows of line 5 those of sessions and of tallies are not waited for, where there is a worker: the change is
+//! appended. Without one they are tried for a second, and then it is appended too: who has the row may be waiting for this
+//! transaction, as one that deletes the session. Rows of viewers that are closed because a session ends, or because of a
+//! ban, are passed by where somebody has them: whoever has them closes them, or the worker does (`viewers/closing.rs`).
 //!
-//! - A statement that deletes a session has its row, and wants all else after it. So whoever
-//!   writes what refers to a session keeps it first. Who has rows of line 3 already waits for no
-//!   session that is deleted: the change is appended, the moderation log and schedules leave the
-//!   session out. Orders and products are locked before the viewers go.
-//! - The end of a session has its row, and wants its flow and its viewers. So whoever has the flow
-//!   does not wait for the row, and who has a viewer's row waits for neither: a person's statement
-//!   enters the unfinished sessions of its rows before it has those, and no others. A server's own
-//!   UPDATE of viewers cannot know them before; it may be told 40P01, as the end beside it may.
-//!
-//! Who finds only with everything held that one session more is needed, and one before the others,
-//! gives them all back and begins anew: `pg::subtransaction` does that.
+//! A statement that deletes a session has its row, and wants all else after it. So whoever writes what refers to a session
+//! keeps it first, and who has rows of line 3 already waits for no session that is deleted: the moderation log and schedules
+//! leave the session out, and who writes to several viewers of its own is told. So is who writes to a row twice, as PostgreSQL
+//! checks once more then what the row refers to (`keep::again`). Orders and products are locked before the
+//! viewers go.
 
 use pgrx::Uuid;
 use pgrx::pg_sys;
+use siphasher::sip::SipHasher13;
+use std::cell::OnceCell;
+use std::hash::Hasher;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Lock {
-    Turn(Uuid),
-    Flow(Uuid),
+    Hot(Uuid),
+    Present(Uuid),
+    Seats(Uuid),
+    AllSeats,
     Person(u64),
+    Acting(Uuid),
+    Joining(Uuid, Uuid),
     Writer(Uuid),
     Worker,
     Start,
-    Part(u64),
+    Part(Uuid, Uuid),
     Parts(Uuid),
     OnAir(Uuid),
     Schedules,
+    Plans(Uuid),
+    Room(Uuid),
     Install,
 }
 
@@ -71,32 +87,59 @@ pub enum Mode {
     Alone = pg_sys::ExclusiveLock as isize,
 }
 
-/// First class of ours; PostgreSQL's functions use 1 and 2.
-const CLASS: u16 = 0x4c53;
-pub const FLOW_CLASS: u16 = CLASS + 1;
-pub const WORKER_CLASS: u16 = CLASS + 4;
+/// What kind of lock it is, as `pg_locks.objsubid` has it. PostgreSQL's functions use 1 and 2.
+#[derive(Clone, Copy)]
+#[repr(u16)]
+enum Class {
+    Seats = 0x4c53,
+    Present,
+    AllSeats,
+    Person,
+    Worker,
+    Start,
+    Writer,
+    Part,
+    OnAir,
+    Schedules,
+    Install,
+    Parts,
+    Acting,
+    Joining,
+    Hot,
+    Plans,
+    Room,
+}
+
+/// Of [`Lock::Present`].
+pub const PRESENT_CLASS: i32 = Class::Present as i32;
 
 impl Lock {
     fn tag(self) -> pg_sys::LOCKTAG {
         let (class, key) = match self {
-            Self::Turn(session) => (CLASS, fold(session)),
-            Self::Flow(session) => (FLOW_CLASS, fold(session)),
-            Self::Person(slot) => (CLASS + 3, slot),
-            Self::Writer(user) => (CLASS + 6, fold(user)),
-            Self::Worker => (WORKER_CLASS, 0),
-            Self::Start => (CLASS + 5, 0),
-            Self::Part(slot) => (CLASS + 7, slot),
-            Self::OnAir(influencer) => (CLASS + 8, fold(influencer)),
-            Self::Schedules => (CLASS + 9, 0),
-            Self::Install => (CLASS + 10, 0),
-            Self::Parts(influencer) => (CLASS + 11, fold(influencer)),
+            Self::Hot(session) => (Class::Hot, key(&[session])),
+            Self::Present(session) => (Class::Present, key(&[session])),
+            Self::Seats(session) => (Class::Seats, key(&[session])),
+            Self::AllSeats => (Class::AllSeats, 0),
+            Self::Person(slot) => (Class::Person, slot),
+            Self::Acting(user) => (Class::Acting, key(&[user])),
+            Self::Joining(session, user) => (Class::Joining, key(&[session, user])),
+            Self::Writer(user) => (Class::Writer, key(&[user])),
+            Self::Worker => (Class::Worker, 0),
+            Self::Start => (Class::Start, 0),
+            Self::Part(influencer, user) => (Class::Part, key(&[influencer, user])),
+            Self::Parts(influencer) => (Class::Parts, key(&[influencer])),
+            Self::OnAir(influencer) => (Class::OnAir, key(&[influencer])),
+            Self::Schedules => (Class::Schedules, 0),
+            Self::Plans(influencer) => (Class::Plans, key(&[influencer])),
+            Self::Room(session) => (Class::Room, key(&[session])),
+            Self::Install => (Class::Install, 0),
         };
         pg_sys::LOCKTAG {
             // SAFETY: a plain read of this backend's state.
             locktag_field1: unsafe { pg_sys::MyDatabaseId }.to_u32(),
             locktag_field2: (key >> 32) as u32,
             locktag_field3: key as u32,
-            locktag_field4: class,
+            locktag_field4: class as u16,
             locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
             locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
         }
@@ -168,6 +211,18 @@ impl Lock {
         unsafe { pg_sys::LockRelease(&tag, mode as i32, true) };
     }
 
+    /// How many others hold the lock, in whatever mode.
+    pub fn others(self) -> i64 {
+        let (tag, mut count) = (self.tag(), 0);
+        // SAFETY: a list of the transactions that hold what an exclusive lock would wait for, without this one; it is
+        // freed here.
+        unsafe {
+            let list = pg_sys::GetLockConflicts(&tag, Mode::Alone as i32, &mut count);
+            pg_sys::pfree(list.cast());
+        }
+        count.into()
+    }
+
     /// Whether somebody else holds the lock alone.
     pub fn is_taken(self) -> bool {
         let free = self.try_now(Mode::Shared);
@@ -204,7 +259,7 @@ impl Drop for OwnedByTransaction {
 /// Class of the advisory lock that the background worker holds, as `pg_locks.objsubid` has it.
 #[pgrx::pg_extern(immutable, parallel_safe)]
 fn worker_lock_class() -> i32 {
-    WORKER_CLASS.into()
+    Class::Worker as i32
 }
 
 /// All users share so many locks, so that a statement on very many does not need more
@@ -213,12 +268,24 @@ const PERSON_SLOTS: u64 = 2_048;
 
 /// The slot of a user's lock.
 pub fn person_slot(user: Uuid) -> u64 {
-    fold(user) % PERSON_SLOTS
+    key(&[user]) % PERSON_SLOTS
 }
 
-/// Two sessions of the same key only wait for each other a little more.
-fn fold(id: Uuid) -> u64 {
-    let (high, low) = id.as_bytes().split_at(8);
-    let number = |half: &[u8]| half.iter().fold(0, |n, &byte| n << 8 | u64::from(byte));
-    number(high) ^ number(low)
+thread_local! {
+    /// Secret of the server, which its files have from the beginning, and no query sees.
+    static SECRET: OnceCell<[u8; 16]> = const { OnceCell::new() };
+}
+
+fn secret() -> [u8; 16] {
+    // SAFETY: a random array of 32 bytes in shared memory, which the server has read as it started and never changes.
+    let read = || unsafe { *pg_sys::GetMockAuthenticationNonce().cast::<[u8; 16]>() };
+    SECRET.with(|secret| *secret.get_or_init(read))
+}
+
+/// The key of what some ids name: SipHash-1-3 of them. Clients choose ids of their own sessions, and locks are of ids: with a
+/// secret in it, nobody finds one with the key of somebody else's.
+fn key(ids: &[Uuid]) -> u64 {
+    let mut hasher = SipHasher13::new_with_key(&secret());
+    ids.iter().for_each(|id| hasher.write(id.as_bytes()));
+    hasher.finish()
 }

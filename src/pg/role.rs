@@ -9,6 +9,13 @@ pub fn current() -> pg_sys::Oid {
     unsafe { pg_sys::GetUserId() }
 }
 
+/// The role that the session has, or has set: functions that run as their owner, and what a foreign key of an owner's
+/// writes, do not change it.
+pub fn outer() -> pg_sys::Oid {
+    // SAFETY: a plain read of this backend's state.
+    unsafe { pg_sys::GetOuterUserId() }
+}
+
 /// Whether row-level security does not hold for a role: a superuser, or one with BYPASSRLS.
 pub fn passes_row_security(role: pg_sys::Oid) -> bool {
     // SAFETY: a look-up of a role.

@@ -5,6 +5,8 @@
 
 use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::shape::{self, Change, Descriptor};
+use crate::pg::tables;
+use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::borrow::Cow;
@@ -100,6 +102,22 @@ impl<'a> Row<'a> {
         self.desc.changed(name, Change::Values)
     }
 
+    /// What the row refers to by foreign keys, each of a table and a column, that hold an id: the table, and the id.
+    pub fn referred(&self, keys: &[(pg_sys::Oid, pg_sys::AttrNumber)]) -> Vec<(pg_sys::Oid, Uuid)> {
+        let id = |number: pg_sys::AttrNumber| {
+            let index = usize::try_from(number).ok()?.checked_sub(1)?;
+            let attribute = self.desc.attributes().nth(index)?;
+            let is_id = attribute.atttypid == pg_sys::UUIDOID && !self.nulls[index];
+            // SAFETY: a value of the type, as the row's shape says.
+            is_id
+                .then(|| unsafe { Uuid::from_datum(self.values[index], false) })
+                .flatten()
+        };
+        let keys = keys.iter();
+        keys.filter_map(|&(table, column)| Some((table, id(column)?)))
+            .collect()
+    }
+
     /// True when a column has the same value in both rows.
     pub fn same<T>(&self, other: &Row<'_>, name: &str) -> Result<bool>
     where
@@ -160,6 +178,40 @@ impl<'a> Row<'a> {
         self.values.to_mut()[index] = datum.unwrap_or(pg_sys::Datum::from(0));
         self.nulls.to_mut()[index] = datum.is_none();
         self.replaced[index] = true;
+    }
+
+    /// Checks what PostgreSQL would refuse with a message of its own, or take and be sorry: nulls where the table takes
+    /// none, and times that never come. Only of columns of ours: an app's trigger may fill in its own later.
+    ///
+    /// Errors: 23502, 23514.
+    pub fn check_values(&self, old: Option<&Row<'_>>) -> Result<()> {
+        for (index, attribute) in self.desc.attributes().enumerate() {
+            let is_null = self.nulls[index];
+            if is_null && attribute.attnotnull && self.is_ours(index) {
+                return Err(must_not_be_null(&self.desc.name(index)));
+            }
+            let value = self.values[index].value();
+            let is_infinite = !is_null
+                && match attribute.atttypid {
+                    pg_sys::TIMESTAMPTZOID => matches!(value as i64, i64::MIN | i64::MAX),
+                    pg_sys::DATEOID => matches!(value as i32, i32::MIN | i32::MAX),
+                    _ => false,
+                };
+            if is_infinite
+                && old.is_none_or(|old| old.nulls[index] || old.values[index].value() != value)
+                && self.is_ours(index)
+            {
+                return Err(must_be_finite(&self.desc.name(index)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether `create table` of ours has the column.
+    fn is_ours(&self, index: usize) -> bool {
+        let table = tables::table("public", &self.desc.relation_name());
+        let name = self.desc.name(index);
+        table.is_some_and(|table| table.columns.iter().any(|column| column.name == name))
     }
 
     /// `tuple` as the row is now.
@@ -362,24 +414,45 @@ fn column(desc: Descriptor<'_>, name: &str) -> Result<usize> {
 
 /// The value of a column that cannot be null.
 pub fn required<T: FromDatum + IntoDatum>(row: &Row<'_>, column: &str) -> Result<T> {
-    row.get(column)?.ok_or_else(|| {
-        Error::new(
-            SqlState::NOT_NULL_VIOLATION,
-            format!("{column} must not be null"),
-        )
-        .hint(format!("Give a value for {column}."))
-    })
+    row.get(column)?.ok_or_else(|| must_not_be_null(column))
+}
+
+fn must_not_be_null(column: &str) -> Error {
+    Error::new(
+        SqlState::NOT_NULL_VIOLATION,
+        format!("{column} must not be null"),
+    )
+    .hint(format!("Give a value for {column}."))
 }
 
 /// The time in a column, which cannot be infinite: nothing could be counted from there.
 pub fn finite(row: &Row<'_>, column: &str) -> Result<Option<TimestampWithTimeZone>> {
     let time: Option<TimestampWithTimeZone> = row.get(column)?;
     if time.is_some_and(|time| matches!(i64::from(time), i64::MIN | i64::MAX)) {
-        return Err(Error::new(
-            SqlState::CHECK_VIOLATION,
-            format!("{column} cannot be infinite"),
-        )
-        .hint("Give a time, or null where there is none."));
+        return Err(must_be_finite(column));
     }
     Ok(time)
+}
+
+fn must_be_finite(column: &str) -> Error {
+    Error::new(
+        SqlState::CHECK_VIOLATION,
+        format!("{column} cannot be infinite"),
+    )
+    .hint("Give a time, or null where there is none.")
+}
+
+/// Checks that a text of a row is not too long; `of` says of what.
+///
+/// Errors: 23514.
+pub fn check_length(name: &str, of: &str, text: Option<&str>, max: usize) -> Result<()> {
+    match text.map_or(0, |text| text.chars().count()) {
+        chars if chars <= max => Ok(()),
+        chars => Err(Error::new(
+            SqlState::CHECK_VIOLATION,
+            format!("{name} of the {of} is too long"),
+        )
+        .detail(format!("It has {chars} characters."))
+        .hint(format!("Send {max} characters at most, or leave it out."))),
+    }
 }

@@ -5,14 +5,19 @@ use std::ffi::CStr;
 
 /// The value of a setting; none when it is not set, or empty.
 pub fn get(name: &CStr) -> Option<String> {
-    // SAFETY: PostgreSQL answers with null or a string that is copied at once.
+    with(name, |value| String::from_utf8_lossy(value).into_owned())
+}
+
+/// What `read` makes of the value of a setting, which it must not change; none when it is not set, or empty.
+pub fn with<R>(name: &CStr, read: impl FnOnce(&[u8]) -> R) -> Option<R> {
+    // SAFETY: PostgreSQL answers with null or a string that stays as it is until the setting changes.
     unsafe {
         let value = pg_sys::GetConfigOption(name.as_ptr(), true, false);
         if value.is_null() {
             return None;
         }
-        let value = CStr::from_ptr(value).to_string_lossy();
-        (!value.is_empty()).then(|| value.into_owned())
+        let value = CStr::from_ptr(value).to_bytes();
+        (!value.is_empty()).then(|| read(value))
     }
 }
 

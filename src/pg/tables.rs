@@ -57,6 +57,20 @@ impl Column {
         decimals.trim().parse().ok()
     }
 
+    /// Digits before and after the point; none where they are not limited.
+    pub fn digits(&self) -> Option<(usize, usize)> {
+        let limits = self.length.strip_prefix('(')?.strip_suffix(')')?;
+        let (all, decimals) = limits.split_once(',')?;
+        let (all, decimals): (usize, usize) = (all.parse().ok()?, decimals.parse().ok()?);
+        Some((all.checked_sub(decimals)?, decimals))
+    }
+
+    /// Characters of a text; none where they are not limited.
+    pub fn most_chars(&self) -> Option<usize> {
+        let most = self.length.strip_prefix('(')?.strip_suffix(')')?;
+        most.parse().ok().filter(|_| self.kind == "varchar")
+    }
+
     /// Its type as SQL names it.
     pub fn type_name(&self) -> String {
         format!("{}{}", self.kind, self.length)
@@ -273,6 +287,11 @@ mod tests {
             .iter()
             .find(|it| it.name == "total_revenue");
         assert_eq!(revenue.map(|it| it.decimals()), Some(Some(2)));
+        assert_eq!(revenue.map(|it| it.digits()), Some(Some((10, 2))));
+        assert_eq!(revenue.and_then(|it| it.most_chars()), None);
+        let mut columns = viewers.columns.iter();
+        let city = columns.find(|it| it.name == "city").unwrap();
+        assert_eq!((city.most_chars(), city.digits()), (Some(100), None));
         assert_eq!(kind_of("counted_before"), Some("timestamptz[]"));
         assert_eq!(kind_of("constraint"), None);
         let rates = table("live_stream", "person_rates").unwrap();

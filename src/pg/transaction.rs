@@ -2,6 +2,7 @@
 
 use crate::pg::error::{Error, Result, SqlState};
 use pgrx::pg_sys;
+use std::cell::Cell;
 use std::ffi::c_void;
 
 /// Whether all statements of the transaction see the same moment, as in REPEATABLE READ.
@@ -49,16 +50,29 @@ pub fn id() -> pg_sys::TransactionId {
     unsafe { pg_sys::GetTopTransactionId() }
 }
 
+/// Whether the transaction has an id: it has written something, or is about to.
+pub fn has_id() -> bool {
+    // SAFETY: a read of this backend's transaction state.
+    unsafe { pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId }
+}
+
+/// Whether a version of a row is one that this transaction has written.
+pub fn is_own(version: pg_sys::TransactionId) -> bool {
+    // SAFETY: a look at this backend's transaction state.
+    unsafe { pg_sys::TransactionIdIsCurrentTransactionId(version) }
+}
+
 /// The id, without wrap-around, that the next transaction to write will have.
 pub fn next_full_id() -> u64 {
     // SAFETY: reads a counter of the server's.
     unsafe { pg_sys::ReadNextFullTransactionId() }.value
 }
 
-/// A moment in a transaction that is about to write: no command has run since while two are the same.
+/// A moment in a transaction: nothing has been written since while two are the same.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
-    transaction: pg_sys::TransactionId,
+    /// The time at which the transaction began: later than that of the one before.
+    transaction: pg_sys::TimestampTz,
     subtransaction: pg_sys::SubTransactionId,
     command: pg_sys::CommandId,
 }
@@ -66,7 +80,8 @@ pub struct Moment {
 impl Moment {
     pub fn now() -> Self {
         Self {
-            transaction: id(),
+            // SAFETY: a read of this backend's transaction state.
+            transaction: unsafe { pg_sys::GetCurrentTransactionStartTimestamp() },
             subtransaction: innermost(),
             // SAFETY: a read of this backend's transaction state.
             command: unsafe { pg_sys::GetCurrentCommandId(false) },
@@ -80,6 +95,14 @@ pub fn at_end(forget: fn()) {
     // SAFETY: the callback lives as long as the library, which is never unloaded; its argument is
     // a function of the library's.
     unsafe { pg_sys::RegisterXactCallback(Some(ends), forget as *mut c_void) };
+}
+
+/// Has `settle` called whenever a transaction is about to commit or to be prepared, after its last statement and its
+/// deferred triggers. What it writes is a part of the transaction, and its error rolls that back. Called once per backend
+/// for each.
+pub fn before_commit(settle: fn()) {
+    // SAFETY: as above.
+    unsafe { pg_sys::RegisterXactCallback(Some(commits), settle as *mut c_void) };
 }
 
 /// Has `undo` called with each subtransaction that is rolled back, as to a savepoint.
@@ -98,12 +121,6 @@ pub fn at_partial_commit(keep: fn(pg_sys::SubTransactionId, pg_sys::SubTransacti
 pub fn innermost() -> pg_sys::SubTransactionId {
     // SAFETY: a read of this backend's transaction state.
     unsafe { pg_sys::GetCurrentSubTransactionId() }
-}
-
-/// Whether a subtransaction is under way, as after a savepoint.
-pub fn is_nested() -> bool {
-    // SAFETY: a read of this backend's transaction state.
-    unsafe { pg_sys::IsSubTransaction() }
 }
 
 /// What a transaction remembers, with what each subtransaction has made of it: a rollback to a
@@ -135,19 +152,8 @@ impl<T> Scoped<T> {
         }
     }
 
-    /// Takes away what the innermost subtransaction has made of it.
-    pub fn take_back(&mut self) {
-        if self.own().is_some() {
-            self.levels.pop();
-        }
-    }
-
     pub fn clear(&mut self) {
         self.levels.clear();
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.levels.is_empty()
     }
 
     /// For [`at_partial_rollback`].
@@ -174,6 +180,55 @@ impl<T> Scoped<T> {
     }
 }
 
+/// What a transaction has done, in order: a rollback to a savepoint takes away what was done since.
+pub struct Trail<T> {
+    steps: Vec<(pg_sys::SubTransactionId, T)>,
+}
+
+impl<T> Trail<T> {
+    pub const fn new() -> Self {
+        Self { steps: Vec::new() }
+    }
+
+    pub fn push(&mut self, step: T) {
+        self.steps.push((innermost(), step));
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.steps.iter().map(|(_, step)| step)
+    }
+
+    pub fn len(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// The steps, which are forgotten here.
+    pub fn take(&mut self) -> Vec<T> {
+        std::mem::take(&mut self.steps)
+            .into_iter()
+            .map(|(_, step)| step)
+            .collect()
+    }
+
+    pub fn clear(&mut self) {
+        self.steps.clear();
+        self.steps.shrink_to(FEW_STEPS);
+    }
+
+    /// For [`at_partial_rollback`]. Those that began later were within it, also where they have become a part of
+    /// their parents since.
+    pub fn undo(&mut self, subtransaction: pg_sys::SubTransactionId) {
+        while self
+            .steps
+            .pop_if(|(within, _)| *within >= subtransaction)
+            .is_some()
+        {}
+    }
+}
+
+/// Steps that a backend keeps room for between transactions.
+const FEW_STEPS: usize = 1_000;
+
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn ends(event: pg_sys::XactEvent::Type, forget: *mut c_void) {
     use pg_sys::XactEvent::*;
@@ -184,6 +239,90 @@ unsafe extern "C-unwind" fn ends(event: pg_sys::XactEvent::Type, forget: *mut c_
         // SAFETY: registered by `at_end`, where it was a function of this type.
         let forget: fn() = unsafe { std::mem::transmute(forget) };
         forget();
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn commits(event: pg_sys::XactEvent::Type, settle: *mut c_void) {
+    use pg_sys::XactEvent::*;
+    if matches!(event, XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE) {
+        IS_BEING_PREPARED.set(event == XACT_EVENT_PRE_PREPARE);
+        // SAFETY: registered by `before_commit`, where it was a function of this type.
+        let settle: fn() = unsafe { std::mem::transmute(settle) };
+        settle();
+    }
+}
+
+thread_local! {
+    static IS_BEING_PREPARED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// For who is called [`before_commit`]: whether the transaction is to be prepared, and may hold for long what it holds now.
+pub fn is_being_prepared() -> bool {
+    IS_BEING_PREPARED.get()
+}
+
+unsafe extern "C-unwind" {
+    // pgrx leaves these out of its bindings. The timeout's number is that of `STATEMENT_TIMEOUT` in `utils/timeout.h`.
+    fn enable_timeout_after(id: std::ffi::c_uint, delay_ms: std::ffi::c_int);
+    fn disable_timeout(id: std::ffi::c_uint, keep_indicator: bool);
+    fn get_timeout_active(id: std::ffi::c_uint) -> bool;
+}
+const STATEMENT_TIMEOUT: std::ffi::c_uint = 3;
+
+/// While it lives, `statement_timeout` runs, which PostgreSQL has stopped before a commit, but for one within a procedure. An
+/// error stops all timeouts.
+struct StatementTimeout {
+    is_own: bool,
+}
+
+impl StatementTimeout {
+    fn begin() -> Self {
+        // SAFETY: a backend has registered the timeout as it began; others have none.
+        unsafe {
+            let is_own = pg_sys::StatementTimeout > 0
+                && pg_sys::MyBackendType == pg_sys::BackendType::B_BACKEND
+                && !get_timeout_active(STATEMENT_TIMEOUT);
+            if is_own {
+                enable_timeout_after(STATEMENT_TIMEOUT, pg_sys::StatementTimeout);
+            }
+            Self { is_own }
+        }
+    }
+}
+
+impl Drop for StatementTimeout {
+    fn drop(&mut self) {
+        if self.is_own {
+            // SAFETY: enabled by `begin`; one that has fired meanwhile is not enabled, which is fine.
+            unsafe { disable_timeout(STATEMENT_TIMEOUT, false) };
+        }
+    }
+}
+
+/// Runs `f` while the transaction commits, as one of its statements would run: with a snapshot and a
+/// `statement_timeout` of its own, and though the transaction may have been made read only since it wrote. Deferred triggers that `f` has fired are run after it.
+pub fn as_last_statement<R>(f: impl FnOnce() -> R) -> R {
+    /// Puts back what it was; where an error ends the transaction, PostgreSQL does.
+    struct ReadOnly(bool);
+    impl Drop for ReadOnly {
+        fn drop(&mut self) {
+            // SAFETY: a plain write of this transaction's state.
+            unsafe { pg_sys::XactReadOnly = self.0 };
+        }
+    }
+    // SAFETY: a snapshot is pushed and popped in the same memory context; what a commit calls next expects none.
+    unsafe {
+        let _read_only = ReadOnly(pg_sys::XactReadOnly);
+        let _timeout = StatementTimeout::begin();
+        pg_sys::XactReadOnly = false;
+        let context = pg_sys::MemoryContextSwitchTo(pg_sys::CurTransactionContext);
+        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+        let outcome = f();
+        pg_sys::PopActiveSnapshot();
+        pg_sys::AfterTriggerFireDeferred();
+        pg_sys::MemoryContextSwitchTo(context);
+        outcome
     }
 }
 

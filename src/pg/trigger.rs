@@ -2,14 +2,15 @@
 
 use crate::pg::clock;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
+use crate::pg::keep;
 use crate::pg::row::Row;
-use crate::pg::shape::Descriptor;
+use crate::pg::shape::{self, Descriptor};
+use crate::pg::transaction;
 use pgrx::PgTupleDesc;
 use pgrx::heap_tuple::PgHeapTuple;
 use pgrx::prelude::*;
 use pgrx::trigger_support::{PgTriggerLevel, PgTriggerOperation, PgTriggerWhen};
 use std::convert::Infallible;
-use std::ffi::CStr;
 use std::ptr::null_mut;
 
 /// What a row trigger returns: the row to store, or none to skip it.
@@ -49,10 +50,28 @@ fn before_row<'a>(
         let old = (!old.is_null()).then(|| Row::of_tuple(desc, old));
         let mut row = Row::of_tuple(desc, new);
         guard(old.as_ref(), &mut row)?;
+        row.check_values(old.as_ref())?;
+        if old.is_some() && is_own_version(fired.tg_trigtuple) {
+            keep::again(&row.referred(&shape::foreign_keys(fired.tg_relation)))?;
+        }
         Ok(PgHeapTuple::from_heap_tuple(
             PgTupleDesc::from_pg_unchecked(desc.as_ptr()),
             row.into_tuple(new),
         ))
+    }
+}
+
+/// Whether this transaction has written this version of a row.
+///
+/// # Safety
+/// `tuple` must be a stored row.
+unsafe fn is_own_version(tuple: pg_sys::HeapTuple) -> bool {
+    // SAFETY: the caller vouches for the row, which has its header.
+    unsafe {
+        let header = &*(*tuple).t_data;
+        let is_frozen =
+            u32::from(header.t_infomask) & pg_sys::HEAP_XMIN_FROZEN == pg_sys::HEAP_XMIN_FROZEN;
+        !is_frozen && transaction::is_own(header.t_choice.t_heap.t_xmin)
     }
 }
 
@@ -136,16 +155,21 @@ pub fn after_change<'a>(
     Ok(None)
 }
 
-/// Whether the UPDATE that fired the trigger sets a column; said of one that is not there too.
-pub fn sets(trigger: &PgTrigger<'_>, column: &CStr) -> bool {
+/// Tells the statement that fired a trigger from all others that are under way: PostgreSQL makes a list of the
+/// table's triggers for each, and what is told is where that list lies. A later statement may have the same.
+pub fn statement(trigger: &PgTrigger<'_>) -> Option<usize> {
     let fired = trigger.trigger_data();
-    // SAFETY: PostgreSQL hands a trigger its relation, and the columns of an UPDATE as a set of their numbers, counted
-    // from the lowest of a system column; an empty one is null, which it takes.
+    // SAFETY: PostgreSQL hands a trigger its relation, whose list of triggers has `numtriggers` entries and stands in the
+    // same order as the statement's own.
     unsafe {
-        let number = pg_sys::get_attnum((*fired.tg_relation).rd_id, column.as_ptr());
-        let place = i32::from(number) - pg_sys::FirstLowInvalidHeapAttributeNumber;
-        i32::from(number) == pg_sys::InvalidAttrNumber as i32
-            || pg_sys::bms_is_member(place, fired.tg_updatedcols)
+        let known = (*fired.tg_relation).trigdesc;
+        if known.is_null() || fired.tg_trigger.is_null() {
+            return None;
+        }
+        let count = usize::try_from((*known).numtriggers).unwrap_or(0);
+        let place = (0..count)
+            .find(|nth| (*(*known).triggers.add(*nth)).tgoid == (*fired.tg_trigger).tgoid)?;
+        Some((fired.tg_trigger as usize).wrapping_sub(place * size_of::<pg_sys::Trigger>()))
     }
 }
 

@@ -11,15 +11,16 @@ use crate::metrics::entry;
 use crate::metrics::{self, Delta, fold};
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::keep::Wait;
+use crate::pg::lock::{Lock, Mode};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan, sql};
-use crate::pg::subtransaction::take_in_order;
+use crate::pg::subtransaction::{and_undo, take_in_order};
 use crate::pg::transaction;
-use crate::sessions::{finished, on_air};
 use crate::viewers;
 use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid, pg_sys};
 use serde_json::{Map, Value, json};
+use session::{finished, on_air};
 use std::array::from_fn;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -158,6 +159,11 @@ thread_local! {
             from public.influencers i where i.user_id = $1"),
         &[pg_sys::UUIDOID],
     ) };
+    // Without them a round begins.
+    static FORGET_TURNS: Plan = const { Plan::writing(
+        c"delete from live_stream.schedule_turns where reached = $1 or $1 = any (influencers)",
+        &[pg_sys::UUIDOID],
+    ) };
     static DELETE_INFLUENCER: Plan = const { Plan::writing(
         c"delete from public.influencers where id = $1",
         &[pg_sys::UUIDOID],
@@ -219,20 +225,31 @@ fn erase_user(user_id: Option<Uuid>, erase_influencer: default!(Option<bool>, "f
 
 /// Takes the user out of every session that it is named in.
 fn leave_sessions(user: Uuid, done: &mut Done) -> Result<()> {
+    // Who is joining as the user just now is erased with it, and who joins later comes anew.
+    Lock::Acting(user).wait(Mode::Alone);
+    let mut busy = None;
     let named = take_in_order(|is_last| {
+        if let Some(session) = busy.take() {
+            // With nothing else held that others wait for.
+            and_undo(|| entry::lock_row(session))?;
+        }
         let named = sessions_of(user)?;
         let held = hold_what_others_hold_first(user, &named)?;
         // All of them before any row: who joins takes the session first, and then the person.
         for (session, is_finished) in &named {
+            if !is_last && !entry::try_lock_row(*session)? && entry::exists(*session)? {
+                busy = Some(*session);
+                return Ok(None);
+            }
             enter(*session, *is_finished)?;
         }
         // What the user has written, and where it has come to, since the first look at it.
         let is_all = is_last || sessions_of(user)? == named && touched(user)? == held;
         Ok(is_all.then_some(named))
     })?;
-    for (session, _) in &named {
+    for (session, is_finished) in &named {
         pgrx::check_for_interrupts!();
-        leave(*session, user, done)?;
+        leave(*session, *is_finished, user, done)?;
     }
     Ok(())
 }
@@ -285,18 +302,16 @@ const HELD_FIRST: [&str; 3] = [
     "live_stream_guests",
 ];
 
-/// Waits for those who are changing a session, holds up others, and folds what is pending.
+/// Locks a session's row, and brings it up to what is committed.
 fn enter(session: Uuid, is_finished: bool) -> Result<()> {
     if !is_finished {
-        return metrics::settle(session).map(drop);
+        return metrics::catch_up(session).map(drop);
     }
-    // Its row is enough, and of rows the server can lock any number.
     plan::execute(&LOCK, &[session.into()])?;
-    entry::hold_for_end(session);
     fold::whole(session)
 }
 
-fn leave(session: Uuid, user: Uuid, done: &mut Done) -> Result<()> {
+fn leave(session: Uuid, is_finished: bool, user: Uuid, done: &mut Done) -> Result<()> {
     let args = [session.into(), user.into()];
     viewers::close_user(session, user)?;
     count(
@@ -318,6 +333,18 @@ fn leave(session: Uuid, user: Uuid, done: &mut Done) -> Result<()> {
         }
         Ok(())
     })?;
+    // A server may have let it come back meanwhile: it goes now.
+    let went = Delta {
+        viewers: numbers.viewers,
+        first: numbers.first,
+        last: numbers.last,
+        ..Delta::default()
+    };
+    metrics::apply(session, went);
+    if gone > 0 && !is_finished {
+        // Who has come meanwhile, and commits later, met rows that nobody can count any more.
+        metrics::peak::doubt(session);
+    }
     // Of whatever kind the person was: one alone is not named.
     let other = || Map::from_iter([(OTHER.to_owned(), json!(gone))]);
     archive::add(
@@ -434,6 +461,7 @@ fn remove_influencer(user: Uuid, may_remove: bool, done: &mut Done) -> Result<()
             ));
         }
         plan::execute(&DELETE_INFLUENCER, &[influencer.into()])?;
+        plan::execute(&FORGET_TURNS, &[influencer.into()])?;
         for (table, rows) in [
             ("influencers", 1),
             ("live_stream_sessions", sessions),

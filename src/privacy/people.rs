@@ -93,6 +93,7 @@ pub const HELD: &[Held] = &[
     own("live_stream_orders", "user_id", OnErase::Anonymised),
     own("live_stream_notifications", "user_id", OnErase::Deleted),
     own("live_stream_followers", "user_id", OnErase::Deleted),
+    own("live_stream_follow_changes", "user_id", OnErase::Deleted),
     own("live_stream_moderators", "user_id", OnErase::Deleted),
     about(
         "live_stream_bans",
@@ -127,6 +128,11 @@ pub const HELD: &[Held] = &[
         "live_stream_invitations",
         "created_by",
         &["id", "session_id", "created_by", "created_at", "expires_at"],
+    ),
+    acted(
+        "live_stream_reminders",
+        "after_user_id",
+        &["session_id", "after_user_id"],
     ),
     // Last: what goes above is noted there.
     acted(

@@ -9,11 +9,11 @@ use crate::metrics::{self, Delta, fold};
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan, sql};
-use crate::sessions::finished;
 use pgrx::datum::Interval;
 use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid, pg_sys};
 use serde_json::{Map, Value};
+use session::finished;
 use std::array::from_fn;
 
 thread_local! {

@@ -1,11 +1,14 @@
 //! What may be written to a product of a session.
 
+use super::room::Room;
 use crate::access;
 use crate::identity;
+use crate::limits;
 use crate::metrics;
 use crate::metrics::entry;
 use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, Result, SqlState};
+use crate::pg::keep;
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
 use crate::pg::row::Row;
@@ -31,11 +34,15 @@ const COUNTS: &[&str] = &[
 /// Kept by the engine: by the tracking functions, and by orders.
 const TRACKED: &[&str] = &["sold_quantity", "views", "add_to_cart", "shares"];
 
+/// Kept by the orders of the product from the first one on, on top of what was written before.
+const ORDERED: &[&str] = &["sold_quantity", "orders", "revenue"];
+
 /// BEFORE INSERT OR UPDATE of a product of a session.
 #[pg_trigger]
 fn products_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     trigger::before(trigger, |old, new| {
         if !metrics::is_settling() {
+            limits::write_row(old.is_none())?;
             guard(old, new)?;
         }
         new.set("updated_at", Some(transaction_time()))
@@ -45,8 +52,13 @@ fn products_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
 thread_local! {
     static LOCK: Plan = const { Plan::writing(
         c"select from public.live_stream_products
-           where session_id = $1 and product_id = $2 for no key update",
+           where session_id = $1 and product_id = $2 for update",
         &[pg_sys::UUIDOID, pg_sys::UUIDOID],
+    ) };
+    // The product is locked, and whoever counts an order has it: what is not seen here counts on what is written.
+    static HAS_ORDERS: Plan = const { Plan::writing(
+        c"select from public.live_stream_orders where session_product_id = $1 limit 1",
+        &[pg_sys::UUIDOID],
     ) };
 }
 
@@ -58,7 +70,9 @@ fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
             let product: Uuid = required(new, "product_id")?;
             access::own_session(Some(session))?;
             entry::keep(session)?;
-            // ON CONFLICT DO UPDATE: whoever counts on the product locks it before its session.
+            keep_product(product)?;
+            // ON CONFLICT DO UPDATE: whoever counts on the product locks it before its session. As strongly as that does where
+            // it writes the keys: else it would wait with the row for an order that refers to it, and waits for the row.
             as_owner(|| plan::execute(&LOCK, &[session.into(), product.into()]))?;
             entry::enter(session)?.ok_or_else(|| entry::no_such_session(session))?;
             if !service {
@@ -78,12 +92,21 @@ fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
                 )
                 .hint("Add the product to the other session instead."));
             }
+            keep_ordered(old, new)?;
+            if !new.same::<Uuid>(old, "product_id")? {
+                keep_product(required(new, "product_id")?)?;
+            }
         }
     }
     for column in COUNTS {
         let value: i32 = required(new, column)?;
         if value < 0 {
             return Err(negative(column, value));
+        }
+        let is_too_large = !service && i64::from(value) > Room::OF_HOST.count;
+        if is_too_large && is_written::<i32>(old, new, column)? {
+            let most = Room::OF_HOST.count;
+            return Err(too_large(column, value).hint(format!("Give {most} at most.")));
         }
     }
     for column in ["limited_quantity", "featured_duration_minutes"] {
@@ -97,6 +120,12 @@ fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
             return Err(negative(column, value));
         }
     }
+    let revenue: AnyNumeric = required(new, "revenue")?;
+    let most = Room::OF_HOST.revenue / 100;
+    let is_too_large = !service && revenue > AnyNumeric::from(most);
+    if is_too_large && is_written::<AnyNumeric>(old, new, "revenue")? {
+        return Err(too_large("revenue", revenue).hint(format!("Give {most} at most.")));
+    }
     let discount: Option<AnyNumeric> = new.get("discount_percentage")?;
     if let Some(discount) = discount
         && (discount.is_nan() || discount < AnyNumeric::from(0) || discount > AnyNumeric::from(100))
@@ -108,6 +137,50 @@ fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
         .hint("Give a percentage from 0 to 100."));
     }
     Ok(())
+}
+
+/// Where the shop has a table of products, the product is there, and stays until the row refers to it.
+fn keep_product(product: Uuid) -> Result<()> {
+    keep::keep_referred("live_stream_products_product_id_fkey", product, "product")
+}
+
+fn is_written<T>(old: Option<&Row<'_>>, new: &Row<'_>, column: &str) -> Result<bool>
+where
+    T: FromDatum + IntoDatum + PartialEq,
+{
+    old.map_or(Ok(true), |old| Ok(!new.same::<T>(old, column)?))
+}
+
+/// A product with orders keeps the numbers that they make, whoever writes them, and stays what and where it is.
+///
+/// Errors: 23503 for another product or session.
+fn keep_ordered(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
+    let moves = !new.same::<Uuid>(old, "session_id")? || !new.same::<Uuid>(old, "product_id")?;
+    let counts = !new.same::<i32>(old, "orders")?
+        || !new.same::<i32>(old, "sold_quantity")?
+        || !new.same::<AnyNumeric>(old, "revenue")?;
+    let id: Uuid = required(old, "id")?;
+    if !(moves || counts) || as_owner(|| plan::execute(&HAS_ORDERS, &[id.into()]))? == 0 {
+        return Ok(());
+    }
+    if moves {
+        let (product, session): (Uuid, Uuid) =
+            (required(old, "product_id")?, required(old, "session_id")?);
+        return Err(Error::new(
+            SqlState::FOREIGN_KEY_VIOLATION,
+            format!("product {product} has orders in session {session}"),
+        )
+        .hint("Leave it there and add another one, or delete its orders there first."));
+    }
+    new.keep(old, ORDERED)
+}
+
+fn too_large(column: &str, value: impl std::fmt::Display) -> Error {
+    Error::new(
+        SqlState::CHECK_VIOLATION,
+        format!("{column} cannot be {value}"),
+    )
+    .detail("Above what a host may write is room for what viewers do and the server records.")
 }
 
 fn negative(column: &str, value: impl std::fmt::Display) -> Error {

@@ -1,5 +1,7 @@
 //! What a statement on products changes in the numbers of their sessions.
 
+use super::room;
+use crate::identity;
 use crate::metrics::{self, Delta};
 use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::owner::as_owner;
@@ -72,8 +74,14 @@ fn products_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         })?;
         check_without_orders(removed)?;
         sessions
-            .into_iter()
-            .try_for_each(|(session, delta)| metrics::apply(session, delta))
+            .iter()
+            .for_each(|(session, delta)| metrics::apply(*session, *delta));
+        if metrics::is_settling() || identity::is_service()? {
+            return Ok(());
+        }
+        sessions
+            .iter()
+            .try_for_each(|(session, delta)| room::check(*session, delta))
     })
 }
 

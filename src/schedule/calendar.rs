@@ -1,8 +1,10 @@
 //! The calendar: the occurrences of many schedules, merged in the order of their starts.
 
-use super::series::{Occurrence, Occurrences};
+use super::loading::Known;
+use super::series::{Exception, Occurrence, Occurrences};
+use super::share::{MOST_EXCEPTIONS, Share};
 use super::stored::Stored;
-use super::{DAY_MICROS, range, timestamp, upcoming};
+use super::{DAY_MICROS, LONGEST, range, timestamp, upcoming};
 use crate::pg::error::{OrRaise, Result};
 use crate::pg::plan::{self, Plan, sql};
 use pgrx::datum::Uuid;
@@ -11,6 +13,7 @@ use pgrx::prelude::*;
 use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::rc::Rc;
 
 const MAX_ROWS: i32 = 1_000;
 
@@ -46,16 +49,18 @@ struct Visible {
     title: String,
     status: String,
     stored: Stored<'static>,
+    exceptions: Rc<[Exception]>,
 }
 
 impl Visible {
-    /// Those that may take place between two moments, or shortly before.
+    /// Those that may take place between two moments, or shortly before, by influencers; without those whose
+    /// influencer has too many exceptions.
     fn all(influencer: Option<Uuid>, after: i64, before: i64) -> Result<Vec<Self>> {
         let bound = |moment: i64| Timestamp::try_from(moment).ok();
         let from = bound(after.saturating_sub(AROUND));
         let to = bound(before.saturating_add(2 * DAY_MICROS));
         let args = [influencer.into(), from.into(), to.into()];
-        plan::run(&VISIBLE, &args, |rows| {
+        let mut all = plan::run(&VISIBLE, &args, |rows| {
             let read = |row| {
                 Some(Self {
                     id: rows.get(row, 0)?,
@@ -73,24 +78,42 @@ impl Visible {
                         duration_minutes: rows.get(row, 10),
                         has_exceptions: rows.get(row, 11),
                     },
+                    exceptions: Rc::default(),
                 })
             };
-            Ok((0..rows.len()).filter_map(read).collect())
-        })
+            Ok((0..rows.len()).filter_map(read).collect::<Vec<_>>())
+        })?;
+        all.sort_unstable_by_key(|one| (one.influencer, one.id));
+        let stored = all.iter().map(|one| (one.influencer, &one.stored));
+        // What is listed first began so long ago at most, and what it is compared with ends after that.
+        let since = after.saturating_sub(LONGEST + DAY_MICROS);
+        let known = Known::within(stored, since, before, Some(MOST_EXCEPTIONS))?;
+        all.retain_mut(|one| match known.of(one.influencer, &one.stored) {
+            Some(exceptions) => {
+                one.exceptions = exceptions;
+                true
+            }
+            None => false,
+        });
+        Ok(all)
     }
 
-    /// What ends after a moment and begins before another. Of a schedule that makes no sense any
-    /// more nothing does: it must not hide the others.
-    fn between(&self, after: i64, before: i64) -> Option<Occurrences> {
-        Some(self.stored.series().ok()?.between(after, before))
+    /// What ends after a moment and begins before another, as far as the share goes. Of a schedule
+    /// that makes no sense any more nothing does: it must not hide the others.
+    fn between(&self, after: i64, before: i64, work: u32) -> Option<Occurrences> {
+        let series = self.stored.series().ok()?.with(self.exceptions.clone());
+        Some(series.at_most(work).between(after, before))
     }
 
     /// The latest end, up to a moment, of what ends after another.
-    fn last_end(&self, since: i64, moment: i64) -> Option<i64> {
-        let latest = |since| {
-            let ends = self.between(since, moment)?.take(MAX_PASSED);
-            let ends = ends.filter(|one| !one.is_skipped && one.end <= moment);
-            ends.map(|one| one.end).max()
+    fn last_end(&self, since: i64, moment: i64, share: &mut Share) -> Option<i64> {
+        let mut latest = |since| {
+            let mut ends = self.between(since, moment, share.left_to_compare())?;
+            let passed = ends.by_ref().take(MAX_PASSED);
+            let over = passed.filter(|one| !one.is_skipped && one.end <= moment);
+            let latest = over.map(|one| one.end).max();
+            share.spend(ends.spent());
+            latest
         };
         // Where one ended lately, those before it need not be passed.
         latest(since.max(moment - HOUR)).or_else(|| latest(since))
@@ -105,8 +128,10 @@ struct Track {
 }
 
 impl Track {
-    fn advance(&mut self) -> Option<Occurrence> {
+    fn advance(&mut self, share: &mut Share) -> Option<Occurrence> {
+        let before = self.rest.spent();
         let next = self.rest.by_ref().find(|one| !one.is_skipped);
+        share.spend(self.rest.spent().saturating_sub(before));
         std::mem::replace(&mut self.head, next)
     }
 }
@@ -121,6 +146,19 @@ struct Agenda {
     first: i64,
     /// Until when what came so far goes on.
     taken: i64,
+    /// Where it is spent, what comes is left out.
+    share: Share,
+}
+
+impl Default for Agenda {
+    fn default() -> Self {
+        Self {
+            next: BinaryHeap::new(),
+            first: i64::MAX,
+            taken: i64::MIN,
+            share: Share::default(),
+        }
+    }
 }
 
 /// The tracks, first start first.
@@ -139,15 +177,21 @@ impl Calendar {
         let mut idle = Vec::new();
         for schedule in Visible::all(influencer, after, before)? {
             pgrx::check_for_interrupts!();
-            let Some(rest) = schedule.between(after, before) else {
+            let agenda = calendar.agendas.entry(schedule.influencer).or_default();
+            if agenda.share.is_spent() {
+                continue;
+            }
+            let Some(rest) = schedule.between(after, before, agenda.share.left()) else {
                 continue;
             };
+            // What it takes to begin.
+            agenda.share.spend(rest.spent());
             let mut track = Track {
                 schedule,
                 head: None,
                 rest,
             };
-            track.advance();
+            track.advance(&mut agenda.share);
             match track.head {
                 Some(_) => calendar.push(track),
                 None => idle.push(track.schedule),
@@ -155,10 +199,12 @@ impl Calendar {
         }
         let shown = calendar.tracks.iter().map(|track| &track.schedule);
         for schedule in shown.chain(&idle) {
+            pgrx::check_for_interrupts!();
             let agenda = calendar.agendas.get_mut(&schedule.influencer);
             // What is listed first may have begun while something was on that is over since.
             if let Some(agenda) = agenda.filter(|agenda| agenda.first < after)
-                && let Some(end) = schedule.last_end(agenda.first, after)
+                && agenda.share.left_to_compare() > 0
+                && let Some(end) = schedule.last_end(agenda.first, after, &mut agenda.share)
             {
                 agenda.taken = agenda.taken.max(end);
             }
@@ -170,12 +216,7 @@ impl Calendar {
         if let Some(head) = &track.head {
             let next = Reverse((head.start, track.schedule.id, self.tracks.len()));
             self.next.push(next);
-            let agenda = self.agendas.entry(track.schedule.influencer);
-            let agenda = agenda.or_insert(Agenda {
-                next: BinaryHeap::new(),
-                first: head.start,
-                taken: i64::MIN,
-            });
+            let agenda = self.agendas.entry(track.schedule.influencer).or_default();
             agenda.next.push(next);
             agenda.first = agenda.first.min(head.start);
             self.tracks.push(track);
@@ -195,8 +236,8 @@ impl Iterator for Calendar {
         let agenda = self.agendas.get_mut(&track.schedule.influencer)?;
         // What is first of all is first of its influencer's.
         agenda.next.pop();
-        let one = track.advance()?;
-        if let Some(head) = &track.head {
+        let one = track.advance(&mut agenda.share)?;
+        if let Some(head) = track.head.as_ref().filter(|_| !agenda.share.is_spent()) {
             let next = Reverse((head.start, id, index));
             self.next.push(next);
             agenda.next.push(next);

@@ -1,12 +1,12 @@
 //! Exceptions of a schedule: occurrences that are skipped, moved, retitled or added.
 
-use super::fields::MAX_DURATION_MINUTES;
-use super::series::{Exception, ExceptionKind, Series, moment_of, wall_at};
+use super::series::{ExceptionKind, Series, moment_of, wall_at};
 use super::stored::Stored;
 use super::{
-    DAY_MICROS, EPOCH, is_settling, missing, no_such_schedule, sessions, settles, settling,
+    DAY_MICROS, EPOCH, LONGEST, is_settling, missing, no_such_schedule, sessions, settling,
 };
 use crate::identity;
+use crate::limits;
 use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::owner::as_owner;
@@ -20,64 +20,14 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use recurrence::days;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::CStr;
-
-const OF_SCHEDULE: &CStr =
-    c"select kind::pg_catalog.text, original_local_start, starts_at, local_start, ends_at, title
-        from public.live_stream_schedule_exceptions
-       where schedule_id operator(pg_catalog.=) $1 and fits";
-
-thread_local! {
-    static OF_SCHEDULE_THEN: Plan = const { Plan::reading(OF_SCHEDULE, &[pg_sys::UUIDOID]) };
-    // What the statement that is running has changed counts when the database settles it.
-    static OF_SCHEDULE_NOW: Plan = const { Plan::writing(OF_SCHEDULE, &[pg_sys::UUIDOID]) };
-}
-
-/// Those that fit the schedule's rule, if the caller may see them.
-pub fn of_schedule(id: Uuid) -> Result<Vec<Exception>> {
-    let of_schedule = if settles() {
-        &OF_SCHEDULE_NOW
-    } else {
-        &OF_SCHEDULE_THEN
-    };
-    plan::run(of_schedule, &[id.into()], |rows| {
-        let exception = |row| {
-            let kind: String = rows.get(row, 0)?;
-            let original: Timestamp = rows.get(row, 1)?;
-            let starts: Option<TimestampWithTimeZone> = rows.get(row, 2);
-            let local: Option<Timestamp> = rows.get(row, 3);
-            let ends: Option<TimestampWithTimeZone> = rows.get(row, 4);
-            Some(Exception {
-                kind: ExceptionKind::named(&kind)?,
-                original: original.into(),
-                start: starts
-                    .zip(local)
-                    .map(|(start, local)| (start.into(), local.into())),
-                length: starts
-                    .zip(ends)
-                    .map(|(start, end)| i64::from(end) - i64::from(start)),
-                title: rows.get::<String>(row, 5).map(Into::into),
-            })
-        };
-        Ok((0..rows.len()).filter_map(exception).collect())
-    })
-}
 
 const MAX_TITLE: usize = 255;
-const MAX_LENGTH: i64 = MAX_DURATION_MINUTES as i64 * 60 * 1_000_000;
-
-/// The most exceptions of one schedule.
-const MOST: i64 = 10_000;
 
 thread_local! {
     static KIND_OF: Plan = const { Plan::writing(
         c"select kind::text from public.live_stream_schedule_exceptions
            where schedule_id = $1 and original_starts_at = $2",
         &[pg_sys::UUIDOID, pg_sys::TIMESTAMPTZOID],
-    ) };
-    static COUNT: Plan = const { Plan::writing(
-        c"select count(*) from public.live_stream_schedule_exceptions where schedule_id = $1",
-        &[pg_sys::UUIDOID],
     ) };
     static MARK: Plan = const { Plan::writing(
         c"update public.live_stream_schedule s
@@ -211,7 +161,7 @@ fn check_times(
     }
     if let Some((starts, ends)) = starts.zip(ends) {
         let length = i64::from(ends).saturating_sub(starts.into());
-        if !(1..=MAX_LENGTH).contains(&length) {
+        if !(1..=LONGEST).contains(&length) {
             return Err(
                 refused("the occurrence does not end in the week after its start")
                     .detail("It lasts more than nothing, and a week at most.")
@@ -236,18 +186,6 @@ fn check_title(new: &mut Row<'_>) -> Result<()> {
             .hint("Send a title, or null for that of the schedule."));
     }
     Ok(())
-}
-
-fn check_count(schedule: Uuid) -> Result<()> {
-    let count: i64 = plan::run(&COUNT, &[schedule.into()], |rows| {
-        Ok(rows.get(0, 0).unwrap_or(0))
-    })?;
-    if count <= MOST {
-        return Ok(());
-    }
-    Err(refused("the schedule has too many exceptions")
-        .detail(format!("It would have {count}; {MOST} is the most."))
-        .hint("Split the schedule, or change its rule."))
 }
 
 fn refused(message: &'static str) -> Error {
@@ -290,13 +228,16 @@ pub fn settle(changes: Changes<'_>) -> Result<()> {
         }
         Ok(())
     })?;
+    let is_limited = !identity::is_service()?;
     settling(|| {
-        for (schedule, has_more) in schedules {
-            if has_more {
-                check_count(schedule)?;
-            }
+        if is_limited {
+            // The guard has locked these schedules.
+            let grown = schedules.iter().filter(|(_, has_more)| **has_more);
+            limits::check_exceptions(grown.map(|(schedule, _)| *schedule).collect())?;
+        }
+        for schedule in schedules.into_keys() {
             plan::execute(&MARK, &[schedule.into()])?;
-            sessions::follow(Some(schedule))?;
+            sessions::follow(schedule)?;
         }
         Ok(())
     })

@@ -7,8 +7,8 @@ use crate::identity;
 use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::plan::{self, Plan};
-use crate::pg::row::Row;
 use crate::pg::row::required;
+use crate::pg::row::{self, Row};
 use crate::pg::time_of_day::TimeOfDay;
 use crate::pg::time_zone::{self, Zone};
 use pgrx::datum::{Date, Timestamp, Uuid};
@@ -64,7 +64,9 @@ pub fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
     let before = old.map(Timing::of).transpose()?;
     let timing = Timing::of(new)?;
     match old {
-        Some(old) if before.as_ref() == Some(&timing) => new.keep(old, &["last_start"])?,
+        Some(old) if before.as_ref() == Some(&timing) => {
+            new.keep(old, &["last_start", "recurrence_rule"])?
+        }
         _ => settle_timing(before.as_ref(), timing, new)?,
     }
     if changed::<Uuid>(old, new, "created_session_id")?
@@ -169,18 +171,8 @@ fn check_title(new: &Row<'_>) -> Result<()> {
 }
 
 fn check_length(new: &Row<'_>, column: &str, limit: usize) -> Result<()> {
-    let Some(text) = new.get::<String>(column)? else {
-        return Ok(());
-    };
-    let length = text.chars().count();
-    if length <= limit {
-        return Ok(());
-    }
-    Err(refused(
-        format!("{column} of the schedule is too long"),
-        format!("It has {length} characters; {limit} is the most."),
-        "Send a shorter text.",
-    ))
+    let text: Option<String> = new.get(column)?;
+    row::check_length(column, "schedule", text.as_deref(), limit)
 }
 
 fn check_products(new: &Row<'_>) -> Result<()> {

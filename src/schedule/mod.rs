@@ -2,20 +2,26 @@
 //!
 //! The crate [`recurrence`] is RFC 5545 by the clock on the wall, [`fields`] what a schedule's
 //! simple fields mean, `pg/time_zone.rs` the server's time zones, [`series`] puts these together
-//! with exceptions, [`guard`] keeps nonsense out of the table. What SQL calls is here.
+//! with exceptions, [`loading`] reads those, [`guard`] keeps nonsense out of the table. What SQL calls is here.
 
 mod calendar;
 mod exceptions;
 mod fields;
 mod guard;
 mod ics;
+mod loading;
+mod making;
+mod next;
 mod next_session;
 mod series;
 mod sessions;
+mod share;
 mod split;
 mod stored;
+mod turns;
 
 use crate::access;
+use crate::limits;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::own_writes::{self, OwnWrites};
 use crate::pg::owner::as_owner;
@@ -30,6 +36,8 @@ use pgrx::prelude::*;
 use recurrence::days;
 use recurrence::rule::{InvalidRule, Rule};
 use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::time::Instant;
 use stored::Stored;
 
 /// The statuses of a schedule that takes place, as SQL has a list.
@@ -50,6 +58,9 @@ const EPOCH_DAYS: i32 = 10_957;
 const EPOCH: i64 = EPOCH_DAYS as i64 * days::DAY_SECONDS;
 
 const DAY_MICROS: i64 = days::DAY_SECONDS * 1_000_000;
+
+/// The longest that an occurrence lasts.
+const LONGEST: i64 = fields::MAX_DURATION_MINUTES as i64 * 60 * 1_000_000;
 
 /// The first start, in seconds of clock time since 1970-01-01, and the microseconds besides.
 fn first_start(date: Date, start_time: TimeOfDay) -> Result<(i64, i64)> {
@@ -75,10 +86,10 @@ pub use next_session::{hide_session, mark_reminded, mark_told};
 /// for which a reminder can be asked.
 const AHEAD: i64 = 8 * DAY_MICROS;
 
-/// Makes the sessions of what begins within the coming eight days, `most` at once; true when none is left to
-/// be made. Looks into one index when there is nothing to do.
-pub fn make_coming_sessions(most: usize) -> Result<bool> {
-    sessions::make_ahead(AHEAD, most)
+/// Makes sessions of what begins within the coming eight days, until a moment; true when more is left, or another
+/// is at it. Looks at each schedule once a minute, and reads one row when there is nothing to do.
+pub fn make_coming_sessions(until: Instant) -> Result<bool> {
+    turns::go_on(AHEAD, until)
 }
 
 thread_local! {
@@ -175,7 +186,8 @@ fn occurrences(
         duration_minutes: expected_duration_minutes,
         has_exceptions,
     };
-    let mut all = stored.series().or_raise().between(range.start, range.end);
+    let series = loading::series_between(&stored, range.start, range.end).or_raise();
+    let mut all = series.between(range.start, range.end);
     let mut count = 0;
     TableIterator::new(std::iter::from_fn(move || {
         pgrx::check_for_interrupts!();
@@ -230,7 +242,8 @@ fn occurrence_starts(
         if range.is_empty() {
             return Ok(starts);
         }
-        let mut all = stored.series()?.between(range.start, range.end);
+        let series = loading::series_between(&stored, range.start, range.end)?;
+        let mut all = series.between(range.start, range.end);
         for one in all.by_ref().filter(|one| !one.is_skipped) {
             if starts.len() == MAX_OCCURRENCES {
                 return Err(too_many());
@@ -248,60 +261,12 @@ fn occurrence_starts(
     starts().or_raise()
 }
 
-/// The first occurrence of a schedule that takes place and ends after a moment, one that is on
-/// then included; no row when there is none, or when the server cannot make sense of the fields
-/// (any more): a list of schedules must not fail for one of them.
-#[pg_extern(stable, parallel_safe)]
-#[allow(clippy::too_many_arguments, clippy::type_complexity)]
-fn next_occurrence(
-    schedule_id: Option<Uuid>,
-    scheduled_date: Option<Date>,
-    scheduled_start_time: Option<TimeOfDay>,
-    scheduled_end_time: Option<TimeOfDay>,
-    timezone: Option<&str>,
-    recurrence_rule: Option<&str>,
-    last_start: Option<Timestamp>,
-    expected_duration_minutes: Option<i32>,
-    has_exceptions: Option<bool>,
-    after: Option<TimestampWithTimeZone>,
-) -> TableIterator<
-    'static,
-    (
-        name!(starts_at, TimestampWithTimeZone),
-        name!(ends_at, TimestampWithTimeZone),
-        name!(original_starts_at, TimestampWithTimeZone),
-        name!(original_local_start, Option<Timestamp>),
-        name!(is_skipped, bool),
-        name!(title, Option<String>),
-    ),
-> {
-    let stored = Stored {
-        id: schedule_id,
-        date: scheduled_date,
-        start_time: scheduled_start_time,
-        end_time: scheduled_end_time,
-        timezone: timezone.map(Cow::Borrowed),
-        rule: recurrence_rule.map(Cow::Borrowed),
-        last_start,
-        duration_minutes: expected_duration_minutes,
-        has_exceptions,
-    };
-    let next = after.and_then(|after| {
-        let series = stored.series().ok()?;
-        let coming = series.between(after.into(), i64::MAX);
-        let mut coming = coming.filter(|one| !one.is_skipped);
-        to_row(coming.next()?)
-    });
-    TableIterator::new(next)
-}
-
 // pgrx cannot say how many rows to expect, and PostgreSQL's guess of 1,000 for each schedule
 // makes bad plans.
 extension_sql!(
-    "alter function live_stream.occurrences rows 100;\n\
-     alter function live_stream.next_occurrence rows 1;",
+    "alter function live_stream.occurrences rows 100;",
     name = "schedule_rows",
-    requires = [occurrences, next_occurrence]
+    requires = [occurrences]
 );
 
 /// The one form of a recurrence rule of RFC 5545.
@@ -377,7 +342,10 @@ fn schedule_settle<'a>(trigger: &'a PgTrigger<'a>) -> trigger::Outcome<'a> {
 /// Keeps nonsense out of public.live_stream_schedule_exceptions.
 #[pg_trigger]
 fn schedule_exceptions_guard<'a>(trigger: &'a PgTrigger<'a>) -> trigger::Outcome<'a> {
-    trigger::before(trigger, |old, new| exceptions::guard(old, new))
+    trigger::before(trigger, |old, new| {
+        limits::write_row(old.is_none())?;
+        exceptions::guard(old, new)
+    })
 }
 
 /// AFTER any change of exceptions: what is kept of them in their schedules.
@@ -395,7 +363,26 @@ fn schedule_sessions_settle<'a>(trigger: &'a PgTrigger<'a>) -> trigger::Outcome<
 /// Keeps nonsense out of public.live_stream_schedule and brings its columns to one form.
 #[pg_trigger]
 fn schedule_guard<'a>(trigger: &'a PgTrigger<'a>) -> trigger::Outcome<'a> {
-    trigger::before(trigger, |old, new| guard::guard(old, new))
+    trigger::before(trigger, |old, new| {
+        limits::write_row(old.is_none())?;
+        guard::guard(old, new)
+    })
+}
+
+/// AFTER INSERT of schedules: how many their influencers have.
+#[pg_trigger]
+fn schedule_count<'a>(trigger: &'a PgTrigger<'a>) -> trigger::Outcome<'a> {
+    transition::after(trigger, |changes| {
+        let column = changes.column::<Uuid>("influencer_id")?;
+        let mut influencers = BTreeSet::new();
+        changes.for_each(|_, new| {
+            influencers.extend(new.and_then(|row| row.at(column)));
+            Ok(())
+        })?;
+        influencers
+            .into_iter()
+            .try_for_each(limits::check_schedules)
+    })
 }
 
 fn range(

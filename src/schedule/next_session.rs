@@ -3,9 +3,9 @@
 use super::settling;
 use crate::pg::error::Result;
 use crate::pg::plan::{self, Plan, sql};
-use crate::sessions::on_air;
 use pgrx::Uuid;
 use pgrx::pg_sys;
+use session::on_air;
 
 thread_local! {
     static HIDE: Plan = const { Plan::writing(
@@ -29,7 +29,8 @@ thread_local! {
                            for no key update skip locked)",
         &[pg_sys::UUIDARRAYOID],
     ) };
-    // What everybody may read must not be the key to a session that they may not see.
+    // What everybody may read must not be the key to a session that they may not see. Each of its own
+    // sessions is looked up by its id (`limit 1`, and the status as a text, which is in no index), whatever the planner believes of how many there are.
     static NAME: Plan = const { Plan::writing(
         sql!("with next as materialized (
             select s.id, coming.session_id, coming.reminded, coming.told
@@ -43,32 +44,47 @@ thread_local! {
                               where n.session_id = first.session_id
                                 and n.type = 'followed_influencer_live') as told
                       from (
-                        select distinct on (l.schedule_id) l.schedule_id, l.session_id, made.visibility
-                          from public.live_stream_schedule_sessions l
-                          join public.live_stream_sessions made on made.id = l.session_id
-                         where (made.status in ", on_air!(), "
-                                or made.status = 'scheduled' and l.ends_at > now())
-                           and ($1 is null or l.schedule_id = $1)
-                         order by l.schedule_id, l.starts_at) first) coming
+                        select distinct on (schedule_id) schedule_id, session_id, visibility
+                          from (
+                            select l.schedule_id, l.session_id, l.starts_at, made.visibility
+                              from public.live_stream_schedule_sessions l
+                             cross join lateral (
+                                    select visibility from public.live_stream_sessions
+                                     where id = l.session_id and status::text = 'scheduled' limit 1) made
+                             where l.schedule_id = any ($1) and l.ends_at > now()
+                            union all
+                            select l.schedule_id, l.session_id, l.starts_at, made.visibility
+                              from public.live_stream_schedule of
+                              join public.live_stream_sessions made on made.influencer_id = of.influencer_id
+                               and made.status in ", on_air!(), "
+                              join public.live_stream_schedule_sessions l on l.session_id = made.id
+                               and l.schedule_id = of.id
+                             where of.id = any ($1)) l
+                         order by schedule_id, starts_at) first) coming
               join public.live_stream_schedule s on s.id = coming.schedule_id
              where (s.created_session_id, s.reminder_sent, s.notification_sent)
                    is distinct from (coming.session_id, coming.reminded, coming.told)
                and (coming.visibility = 'public' or s.visibility <> 'public')),
           stays as materialized (
             select id from public.live_stream_sessions
-             where id in (select session_id from next) order by id for key share skip locked)
+             where id = any (array (select session_id from next)) order by id for key share skip locked),
+          free as materialized (
+            select id from public.live_stream_schedule
+             where id = any (array (select id from next)) order by id for no key update skip locked)
           update public.live_stream_schedule s
              set created_session_id = next.session_id, reminder_sent = next.reminded,
                  notification_sent = next.told
             from next
-           where s.id = next.id and next.session_id in (select id from stays)"),
-        &[pg_sys::UUIDOID],
+           where s.id = next.id and next.session_id in (select id from stays)
+             and s.id in (select id from free)"),
+        &[pg_sys::UUIDARRAYOID],
     ) };
 }
 
-/// Names the next session of a schedule, or of all, as it is now. For [`settling`] alone.
-pub fn name(schedule: Option<Uuid>) -> Result<()> {
-    plan::execute(&NAME, &[schedule.into()]).map(drop)
+/// Names the next session of schedules as it is now; one that somebody is changing is named the next time. For
+/// [`settling`] alone.
+pub fn name(schedules: Vec<Uuid>) -> Result<()> {
+    plan::execute(&NAME, &[schedules.into()]).map(drop)
 }
 
 /// Public schedules do not name a session that is not public: its id would open it.

@@ -8,7 +8,7 @@ use super::fields::Length;
 use crate::pg::time_zone::Zone;
 use recurrence::daylight_saving::{Clock, TimeZone};
 use recurrence::days::{DAY_SECONDS, EARLIEST};
-use recurrence::expand::Expansion;
+use recurrence::expand::{Expansion, WORK};
 use recurrence::order::InOrder;
 use recurrence::rule::Rule;
 use std::cmp::Reverse;
@@ -105,10 +105,35 @@ pub struct Series {
     pub rule: Option<Rule>,
     pub length: Length,
     pub zone: Zone,
-    pub exceptions: Vec<Exception>,
+    /// Those that may matter, in the order of their originals, one for each.
+    exceptions: Rc<[Exception]>,
+    /// What its expansion may cost.
+    work: u32,
 }
 
 impl Series {
+    pub fn new(first: i64, micros: i64, rule: Option<Rule>, length: Length, zone: Zone) -> Self {
+        Self {
+            first,
+            micros,
+            rule,
+            length,
+            zone,
+            exceptions: Rc::default(),
+            work: WORK,
+        }
+    }
+
+    /// With these exceptions, in the order of their originals, and no others.
+    pub fn with(self, exceptions: Rc<[Exception]>) -> Self {
+        Self { exceptions, ..self }
+    }
+
+    /// Gives up after so much work.
+    pub fn at_most(self, work: u32) -> Self {
+        Self { work, ..self }
+    }
+
     /// The occurrences that end after a moment and begin before another, those that are skipped
     /// among them, in the order of their starts.
     pub fn between(self, after: i64, before: i64) -> Occurrences {
@@ -123,7 +148,7 @@ impl Series {
         let starts = match &self.rule {
             Some(rule) => {
                 let starts = Expansion::new(rule, self.first, from.max(EARLIEST));
-                Starts::Rule(Box::new(starts.until(last)))
+                Starts::Rule(Box::new(starts.until(last).within(self.work)))
             }
             None => Starts::Once(Some(self.first)),
         };
@@ -153,10 +178,9 @@ impl Series {
         }
     }
 
-    /// The occurrence that is told from the others by a clock time; none if it does not take
-    /// place.
-    pub fn occurrence_at(&self, wall: i64) -> Option<Occurrence> {
-        let exception = self.exceptions.iter().find(|one| one.original == wall);
+    /// The occurrence that is told from the others by a clock time, with its exception if it has
+    /// one; none if it does not take place.
+    pub fn occurrence_at(&self, wall: i64, exception: Option<&Exception>) -> Option<Occurrence> {
         if exception.is_some_and(|one| one.kind == ExceptionKind::Skip) {
             return None;
         }
@@ -178,6 +202,12 @@ impl Series {
             one.end = if end > start { end } else { start + length };
         }
         Some(one)
+    }
+
+    /// What one look for a start costs, apart from how far it is.
+    pub fn cost_of_look(&self) -> u32 {
+        let starts = |rule| Expansion::new(rule, self.first, self.first).spent();
+        1 + self.rule.as_ref().map_or(0, starts)
     }
 
     /// The start, as a moment, of the occurrence that the rule has at a clock time.
@@ -212,6 +242,12 @@ impl Series {
         };
         wall.map(|wall| (wall - EPOCH) * SECOND + self.micros)
     }
+}
+
+/// The exception of the occurrence that a clock time names, of those in order.
+pub fn exception_at(exceptions: &[Exception], wall: i64) -> Option<&Exception> {
+    let place = exceptions.binary_search_by_key(&wall, |exception| exception.original);
+    place.ok().and_then(|place| exceptions.get(place))
 }
 
 /// What a zone's clocks show at a moment.
@@ -266,19 +302,26 @@ pub struct Occurrences {
     micros: i64,
     length: Length,
     zone: Zone,
-    exceptions: Vec<Exception>,
+    exceptions: Rc<[Exception]>,
 }
 
 impl Occurrences {
+    /// What the rule's expansion has cost so far.
+    pub fn spent(&self) -> u32 {
+        match self.starts.starts() {
+            Starts::Rule(expansion) => expansion.spent(),
+            Starts::Once(_) => 0,
+        }
+    }
+
     /// True when the rule took too long to expand, and more may come that nobody looked for.
     pub fn gave_up(&self) -> bool {
         matches!(self.starts.starts(), Starts::Rule(expansion) if expansion.is_exhausted())
     }
 
-    /// Sorts the exceptions for look-ups, and works out those that have a time of their own.
+    /// Works out those exceptions that have a time of their own.
     fn place_exceptions(&mut self) {
-        self.exceptions.sort_by_key(|exception| exception.original);
-        for exception in &self.exceptions {
+        for exception in self.exceptions.iter() {
             if let Some(placed) = exception.placed(self.zone, self.length)
                 && placed.end > self.after
                 && placed.start < self.before
@@ -327,10 +370,7 @@ impl Occurrences {
 
     /// False where an occurrence of the rule takes place at another time.
     fn apply(&self, one: &mut Occurrence) -> bool {
-        let found = self
-            .exceptions
-            .binary_search_by_key(&one.original_wall, |exception| exception.original);
-        let Some(exception) = found.ok().and_then(|index| self.exceptions.get(index)) else {
+        let Some(exception) = exception_at(&self.exceptions, one.original_wall) else {
             return true;
         };
         match exception.kind {

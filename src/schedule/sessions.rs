@@ -1,8 +1,9 @@
-//! From occurrences to sessions: made once each, and kept where their occurrence is.
+//! Sessions that were made for occurrences: kept where their occurrence is.
 
-use super::series::Occurrence;
+use super::loading::exception;
+use super::series::{Exception, Occurrence, Series};
 use super::stored::Stored;
-use super::{DAY_MICROS, next_session, settling, upcoming};
+use super::{DAY_MICROS, next_session, settling, turns, upcoming};
 use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::lock::{Lock, Mode};
@@ -15,109 +16,46 @@ use pgrx::datum::{Interval, Uuid};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::borrow::Cow;
-
-/// The most sessions that one schedule gets in one run: a show every hour of a week has 168.
-const MOST: usize = 200;
+use std::collections::HashMap;
 
 /// The longest time ahead for which sessions are made.
 const MAX_HORIZON: i64 = 366 * DAY_MICROS;
 
+/// The columns that [`stored`] reads.
 macro_rules! fields {
     () => {
         "s.scheduled_date, s.scheduled_start_time, s.scheduled_end_time, s.timezone::text,
          s.recurrence_rule, s.last_start, s.expected_duration_minutes, s.has_exceptions"
     };
 }
+pub(super) use fields;
 
 thread_local! {
     static AHEAD: Plan = const { Plan::writing(
         c"select now() + $1",
         &[pg_sys::INTERVALOID],
     ) };
-    static COMING: Plan = const { Plan::writing(
-        sql!(
-            "select id, title, ", fields!(), "
-               from public.live_stream_schedule s
-              where status in ", upcoming!(), "
-                and case when has_exceptions then 'infinity' else coalesce(last_start, 'infinity') end
-                    >= (now() at time zone 'UTC') - interval '9 days'
-                and (has_exceptions or scheduled_date <= $1 + interval '2 days')
-              order by id"
-        ),
-        &[pg_sys::TIMESTAMPTZOID],
-    ) };
-    static MAKE: Plan = const { Plan::writing(
-        c"with wanted as materialized (
-            select *, gen_random_uuid() as session_id
-              from unnest($1, $2, $3, $4, $5, $6)
-                     as u (schedule_id, original_local_start, original_starts_at, starts_at, ends_at, title)
-             where not exists (select from public.live_stream_schedule_sessions l
-                                where l.schedule_id = u.schedule_id
-                                  and l.original_local_start = u.original_local_start)),
-          claimed as (
-            insert into public.live_stream_schedule_sessions
-              (schedule_id, original_local_start, original_starts_at, starts_at, ends_at, title, session_id)
-            select schedule_id, original_local_start, original_starts_at, starts_at, ends_at, title, session_id
-              from wanted order by 1, 2 limit $7
-            on conflict do nothing
-            returning schedule_id, starts_at, ends_at, title, session_id)
-          insert into public.live_stream_sessions
-            (id, influencer_id, title, description, thumbnail_url, scheduled_start_time,
-             scheduled_end_time, visibility)
-          select c.session_id, s.influencer_id, c.title, s.description, s.thumbnail_url, c.starts_at,
-                 c.ends_at, s.visibility
-            from claimed c join public.live_stream_schedule s on s.id = c.schedule_id
-          returning id",
-        &[
-            pg_sys::UUIDARRAYOID,
-            pg_sys::TIMESTAMPARRAYOID,
-            pg_sys::TIMESTAMPTZARRAYOID,
-            pg_sys::TIMESTAMPTZARRAYOID,
-            pg_sys::TIMESTAMPTZARRAYOID,
-            pg_sys::TEXTARRAYOID,
-            pg_sys::INT8OID,
-        ],
-    ) };
-    static HAS_PRODUCTS: Plan = const { Plan::writing(
-        c"select true from pg_constraint
-           where conrelid = 'public.live_stream_products'::regclass
-             and conname = 'live_stream_products_product_id_fkey'",
-        &[],
-    ) };
-    static SHOWCASE: Plan = const { Plan::writing(
-        c"insert into public.live_stream_products (session_id, product_id, display_order)
-          select l.session_id, p.product_id, min(p.place)::integer
-            from public.live_stream_schedule_sessions l
-            join public.live_stream_schedule s on s.id = l.schedule_id
-           cross join unnest(s.products_to_showcase) with ordinality as p (product_id, place)
-           where l.session_id = any ($1)
-           group by 1, 2
-           order by 1, 2",
-        &[pg_sys::UUIDARRAYOID],
-    ) };
-    static SHOWCASE_KNOWN: Plan = const { Plan::writing(
-        c"insert into public.live_stream_products (session_id, product_id, display_order)
-          select l.session_id, p.product_id, min(p.place)::integer
-            from public.live_stream_schedule_sessions l
-            join public.live_stream_schedule s on s.id = l.schedule_id
-           cross join unnest(s.products_to_showcase) with ordinality as p (product_id, place)
-           where l.session_id = any ($1)
-             and exists (select from public.products known where known.id = p.product_id)
-           group by 1, 2
-           order by 1, 2",
-        &[pg_sys::UUIDARRAYOID],
-    ) };
+    // Each session is looked up by its id (`limit 1`, and the status as a text, which is in no index), whatever the planner believes of how many there are.
     static PLANNED: Plan = const { Plan::writing(
         sql!(
             "select l.schedule_id, l.original_local_start, l.session_id, l.starts_at, l.ends_at, l.title,
-                    s.title, s.status in ", upcoming!(), ", ", fields!(), "
+                    s.title, s.status in ", upcoming!(), ", e.kind, e.original_local_start, e.starts_at,
+                    e.local_start, e.ends_at, e.title, ", fields!(), "
                from public.live_stream_schedule_sessions l
-               join public.live_stream_sessions planned on planned.id = l.session_id
                join public.live_stream_schedule s on s.id = l.schedule_id
-              where planned.status = 'scheduled' and ($1 is null or l.schedule_id = $1)
+              cross join lateral (
+                     select from public.live_stream_sessions
+                      where id = l.session_id and status::text = 'scheduled' limit 1) planned
+               left join lateral (
+                     select kind::text, original_local_start, starts_at, local_start, ends_at, title
+                       from public.live_stream_schedule_exceptions
+                      where schedule_id = l.schedule_id and fits
+                        and original_local_start = l.original_local_start limit 1) e on true
+              where l.schedule_id = any ($1)
+                and ($2 or l.ends_at > now())
               order by l.session_id"
         ),
-        &[pg_sys::UUIDOID],
+        &[pg_sys::UUIDARRAYOID, pg_sys::BOOLOID],
     ) };
     // Whoever changes a schedule has its row, and whoever deletes a session wants that after the
     // session's: a session that is being deleted is left to who deletes it, here and below.
@@ -201,106 +139,15 @@ fn materialize(horizon: Interval) -> Result<i32> {
         return Err(bad_horizon());
     }
     Lock::Schedules.wait(Mode::Alone);
-    make_until(now, until, usize::MAX)
+    turns::make_all(now, until)
 }
 
-/// As [`materialize_occurrences`], with a horizon in microseconds, for up to so many sessions;
-/// true when that was all. Leaves it to another who is at it.
-pub fn make_ahead(horizon: i64, most: usize) -> Result<bool> {
-    let now = i64::from(transaction_time());
-    settling(|| {
-        if !Lock::Schedules.try_now(Mode::Alone) {
-            return Ok(true);
-        }
-        Ok((make_until(now, now + horizon, most)? as usize) < most)
-    })
-}
-
-fn make_until(now: i64, until: i64, most: usize) -> Result<i32> {
-    follow(None)?;
-    let coming = coming(now, until)?;
-    let mut made: Vec<Uuid> = Vec::new();
-    if !coming.ids.is_empty() {
-        let args = [
-            coming.ids.into(),
-            coming.walls.into(),
-            coming.originals.into(),
-            coming.starts.into(),
-            coming.ends.into(),
-            coming.titles.into(),
-            i64::try_from(most).unwrap_or(i64::MAX).into(),
-        ];
-        made = plan::run(&MAKE, &args, |rows| {
-            Ok((0..rows.len()).filter_map(|row| rows.get(row, 0)).collect())
-        })?;
-    }
-    let count = made.len() as i32;
-    if count > 0 {
-        let has_products = plan::run(&HAS_PRODUCTS, &[], |rows| Ok(rows.len() > 0))?;
-        let showcase = if has_products {
-            &SHOWCASE_KNOWN
-        } else {
-            &SHOWCASE
-        };
-        plan::execute(showcase, &[made.into()])?;
-    }
-    next_session::name(None)?;
-    Ok(count)
-}
-
-#[derive(Default)]
-struct Coming {
-    ids: Vec<Uuid>,
-    walls: Vec<Option<Timestamp>>,
-    originals: Vec<Option<TimestampWithTimeZone>>,
-    starts: Vec<Option<TimestampWithTimeZone>>,
-    ends: Vec<Option<TimestampWithTimeZone>>,
-    titles: Vec<String>,
-}
-
-fn coming(now: i64, until: i64) -> Result<Coming> {
-    let schedules = plan::run(&COMING, &[super::timestamp(until).into()], |rows| {
-        let read = |row| {
-            Some((
-                rows.get::<Uuid>(row, 0)?,
-                rows.get::<String>(row, 1)?,
-                stored(rows, row, 2),
-            ))
-        };
-        Ok((0..rows.len()).filter_map(read).collect::<Vec<_>>())
-    })?;
-    let mut coming = Coming::default();
-    for (id, title, stored) in schedules {
-        pgrx::check_for_interrupts!();
-        let stored = Stored {
-            id: Some(id),
-            ..stored
-        };
-        // One schedule that makes no sense any more does not stop the others.
-        let Ok(series) = stored.series() else {
-            continue;
-        };
-        let taking_place = series.between(now, until).filter(|one| !one.is_skipped);
-        for one in taking_place.take(MOST) {
-            coming.ids.push(id);
-            coming
-                .walls
-                .push(Timestamp::try_from(one.original_wall).ok());
-            coming.originals.push(super::timestamp(one.original));
-            coming.starts.push(super::timestamp(one.start));
-            coming.ends.push(super::timestamp(one.end));
-            coming.titles.push(title_of(&one, &title));
-        }
-    }
-    Ok(coming)
-}
-
-fn title_of(one: &Occurrence, title: &str) -> String {
+pub fn title_of(one: &Occurrence, title: &str) -> String {
     one.title.as_deref().unwrap_or(title).to_owned()
 }
 
 /// The columns of `fields!`, from one on.
-fn stored(rows: &plan::Rows, row: usize, column: usize) -> Stored<'static> {
+pub fn stored(rows: &plan::Rows, row: usize, column: usize) -> Stored<'static> {
     Stored {
         id: None,
         date: rows.get(row, column),
@@ -323,13 +170,23 @@ struct Planned {
     title: String,
     schedule_title: String,
     counts: bool,
+    /// The one of its occurrence.
+    exception: Option<Exception>,
     stored: Stored<'static>,
 }
 
 /// Moves sessions that are still scheduled to where their occurrence is, and calls off those
-/// whose occurrence does not take place; of one schedule, or of all. For code that settles.
-pub fn follow(schedule: Option<Uuid>) -> Result<()> {
-    let planned = plan::run(&PLANNED, &[schedule.into()], |rows| {
+/// whose occurrence does not take place; of one schedule. For code that settles.
+pub fn follow(schedule: Uuid) -> Result<()> {
+    if follow_planned(vec![schedule], true)? {
+        next_session::name(vec![schedule])?;
+    }
+    Ok(())
+}
+
+/// As [`follow`], of several schedules, and of those sessions alone that are not over unless `all`; true if any changed.
+pub fn follow_planned(schedules: Vec<Uuid>, all: bool) -> Result<bool> {
+    let planned = plan::run(&PLANNED, &[schedules.into(), all.into()], |rows| {
         let read = |row| {
             let wall: Timestamp = rows.get(row, 1)?;
             let start: TimestampWithTimeZone = rows.get(row, 3)?;
@@ -343,22 +200,27 @@ pub fn follow(schedule: Option<Uuid>) -> Result<()> {
                 title: rows.get(row, 5)?,
                 schedule_title: rows.get(row, 6)?,
                 counts: rows.get(row, 7)?,
-                stored: stored(rows, row, 8),
+                exception: exception(rows, row, 8),
+                stored: stored(rows, row, 14),
             })
         };
         Ok((0..rows.len()).filter_map(read).collect::<Vec<_>>())
     })?;
     let mut changed = false;
+    let mut known: HashMap<Uuid, Option<Series>> = HashMap::new();
     for one in planned {
-        let stored = Stored {
-            id: Some(one.schedule),
-            ..one.stored
-        };
+        pgrx::check_for_interrupts!();
+        let series = known
+            .entry(one.schedule)
+            .or_insert_with(|| one.stored.series().ok());
         // What the server cannot make sense of any more stays as it was planned.
-        let Ok(series) = stored.series() else {
+        let Some(series) = series else {
             continue;
         };
-        let Some(now) = series.occurrence_at(one.wall).filter(|_| one.counts) else {
+        let Some(now) = series
+            .occurrence_at(one.wall, one.exception.as_ref())
+            .filter(|_| one.counts)
+        else {
             plan::execute(&DROP, &[one.session.into()])?;
             changed = true;
             continue;
@@ -379,10 +241,7 @@ pub fn follow(schedule: Option<Uuid>) -> Result<()> {
         plan::execute(&MOVE, &args)?;
         changed = true;
     }
-    if changed && schedule.is_some() {
-        next_session::name(schedule)?;
-    }
-    Ok(())
+    Ok(changed)
 }
 
 /// Sessions of a schedule that was changed.
@@ -393,14 +252,14 @@ pub fn follow_schedule(old: &Row<'_>, new: &Row<'_>) -> Result<()> {
         settling(|| {
             let args = [id.into(), visibility.0.into(), visibility.1.into()];
             plan::execute(&AS_VISIBLE, &args)?;
-            next_session::name(Some(id))
+            next_session::name(vec![id])
         })?;
     }
     let same = old.label("status")? == new.label("status")? && new.same::<String>(old, "title")?;
     if same && Stored::of(old)?.is_at_the_same_times_as(&Stored::of(new)?) {
         return Ok(());
     }
-    settling(|| follow(Some(id)))
+    settling(|| follow(id))
 }
 
 /// Sessions whose occurrence does not take place any more are called off.

@@ -2,7 +2,7 @@
 
 use super::fields::Length;
 use super::series::Series;
-use super::{EPOCH, exceptions, first_start, missing, unknown_zone};
+use super::{EPOCH, first_start, missing, unknown_zone};
 use crate::pg::error::{Result, SqlState};
 use crate::pg::plan::{self, Plan};
 use crate::pg::row::Row;
@@ -28,6 +28,8 @@ pub struct Stored<'a> {
 }
 
 impl Stored<'_> {
+    /// The schedule in time, without its exceptions, see [`super::loading`].
+    ///
     /// Errors: 22023 for a zone that the server does not know; 23502 or 23514 for what no
     /// schedule may have.
     pub fn series(&self) -> Result<Series> {
@@ -51,18 +53,7 @@ impl Stored<'_> {
         if let Some(rule) = &mut rule {
             rule.end_in_clock_time(&zone);
         }
-        let exceptions = match self.id {
-            Some(id) if self.has_exceptions == Some(true) => exceptions::of_schedule(id)?,
-            _ => Vec::new(),
-        };
-        Ok(Series {
-            first,
-            micros,
-            rule,
-            length,
-            zone,
-            exceptions,
-        })
+        Ok(Series::new(first, micros, rule, length, zone))
     }
 }
 

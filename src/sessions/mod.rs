@@ -7,7 +7,8 @@ pub use codes::session_with;
 
 use crate::access;
 use crate::identity;
-use crate::metrics::{self, Delta};
+use crate::limits;
+use crate::metrics;
 use crate::pg::callback::Callback;
 use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, Result, SqlState};
@@ -20,27 +21,10 @@ use crate::pg::trigger::Outcome;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use session::{Status, code};
+use session::{Status, code, on_air};
 
-/// The statuses of a finished session, as SQL has a list: [`Status::is_finished`].
-macro_rules! finished {
-    () => {
-        "('ended', 'cancelled')"
-    };
-}
-pub(crate) use finished;
-
-/// The statuses of a session on air, as SQL has a list: [`Status::is_on_air`].
-macro_rules! on_air {
-    () => {
-        "('live', 'paused')"
-    };
-}
-pub(crate) use on_air;
-
-/// Closes every open viewer row of a session that ends at a time, while the session's row is being
-/// written; returns what that changes of its numbers.
-pub static CLOSE_VIEWERS: Callback<fn(Uuid, TimestampWithTimeZone) -> Result<Delta>> =
+/// Closes every open viewer row of a session that ends at a time, but those that others have just now.
+pub static CLOSE_VIEWERS: Callback<fn(Uuid, TimestampWithTimeZone) -> Result<()>> =
     Callback::new("close the viewers of a session that ends");
 
 const TITLE_CHARS: usize = 255;
@@ -54,10 +38,29 @@ fn sessions_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         if metrics::is_settling() {
             return metrics::derive(new);
         }
+        limits::write_row(old.is_none())?;
         match old {
             None => guard_insert(new),
             Some(old) => guard_update(old, new),
         }
+    })
+}
+
+/// AFTER INSERT OR UPDATE OF the status and the planned start: how many sessions the influencer has planned.
+#[pg_trigger]
+fn sessions_plan<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
+    trigger::after_change(trigger, |old, new| {
+        let start = |row: &Row<'_>| row.get::<TimestampWithTimeZone>("scheduled_start_time");
+        if status(new)? != Status::Scheduled {
+            return Ok(());
+        }
+        if let Some(old) = old
+            && status(old)? == Status::Scheduled
+            && start(old)? == start(new)?
+        {
+            return Ok(());
+        }
+        limits::check_planned(required(new, "influencer_id")?)
     })
 }
 
@@ -71,6 +74,11 @@ fn sessions_credentials<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
 }
 
 thread_local! {
+    // Who deletes the session has its row: nobody adds an order to it meanwhile.
+    static HAS_ORDERS: Plan = const { Plan::writing(
+        c"select from public.live_stream_orders where session_id = $1 limit 1",
+        &[pg_sys::UUIDOID],
+    ) };
     // In the order in which they lie in the table: a statement that deletes orders locks them in that order too,
     // and two that lock the same rows in the same order never wait for each other in a circle.
     static LOCK_ORDERS: Plan = const { Plan::writing(
@@ -83,17 +91,36 @@ thread_local! {
     ) };
 }
 
-/// BEFORE DELETE: the orders and products of the session, which would go last, are locked before
-/// its viewers go. Whoever counts an order or a click has them, and then wants a viewer.
+/// BEFORE DELETE: orders go only where the server says so. They and the products of the session, which would go last, are
+/// locked before its viewers go: whoever counts an order or a click has them, and then wants a viewer.
 #[pg_trigger]
 fn sessions_leave<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     trigger::before_delete(trigger, |old| {
         let id: Uuid = required(old, "id")?;
+        if !identity::service_began()? {
+            check_without_orders(id)?;
+        }
+        metrics::settle::close_seats(id);
         as_owner(|| {
             plan::execute(&LOCK_ORDERS, &[id.into()])?;
             plan::execute(&LOCK_PRODUCTS, &[id.into()]).map(drop)
         })
     })
+}
+
+/// What was paid is not a host's to delete, with its session or with what the session hangs on.
+///
+/// Errors: 23503.
+fn check_without_orders(id: Uuid) -> Result<()> {
+    if as_owner(|| plan::execute(&HAS_ORDERS, &[id.into()]))? == 0 {
+        return Ok(());
+    }
+    Err(Error::new(
+        SqlState::FOREIGN_KEY_VIOLATION,
+        format!("session {id} has orders"),
+    )
+    .detail("What was paid is deleted by the server alone.")
+    .hint("End or cancel the session, or make it private, and it stays with its orders."))
 }
 
 fn guard_insert(new: &mut Row<'_>) -> Result<()> {
@@ -228,13 +255,17 @@ fn change_status(old: &Row<'_>, new: &mut Row<'_>, id: Uuid, service: bool) -> R
         if to == Status::Ended {
             new.set("actual_end_time", Some(ended))?;
         }
+        metrics::settle::hold_seats(id);
         let (mut settled, doubtful) = metrics::take_pending(id, old)?;
-        settled += CLOSE_VIEWERS.get()?(id, ended)?;
+        settled += metrics::collect(id, || CLOSE_VIEWERS.get()?(id, ended))?;
         metrics::add(id, new, settled, doubtful)?;
-    } else if !from.is_finished() && lowers_limit(old, new)? {
-        // Who came while there was more room is not all in the row yet, and must be counted.
-        let (settled, doubtful) = metrics::take_pending(id, old)?;
+        // Who has a viewer's row just now is not waited for: nobody watches any more.
+        new.set("current_viewers", Some(0))?;
+    } else if let Some((settled, doubtful)) = metrics::take_pending_without_worker(id, old)? {
         metrics::add(id, new, settled, doubtful)?;
+    }
+    if !to.is_finished() && lowers_limit(old, new)? {
+        metrics::settle::close_seats(id);
     }
     check_actual_times(new)
 }
@@ -341,21 +372,4 @@ fn cannot_become(id: Uuid, from: Status, to: Status) -> Error {
         format!("session {id} is {from} and cannot become {to}"),
     )
     .hint(hint)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn labels(of: impl Fn(Status) -> bool) -> String {
-        let labels = Status::ALL.into_iter().filter(|status| of(*status));
-        let labels: Vec<_> = labels.map(|status| format!("'{status}'")).collect();
-        format!("({})", labels.join(", "))
-    }
-
-    #[test]
-    fn lists_of_statuses_say_what_the_life_cycle_says() {
-        assert_eq!(finished!(), labels(Status::is_finished));
-        assert_eq!(on_air!(), labels(Status::is_on_air));
-    }
 }

@@ -9,18 +9,18 @@ use crate::metrics::entry;
 use crate::metrics::entry::{Entered, no_such_session};
 use crate::pg::clock;
 use crate::pg::clock::transaction_time;
-use crate::pg::error::{Error, Result, SqlState};
+use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan, sql};
 use crate::pg::row::Row;
-use crate::pg::row::{finite, required};
+use crate::pg::row::{check_length, finite, required};
 use crate::pg::trigger;
 use crate::pg::trigger::Outcome;
-use crate::sessions::finished;
-use crate::viewers::people;
+use crate::viewers::{one_each, people};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::{Inet, Uuid};
+use session::finished;
 
 /// Kept by the engine for the viewer.
 const COUNTERS: &[&str] = &[
@@ -41,6 +41,9 @@ const ADDRESSES: &[&str] = &["ip_address", "user_agent", "city"];
 const MAX_BUFFERING_SECONDS: i32 = 7 * 24 * 3600;
 const MAX_DISCONNECTIONS: i32 = 10_000;
 
+/// The other texts are bounded by their columns' types.
+pub const USER_AGENT_CHARS: usize = 1_000;
+
 /// BEFORE INSERT OR UPDATE of a row.
 #[pg_trigger]
 fn viewers_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
@@ -49,31 +52,27 @@ fn viewers_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
             return Ok(());
         }
         people::begin();
+        if !new.is_null("user_agent")? {
+            let user_agent: Option<String> = new.get("user_agent")?;
+            check_length(
+                "user_agent",
+                "viewer",
+                user_agent.as_deref(),
+                USER_AGENT_CHARS,
+            )?;
+        }
         match old {
-            None => guard_insert(new),
-            Some(old) => guard_update(old, new),
+            None => guard_insert(trigger, new),
+            Some(old) => guard_update(trigger, old, new),
         }
     })
 }
 
-thread_local! {
-    static SESSIONS_OF_CALLER: Plan = const { Plan::writing(
-        sql!("select v.session_id, s.max_viewers is not null,
-                 count(*) filter (where not v.is_still_watching) > 1
-            from public.live_stream_viewers v
-            join public.live_stream_sessions s on s.id = v.session_id
-           where (v.user_id = $1 or v.id = $2) and s.status not in ", finished!(), "
-           group by v.session_id, s.max_viewers order by v.session_id"),
-        &[pg_sys::UUIDOID, pg_sys::UUIDOID],
-    ) };
-}
-
-/// BEFORE UPDATE of a statement: enters the unfinished sessions of the caller's rows before the
-/// rows themselves are locked. Ending a session takes them in the same order.
+/// BEFORE UPDATE of a statement.
 #[pg_trigger]
-fn viewers_lock_order<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    use crate::pg::error::OrRaise;
-    enter_sessions_of_caller(trigger::sets(trigger, c"is_still_watching")).or_raise();
+fn viewers_begin_update<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
+    one_each::begin(trigger);
+    people::act().or_raise();
     Ok(None)
 }
 
@@ -81,80 +80,22 @@ fn viewers_lock_order<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
 #[pg_trigger]
 fn viewers_begin_delete<'a>(_trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     people::begin();
-    people::leave();
     Ok(None)
 }
 
-fn enter_sessions_of_caller(may_come_back: bool) -> Result<()> {
-    if metrics::is_settling() || identity::is_service()? {
-        return Ok(());
-    }
-    if identity::acts_for_viewer() {
-        // An API function has entered the one session that it is about.
-        return Ok(());
-    }
-    let (user, viewer) = (identity::user_id()?, identity::viewer_id());
-    if user.is_none() && viewer.is_none() {
-        return Ok(());
-    }
-    let sessions: Vec<(Uuid, bool, bool)> = as_owner(|| {
-        plan::run(&SESSIONS_OF_CALLER, &[user.into(), viewer.into()], |rows| {
-            let flag = |row, column| rows.get(row, column).unwrap_or(true);
-            Ok((0..rows.len())
-                .filter_map(|row| Some((rows.get(row, 0)?, flag(row, 1), flag(row, 2))))
-                .collect())
-        })
-    })?;
-    for (session, is_limited, are_several) in &sessions {
-        if !may_come_back {
-            match sessions.len() {
-                1 => entry::enter(*session).map(drop)?,
-                _ => entry::keep_open(*session)?,
-            }
-            continue;
-        }
-        if sessions.len() > 1 && !is_limited && entry::keep_unlimited(*session)? {
-            continue;
-        }
-        // The row may come back, or be closed by another request meanwhile and then do so.
-        if *are_several {
-            entry::reserve_several(*session)?;
-        } else {
-            entry::reserve(*session)?;
-        }
-    }
-    Ok(())
-}
-
 /// The session, if the caller may join it now.
-fn joinable(session: Uuid) -> Result<Entered> {
-    check_joinable(session, entry::admit(session)?)
-}
-
-/// As [`joinable`], before the row is written that the guard will look at.
-pub fn reserve(session: Uuid) -> Result<Entered> {
-    check_joinable(session, entry::reserve(session)?)
-}
-
-fn check_joinable(session: Uuid, entered: Option<Entered>) -> Result<Entered> {
-    let entered = entered.ok_or_else(|| no_such_session(session))?;
-    access::admit(session, &entered)?;
-    check_unfinished(session, &entered)?;
+pub fn joinable(session: Uuid) -> Result<Entered> {
+    let entered = visitable(session)?;
+    access::check_signed_in(session, &entered)?;
     Ok(entered)
 }
 
-fn check_unfinished(session: Uuid, entered: &Entered) -> Result<()> {
-    if !entered.status.is_finished() {
-        return Ok(());
-    }
-    Err(Error::new(
-        SqlState::CONFLICT,
-        format!(
-            "session {session} is {} and cannot be joined",
-            entered.status
-        ),
-    )
-    .hint("Look for another session of this influencer."))
+/// As [`joinable`], for one who may be there already: whether it must be signed in is not asked.
+pub fn visitable(session: Uuid) -> Result<Entered> {
+    let entered = entry::admit(session)?.ok_or_else(|| no_such_session(session))?;
+    access::admit(session, &entered)?;
+    entered.check_unfinished(session)?;
+    Ok(entered)
 }
 
 /// A server may write down who watched a finished session, but nobody watches it now. Returns
@@ -168,21 +109,29 @@ fn check_not_watching_finished(new: &Row<'_>) -> Result<bool> {
         return Ok(entered.status.is_finished());
     }
     let entered = entry::admit(session)?.ok_or_else(|| no_such_session(session))?;
-    check_unfinished(session, &entered)
+    entered
+        .check_unfinished(session)
         .map_err(|error| error.detail("Give left_at of a viewer who was there."))?;
     Ok(false)
 }
 
-fn guard_insert(new: &mut Row<'_>) -> Result<()> {
+fn guard_insert(trigger: &PgTrigger<'_>, new: &mut Row<'_>) -> Result<()> {
     let session: Uuid = required(new, "session_id")?;
     let service = identity::is_service()?;
     let now = transaction_time();
     if !service {
-        let entered = joinable(session)?;
+        one_each::make(trigger)?;
+        let leaves = leaves(new)?;
+        let entered = if leaves {
+            leavable(session)?
+        } else {
+            joinable(session)?
+        };
         let user = identity::user_id()?;
         claim(new, user)?;
-        if user.is_none() {
-            limits::check_anonymous_join(session)?;
+        let address = address::of_request()?;
+        if user.is_none() && !leaves {
+            limits::check_anonymous_join(session, entered.max_viewers, address.as_ref())?;
         }
         let kind = kind(user, &entered, new.label("viewer_type")?.as_deref())?;
         new.set_label("viewer_type", kind)?;
@@ -190,8 +139,8 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
         new.set("updated_at", Some(now))?;
         new.set("joined_at", Some(now))?;
         new.set::<TimestampWithTimeZone>("left_at", None)?;
-        new.set("is_still_watching", Some(true))?;
-        new.set("ip_address", address::of_request()?)?;
+        new.set("is_still_watching", Some(!leaves))?;
+        new.set("ip_address", address)?;
     } else if !new.is_null("ip_address")? {
         new.set("ip_address", address::reduced(new.get("ip_address")?))?;
     }
@@ -208,6 +157,25 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
         return Ok(());
     }
     identity::set_viewer_id(&required(new, "id")?)
+}
+
+/// Whether a new row is one that is there, saved again (`on conflict do update`), and says that it has left. Else whoever
+/// inserts a row comes, whatever it says.
+fn leaves(new: &Row<'_>) -> Result<bool> {
+    let says_so = new.get("is_still_watching")? == Some(false) || !new.is_null("left_at")?;
+    let id: Option<Uuid> = new.get("id")?;
+    match id.filter(|_| says_so) {
+        Some(id) => as_owner(|| Ok(plan::execute(&IS_THERE, &[id.into()])? > 0)),
+        None => Ok(false),
+    }
+}
+
+/// The session, if the caller may be there: it need not have a place left.
+fn leavable(session: Uuid) -> Result<Entered> {
+    let entered = entry::enter(session)?.ok_or_else(|| no_such_session(session))?;
+    access::admit(session, &entered)?;
+    entered.check_unfinished(session)?;
+    Ok(entered)
 }
 
 /// What the caller is in a session: `asked` counts only where anybody may say it of itself.
@@ -237,12 +205,9 @@ fn claim(new: &mut Row<'_>, user: Option<Uuid>) -> Result<()> {
     }
 }
 
-fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
+fn guard_update(trigger: &PgTrigger<'_>, old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
     new.keep(old, &["id", "created_at"])?;
     new.keep(old, COUNTERS)?;
-    if !new.same::<Uuid>(old, "user_id")? || !new.same::<Uuid>(old, "session_id")? {
-        people::leave();
-    }
     new.set("updated_at", Some(transaction_time()))?;
     let service = identity::is_service()?;
     if !service {
@@ -253,6 +218,11 @@ fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
                 "a viewer cannot be moved to another session",
             )
             .hint("Leave this session and join the other one."));
+        }
+        if let Some(user) = old.get("user_id")?
+            && people::has_several_rows(session, user)?
+        {
+            entry::keep_or_fail(session)?;
         }
         if !new.same::<Uuid>(old, "user_id")? {
             claim(new, identity::user_id()?)?;
@@ -276,7 +246,9 @@ fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
         new.set("is_still_watching", Some(watches))?;
         new.keep(old, &["left_at"])?;
         if watches && !was_watching {
+            one_each::bring_back(trigger)?;
             joinable(session)?;
+            entry::keep_or_fail(session)?;
             limits::check_return(session, old.get("user_id")?, required(old, "id")?)?;
         }
     } else {
@@ -300,6 +272,10 @@ fn says_where_it_is(old: &Row<'_>, new: &Row<'_>) -> Result<bool> {
 }
 
 thread_local! {
+    static IS_THERE: Plan = const { Plan::writing(
+        c"select from public.live_stream_viewers where id = $1",
+        &[pg_sys::UUIDOID],
+    ) };
     static FINISHED: Plan = const { Plan::writing(
         sql!("select from public.live_stream_sessions
            where id = $1 and status in ", finished!()),
@@ -351,8 +327,8 @@ fn count(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
         new.get("is_still_watching")? == Some(true),
     ) {
         (true, false) => {
-            // Entered before the clock is read, so that nobody overtakes whom the peak would miss.
-            entry::write_path(required(new, "session_id")?)?;
+            // Present before the clock is read, so that nobody who comes after believes to be alone.
+            entry::enter(required(new, "session_id")?)?;
             new.set("counted_until", clock::now())
         }
         (false, true) => {

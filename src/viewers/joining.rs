@@ -1,16 +1,22 @@
 //! Joining a session: a new row, or the one that the person had there, opened again.
 
 use super::acting_viewer::act_for;
-use super::guard::{kind, reserve};
+use super::guard::{USER_AGENT_CHARS, kind, visitable};
+use super::one_each;
+use super::people;
 use super::presence::touch;
 use super::rows::{RETURN_OF_USER, find};
 use crate::access;
 use crate::identity;
 use crate::identity::address;
 use crate::limits;
-use crate::metrics::entry::no_such_session;
+use crate::metrics::entry::{self, no_such_session};
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
+use crate::pg::fits;
+use crate::pg::lock::{Lock, Mode};
 use crate::pg::plan::{self, Plan};
+use crate::pg::row::check_length;
+use crate::pg::transaction;
 use crate::sessions;
 use pgrx::Uuid;
 use pgrx::pg_sys;
@@ -44,8 +50,8 @@ thread_local! {
 /// row: the one it has there already, opened again if it was closed, or a new one. `viewer_id`
 /// is the row that an anonymous caller had before.
 ///
-/// Errors: PT404 for no session that the caller may join; 42501 where it is banned; PT409 for one
-/// that is finished or full.
+/// Errors: PT404 for no session that the caller may join; 42501 where it is banned, or must sign in first; PT409 for
+/// one that is finished or full.
 #[pg_extern(volatile)]
 #[allow(clippy::too_many_arguments)]
 fn join_session(
@@ -70,27 +76,45 @@ fn join_session(
                 );
             }
         };
-        for (name, text, max) in [
-            ("device_type", device_type, 50),
-            ("browser", browser, 100),
-            ("user_agent", user_agent, 1_000),
-            ("country", country, 100),
-            ("city", city, 100),
+        for (name, text) in [
+            ("device_type", device_type),
+            ("browser", browser),
+            ("country", country),
+            ("city", city),
         ] {
-            check_length(name, text, max)?;
+            fits::check_text("live_stream_viewers", name, text)?;
         }
+        check_length("user_agent", "viewer", user_agent, USER_AGENT_CHARS)?;
         let by_code = session_id.is_none();
-        let entered = reserve(session).map_err(|error| match error.is_not_found() {
+        let entered = visitable(session).map_err(|error| match error.is_not_found() {
             // Who has a code alone is not told the id that it belongs to, nor that there is one.
             true if by_code => no_such_code(),
             _ => error,
         })?;
         let user = identity::user_id()?;
-        let found = match (user, viewer_id.or_else(identity::viewer_id)) {
-            (Some(user), _) => find(&RETURN_OF_USER, session, user)?,
-            (None, Some(viewer)) => find(&RETURN_OF_ANONYMOUS, session, viewer)?,
-            (None, None) => None,
+        people::act()?;
+        if let Some(user) = user {
+            // The same person twice at once finds the row that it makes first.
+            Lock::Joining(session, user).wait(Mode::Alone);
+        }
+        // Before the row that it had there: who deletes the session has it, and then wants its viewers.
+        // A transaction that has written something may have a row of it already.
+        let keep = if transaction::has_id() {
+            entry::keep_or_fail
+        } else {
+            entry::keep
         };
+        keep(session).map_err(|error| match error.is_not_found() {
+            true if by_code => no_such_code(),
+            _ => error,
+        })?;
+        let found = match user {
+            Some(user) => find(&RETURN_OF_USER, session, user)?,
+            None => find_anonymous(session, viewer_id.or_else(identity::viewer_id))?,
+        };
+        if !matches!(found, Some((_, true))) {
+            access::check_signed_in(session, &entered)?;
+        }
         let id = match found {
             Some((id, true)) => {
                 touch(id)?;
@@ -102,8 +126,9 @@ fn join_session(
                 id
             }
             None => {
+                let address = address::of_request()?;
                 if user.is_none() {
-                    limits::check_anonymous_join(session)?;
+                    limits::check_anonymous_join(session, entered.max_viewers, address.as_ref())?;
                 }
                 let args = [
                     session.into(),
@@ -114,10 +139,13 @@ fn join_session(
                     user_agent.into(),
                     country.into(),
                     city.into(),
-                    address::of_request()?.into(),
+                    address.into(),
                 ];
-                access::as_joiner(|| plan::run(&INSERT, &args, |rows| Ok(rows.get(0, 0))))?
-                    .ok_or_else(|| no_such_session(session))?
+                let id =
+                    access::as_joiner(|| plan::run(&INSERT, &args, |rows| Ok(rows.get(0, 0))))?
+                        .ok_or_else(|| no_such_session(session))?;
+                one_each::note_made(session, id);
+                id
             }
         };
         act_for(id)
@@ -125,17 +153,16 @@ fn join_session(
     join().or_raise()
 }
 
-/// As the table's columns, which would name no argument, and show the whole row in the error.
-fn check_length(name: &str, text: Option<&str>, max: usize) -> Result<()> {
-    match text.map_or(0, |text| text.chars().count()) {
-        chars if chars <= max => Ok(()),
-        chars => Err(Error::new(
-            SqlState::CHECK_VIOLATION,
-            format!("{name} of the viewer is too long"),
-        )
-        .detail(format!("It has {chars} characters."))
-        .hint(format!("Send {max} characters at most, or leave it out."))),
+/// The row that an anonymous caller names, or the one that its request has made in this session: a request that calls the
+/// function for each of a list makes one.
+fn find_anonymous(session: Uuid, named: Option<Uuid>) -> Result<Option<(Uuid, bool)>> {
+    for viewer in named.into_iter().chain(one_each::made(session)) {
+        let found = find(&RETURN_OF_ANONYMOUS, session, viewer)?;
+        if found.is_some() {
+            return Ok(found);
+        }
     }
+    Ok(None)
 }
 
 fn session_by_code(typed: &str) -> Result<Uuid> {

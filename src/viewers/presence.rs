@@ -9,8 +9,8 @@
 
 use super::acting_viewer::{act_for, no_such_viewer, own_viewer};
 use crate::identity;
+use crate::metrics;
 use crate::metrics::entry;
-use crate::metrics::{self, Delta};
 use crate::pg::async_commit;
 use crate::pg::catalog::relation_id;
 use crate::pg::error::{OrRaise, Result};
@@ -24,6 +24,11 @@ use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 
 static VIEWER_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(60);
+
+/// How long a viewer may be silent, in seconds.
+pub(super) fn timeout() -> i32 {
+    VIEWER_TIMEOUT.get()
+}
 
 pub fn define_settings() {
     GucRegistry::define_int_guc(
@@ -44,33 +49,16 @@ macro_rules! heard_of {
         "greatest(v.watching_since, h.seen_at)"
     };
 }
-
-/// Until when a viewer `v` has watched who is closed at a moment, with a timeout in seconds.
-macro_rules! watched_until {
-    ($at:literal, $timeout:literal) => {
-        concat!(
-            "greatest(v.watching_since,
-                      coalesce((select ",
-            heard_of!(),
-            " from public.live_stream_heartbeats h
-                                 where h.viewer_id = v.id
-                                   and ",
-            heard_of!(),
-            " < ",
-            $at,
-            " - make_interval(secs => ",
-            $timeout,
-            ")),
-                               ",
-            $at,
-            "))"
-        )
-    };
-}
+pub(super) use heard_of;
 
 thread_local! {
     static TOUCH: Plan = const { Plan::writing(
-        c"update public.live_stream_heartbeats set seen_at = now() where viewer_id = $1",
+        c"update public.live_stream_heartbeats set seen_at = now()
+           where viewer_id = $1 and seen_at < now()",
+        &[pg_sys::UUIDOID],
+    ) };
+    static IS_TOUCHED: Plan = const { Plan::writing(
+        c"select from public.live_stream_heartbeats where viewer_id = $1",
         &[pg_sys::UUIDOID],
     ) };
     static FIRST_TOUCH: Plan = const { Plan::writing(
@@ -94,42 +82,25 @@ thread_local! {
                 set is_still_watching = false,
                     left_at = (select ", heard_of!(), " from (select) as one
                                  left join public.live_stream_heartbeats h on h.viewer_id = v.id)
-              where v.session_id = $1 and v.is_still_watching
+              where v.ctid = any (array(
+                select o.ctid from public.live_stream_viewers o
+                 where o.session_id = $1 and o.is_still_watching
+                   for no key update skip locked))
+                and v.is_still_watching
                 and (select ", heard_of!(), " from (select) as one
                        left join public.live_stream_heartbeats h on h.viewer_id = v.id)
                     < now() - make_interval(secs => $2)"
         ),
         &[pg_sys::UUIDOID, pg_sys::INT4OID],
     ) };
-    static CLOSE_USER: Plan = const { Plan::writing(
-        sql!(
-            "update public.live_stream_viewers v set is_still_watching = false, left_at = ",
-            watched_until!("now()", "$3"),
-            " where v.session_id = $1 and v.user_id = $2 and v.is_still_watching"
-        ),
-        &[pg_sys::UUIDOID, pg_sys::UUIDOID, pg_sys::INT4OID],
-    ) };
-    static CLOSE_ROWS: Plan = const { Plan::writing(
-        sql!(
-            "update public.live_stream_viewers v set is_still_watching = false, left_at = ",
-            watched_until!("now()", "$2"),
-            " where v.id = any ($1) and v.is_still_watching"
-        ),
-        &[pg_sys::UUIDARRAYOID, pg_sys::INT4OID],
-    ) };
-    static CLOSE_ALL: Plan = const { Plan::writing(
-        sql!(
-            "update public.live_stream_viewers v set is_still_watching = false, left_at = ",
-            watched_until!("$2", "$3"),
-            " where v.session_id = $1 and v.is_still_watching"
-        ),
-        &[pg_sys::UUIDOID, pg_sys::TIMESTAMPTZOID, pg_sys::INT4OID],
-    ) };
 }
 
 pub(super) fn touch(viewer: Uuid) -> Result<()> {
     as_owner(|| {
-        if plan::execute(&TOUCH, &[viewer.into()])? > 0 {
+        // Once in a transaction: see `keep::again`.
+        if plan::execute(&TOUCH, &[viewer.into()])? > 0
+            || plan::execute(&IS_TOUCHED, &[viewer.into()])? > 0
+        {
             return Ok(());
         }
         let viewers = Table::lock_rows(c"public", c"live_stream_viewers")?;
@@ -168,40 +139,19 @@ fn expire_viewers() -> i64 {
     let expire = || {
         identity::require_service("expire viewers")?;
         metrics::worker::look();
-        let timeout = VIEWER_TIMEOUT.get();
+        let timeout = timeout();
         as_owner(|| {
             let sessions: Vec<Uuid> =
                 plan::run(&SESSIONS_WITH_SILENT, &[timeout.into()], |rows| {
                     Ok((0..rows.len()).filter_map(|row| rows.get(row, 0)).collect())
                 })?;
+            metrics::rows::fold_all()?;
             sessions.into_iter().try_fold(0, |closed, session| {
                 entry::enter(session)?;
-                let now = plan::execute(&CLOSE_SILENT, &[session.into(), timeout.into()])?;
-                Ok(closed + now as i64)
+                let silent = plan::execute(&CLOSE_SILENT, &[session.into(), timeout.into()])?;
+                Ok(closed + silent as i64)
             })
         })
     };
     expire().or_raise()
-}
-
-/// Closes every open viewer of a session that is ending: at `at`, or when it was last heard of
-/// if it had fallen silent. The caller's trigger holds the session's row; it gets the numbers.
-pub fn close_all(session: Uuid, at: TimestampWithTimeZone) -> Result<Delta> {
-    metrics::collect(session, || {
-        let args = [session.into(), at.into(), VIEWER_TIMEOUT.get().into()];
-        as_owner(|| plan::execute(&CLOSE_ALL, &args).map(drop))
-    })
-}
-
-/// Closes the open rows of a user in a session that this transaction has entered: now, or when
-/// last heard of if it had fallen silent.
-pub fn close_user(session: Uuid, user: Uuid) -> Result<()> {
-    let args = [session.into(), user.into(), VIEWER_TIMEOUT.get().into()];
-    as_owner(|| plan::execute(&CLOSE_USER, &args).map(drop))
-}
-
-/// As [`close_user`], of rows that are given by their ids, whose sessions this transaction has entered.
-pub fn close_rows(viewers: Vec<Uuid>) -> Result<()> {
-    let args = [viewers.into(), VIEWER_TIMEOUT.get().into()];
-    as_owner(|| plan::execute(&CLOSE_ROWS, &args).map(drop))
 }

@@ -1,5 +1,6 @@
 //! The row of a person in a session.
 
+use crate::metrics::rows::{Counted, Tally};
 use crate::pg::error::Result;
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan, sql};
@@ -20,11 +21,32 @@ thread_local! {
         sql!(row_of_user!()),
         &[pg_sys::UUIDOID, pg_sys::UUIDOID],
     ) };
+    static COUNT: Plan = const { Plan::writing(
+        c"update public.live_stream_viewers
+             set messages_sent = messages_sent + $2, reactions_sent = reactions_sent + $3,
+                 products_clicked = products_clicked + $4, orders_placed = orders_placed + $5
+           where id = $1
+             and least(messages_sent + $2, reactions_sent + $3, products_clicked + $4,
+                       orders_placed + $5) >= 0",
+        &[pg_sys::UUIDOID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID],
+    ) };
     // Locked, so that the row is still there when it is returned.
     pub(super) static RETURN_OF_USER: Plan = const { Plan::writing(
         sql!(row_of_user!(), " for key share"),
         &[pg_sys::UUIDOID, pg_sys::UUIDOID],
     ) };
+}
+
+/// Adds to the tallies of a viewer.
+pub(super) fn add(counted: &Counted, tally: &Tally) -> Result<bool> {
+    let args = [
+        counted.row.into(),
+        tally.messages.into(),
+        tally.reactions.into(),
+        tally.clicks.into(),
+        tally.orders.into(),
+    ];
+    Ok(plan::execute(&COUNT, &args)? > 0)
 }
 
 pub(super) fn find(

@@ -1,14 +1,10 @@
 //! What a statement on viewers changes in the numbers of their sessions.
 
 use crate::access;
-use crate::identity;
-use crate::limits;
 use crate::metrics::entry;
 use crate::metrics::{self, Delta};
 use crate::pg::clock;
 use crate::pg::error::Result;
-use crate::pg::heap::Table;
-use crate::pg::lock::{Lock, Mode, person_slot};
 use crate::pg::plan::{self, Plan};
 use crate::pg::row::{Column, Row};
 use crate::pg::transition;
@@ -17,9 +13,10 @@ use crate::pg::trigger::Outcome;
 use crate::viewers::people;
 use pgrx::Uuid;
 use pgrx::prelude::*;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-struct Columns {
+pub struct Columns {
+    pub id: Column<Uuid>,
     session_id: Column<Uuid>,
     user_id: Column<Uuid>,
     is_still_watching: Column<bool>,
@@ -35,6 +32,7 @@ struct Columns {
 impl Columns {
     fn find(changes: &Changes<'_>) -> Result<Self> {
         Ok(Self {
+            id: changes.column::<Uuid>("id")?,
             session_id: changes.column::<Uuid>("session_id")?,
             user_id: changes.column::<Uuid>("user_id")?,
             is_still_watching: changes.column::<bool>("is_still_watching")?,
@@ -59,8 +57,6 @@ struct Change {
     delta: Delta,
     /// Rows that a user gained (or lost, below 0).
     people: BTreeMap<Uuid, i64>,
-    /// Users who come to watch.
-    newcomers: BTreeSet<Uuid>,
     /// A row that the peak was counted from is no longer there.
     peak_in_doubt: bool,
 }
@@ -95,11 +91,6 @@ impl Change {
         } else {
             columns.counted_until
         };
-        if sign > 0
-            && let Some(user) = row.at(columns.user_id)
-        {
-            self.newcomers.insert(user);
-        }
         let at: Option<TimestampWithTimeZone> = row.at(column);
         self.delta
             .viewer(sign, at.map_or_else(clock::tick, i64::from));
@@ -113,85 +104,73 @@ fn viewers_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         if metrics::is_archiving() {
             return Ok(());
         }
-        people::settle();
+        people::end();
         let columns = Columns::find(&changes)?;
+        let is_own_request = !metrics::is_settling() && !access::is_exempt()?;
         let mut sessions: BTreeMap<Uuid, Change> = BTreeMap::new();
         let id = |row: &Row<'_>| row.at(columns.session_id);
         changes.for_each(|old, new| {
             let session = new.and_then(id);
+            let watched = old.is_some_and(|row| columns.watches(row));
+            let watches = new.is_some_and(|row| columns.watches(row));
             match (old, new, session) {
                 (Some(old), Some(new), Some(session)) if id(old) == Some(session) => {
                     let change = sessions.entry(session).or_default();
                     change.numbers(old, &columns, -1);
                     change.numbers(new, &columns, 1);
-                    match (columns.watches(old), columns.watches(new)) {
-                        (true, false) => change.viewer(new, &columns, -1),
-                        (false, true) => change.viewer(new, &columns, 1),
-                        _ => {}
+                    if watched != watches {
+                        change.viewer(new, &columns, if watches { 1 } else { -1 });
+                        people::counts(new, &columns, session, watches);
                     }
                 }
                 _ => {
                     for (row, sign) in [(old, -1), (new, 1)] {
                         if let Some((row, id)) = row.and_then(|row| Some((row, id(row)?))) {
                             sessions.entry(id).or_default().row(row, &columns, sign);
+                            if sign > 0 && watches {
+                                people::counts(row, &columns, id, true);
+                            }
                         }
                     }
                 }
             }
+            if let Some((new, session)) = new.zip(session)
+                && is_own_request
+                && watches
+            {
+                match (new.at(columns.user_id), new.at(columns.id)) {
+                    (user, Some(viewer)) if watched => people::stays(viewer, user),
+                    (Some(user), _) => people::comes(session, user),
+                    _ => {}
+                }
+            }
             Ok(())
         })?;
-        for change in sessions.values_mut() {
-            change.people.retain(|_, rows| *rows != 0);
-        }
-        if sessions.len() > 1 {
-            hold_in_order(&sessions)?;
-        }
-        for (session, change) in &mut sessions {
-            let session = *session;
-            if !change.people.is_empty() {
-                // In the order in which a join takes them. A session that is deleted takes its
-                // rows along, and nobody is held up for them.
-                if entry::write_path(session)?.is_none() {
-                    entry::check_gone()?;
-                    continue;
+        for (session, mut change) in sessions {
+            for (&user, &rows) in change.people.iter().filter(|(_, rows)| **rows != 0) {
+                if metrics::collects(session) {
+                    change.delta.unique_viewers += people::gained_now(session, user, rows)?;
+                } else {
+                    people::gains_or_loses(session, user, rows)?;
                 }
-                change.delta.unique_viewers += new_people(session, &change.people)?;
             }
-            if !change.newcomers.is_empty() {
-                access::admit_again(session, &change.newcomers)?;
+            metrics::apply(session, change.delta);
+            if change.delta.peak > 0 {
+                entry::check_places(session, change.delta.peak)?;
             }
-            metrics::apply(session, change.delta)?;
             let comes_or_goes = change.delta.viewers != 0 || change.delta.peak != 0;
             if change.peak_in_doubt || comes_or_goes && people::are_out_of_order() {
-                metrics::peak::doubt(session)?;
+                metrics::peak::doubt(session);
             }
         }
         Ok(())
     })
 }
 
-/// For a statement on several sessions: all of them before any person, both from the lowest up.
-fn hold_in_order(sessions: &BTreeMap<Uuid, Change>) -> Result<()> {
-    let mut slots = BTreeSet::new();
-    for (session, change) in sessions {
-        let changes =
-            !(change.people.is_empty() && change.newcomers.is_empty() && change.delta.is_nothing());
-        if changes && entry::write_path(*session)?.is_some() {
-            let users = change.people.keys().chain(&change.newcomers);
-            slots.extend(users.map(|user| person_slot(*user)));
-        }
-    }
-    for slot in slots {
-        Lock::Person(slot).wait(Mode::Alone);
-    }
-    Ok(())
-}
-
 /// AFTER TRUNCATE: as if every row had been deleted.
 #[pg_trigger]
 fn viewers_truncated<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     transition::truncate(trigger, || {
-        people::forget();
         metrics::flush_for_truncate()?;
         metrics::settling(|| plan::execute(&WITHOUT_VIEWERS, &[]).map(drop))
     })
@@ -216,29 +195,4 @@ thread_local! {
              and (s.total_unique_viewers > 0 or s.total_shares <> of_products.shares)",
         &[],
     ) };
-}
-
-/// How many people a session gained: those who have rows now and had none. Until the
-/// transaction ends, no other one counts the same people.
-fn new_people(session: Uuid, people: &BTreeMap<Uuid, i64>) -> Result<i64> {
-    let slots: BTreeSet<u64> = people.keys().map(|user| person_slot(*user)).collect();
-    for slot in slots {
-        Lock::Person(slot).wait(Mode::Alone);
-    }
-    let viewers = Table::read(c"public", c"live_stream_viewers")?;
-    let mut gained = 0;
-    for (user, &change) in people {
-        let user = *user;
-        let index = c"live_stream_viewers_session_id_user_id_idx";
-        let ids = [("session_id", session), ("user_id", user)];
-        let enough = change.max(0) + 1;
-        let now = viewers.count(c"public", index, &ids, enough)?;
-        if change > 0 && now > 1 && !identity::is_service()? {
-            limits::check_joined(session, user)?;
-        }
-        gained += people::gained(session, user, now, change, || {
-            viewers.others_see(c"public", index, &ids)
-        })?;
-    }
-    Ok(gained)
 }

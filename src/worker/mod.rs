@@ -9,12 +9,12 @@ mod housekeeping;
 mod rounds;
 mod schedules;
 
-use crate::metrics::worker::{TRUST, flush_interval, follows};
+use crate::metrics::worker::{TRUST, am, flush_interval, follows};
 use crate::metrics::{hot, log};
 use crate::pg::background;
 use crate::pg::catalog;
 use crate::pg::error::Result;
-use crate::pg::lock::{FLOW_CLASS, Lock, Mode};
+use crate::pg::lock::{Lock, Mode, PRESENT_CLASS};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
 use housekeeping::Housekeeping;
@@ -73,10 +73,12 @@ fn run() -> Option<()> {
     if !become_the_worker() {
         return None;
     }
+    am();
     let mut worker = Worker::default();
     worker.take_over_from_before()?;
     let mut busy = Instant::now();
     let mut ticked: Option<Instant> = None;
+    let mut has_more = false;
     let mut round = Instant::now();
     while background::wait(flush_interval().saturating_sub(round.elapsed())) {
         if round.elapsed() < flush_interval() {
@@ -95,10 +97,10 @@ fn run() -> Option<()> {
             worker.emptied = 0;
             busy = Instant::now();
         }
-        if ticked.is_none_or(|ticked| ticked.elapsed() >= TICK) {
+        if has_more || ticked.is_none_or(|ticked| ticked.elapsed() >= TICK) {
             ticked = Some(Instant::now());
             // What failed is logged, and tried again the next time.
-            let _ = transaction(|| as_owner(schedules::tick))?;
+            has_more = transaction(|| as_owner(schedules::tick))?.unwrap_or(false);
             background::reset_settings();
             if !Lock::Worker.still_keeps(Mode::Alone) {
                 return None;
@@ -160,8 +162,7 @@ impl Worker {
     /// Whether nobody needs the worker any more; if so, it has given up its lock.
     fn may_end(&mut self) -> Option<bool> {
         let appenders = || {
-            let class = i32::from(FLOW_CLASS);
-            let waiting = as_owner(|| plan::execute(&APPENDERS, &[class.into()]))?;
+            let waiting = as_owner(|| plan::execute(&APPENDERS, &[PRESENT_CLASS.into()]))?;
             Ok(waiting > 0 || log::has(None)?)
         };
         if transaction(appenders)? != Ok(false) {

@@ -6,7 +6,7 @@ use crate::metrics::entry::exists;
 use crate::metrics::fold::{self, Outcome};
 use crate::metrics::log::{self, Entry};
 use crate::metrics::timeline::Timeline;
-use crate::metrics::{hot, peak};
+use crate::metrics::{hot, peak, rows};
 use crate::pg::background;
 use crate::pg::lock::{Lock, Mode};
 use crate::pg::owner::as_owner;
@@ -16,11 +16,14 @@ use pgrx::pg_sys;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-/// Turns that the worker holds at the same time, at most. The other sessions it folds when nobody
-/// has their rows just then.
-const MAX_TURNS: usize = 500;
+/// Sessions that the worker is present in at the same time, at most. In the others, who is alone writes the row, and the
+/// worker folds when nobody has it just then.
+const MAX_PRESENT: usize = 500;
 /// How long a session is left alone whose row could not be updated.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
+/// How long rows are left alone that others have: twice as long each time.
+const SHORTEST: Duration = Duration::from_millis(20);
+const LONGEST: Duration = Duration::from_secs(1);
 /// Rounds without a change after which a session is left to its writers again.
 const QUIET_ROUNDS: u32 = 3;
 
@@ -39,12 +42,14 @@ struct Session {
     quiet: u32,
     /// When the row was updated last, as far as the worker knows.
     updated: i64,
-    has_turn: bool,
-    tries: u32,
+    is_present: bool,
     /// The page of the row when it was seen last.
     page: Option<pg_sys::BlockNumber>,
     /// Left alone until then, after a failure that is not the worker's, such as an app's trigger.
     not_before: Instant,
+    /// The rows of which tallies are pending are left alone until then, as others have all of them, and for so long.
+    rows_not_before: Instant,
+    rows_patience: Duration,
 }
 
 impl Session {
@@ -54,34 +59,33 @@ impl Session {
             timeline: Timeline::new(i64::MAX, 0, 0),
             quiet: 0,
             updated: i64::MIN,
-            has_turn: false,
-            tries: 0,
+            is_present: false,
             page: None,
             not_before: Instant::now(),
+            rows_not_before: Instant::now(),
+            rows_patience: Duration::ZERO,
         }
     }
 
-    /// Takes the turn, so that writers append from now on. They come one after the other: it is
-    /// waited for in their line, but not for long, as one of them may take its time.
-    fn take_turn(&mut self, session: Uuid) {
-        if self.has_turn {
-            return;
+    /// Takes the session, so that nobody is alone in it and writers append. Who looks whether it is taken has the lock for a
+    /// moment; then the next round takes it.
+    fn come(&mut self, session: Uuid) {
+        if !self.is_present {
+            let hot = Lock::Hot(session);
+            background::transaction_quietly(|| self.is_present = hot.try_keep(Mode::Alone));
         }
-        let turn = Lock::Turn(session);
-        background::transaction_quietly(|| self.has_turn = turn.try_keep(Mode::Alone));
-        self.tries = self.tries.saturating_add(1);
-        if !self.has_turn && self.tries.is_power_of_two() {
-            self.has_turn = background::transaction_quietly(|| turn.keep(Mode::Alone));
-        }
-        if self.has_turn {
-            self.tries = 0;
+    }
+
+    fn leave(&mut self, session: Uuid) {
+        if std::mem::take(&mut self.is_present) {
+            Lock::Hot(session).let_go(Mode::Alone);
         }
     }
 }
 
 /// The server has room for so many locks of all backends; the worker takes a small part of it.
-fn max_turns() -> usize {
-    usize::try_from(background::room_for_locks() / 16).map_or(1, |room| room.clamp(1, MAX_TURNS))
+fn max_present() -> usize {
+    usize::try_from(background::room_for_locks() / 16).map_or(1, |room| room.clamp(1, MAX_PRESENT))
 }
 
 /// The sessions that are hot.
@@ -114,24 +118,23 @@ impl HotSessions {
             .collect();
         let mut found = !left_alone.is_empty();
         let (mut folds, mut changes) = (0, 0);
-        let mut folded = BTreeSet::new();
+        let (mut folded, mut tallied) = (BTreeSet::new(), BTreeSet::new());
         let mut from = Some(0);
         while let Some(page) = from {
             let read = || log::read(page, None, &left_alone);
             let Ok(pending) = transaction(read)? else {
                 return Some(true);
             };
-            // What is known to be complete is so of all the sessions that were read to the end.
-            let complete_before = if page == 0 && pending.next.is_none() {
-                hot::full(pending.complete_before)
-            } else {
-                hot::INCOMPLETE
-            };
             from = pending.next;
-            found |= !pending.entries.is_empty();
+            found |= !pending.entries.is_empty() || !pending.tallied.is_empty();
+            for id in pending.tallied {
+                if tallied.insert(id) {
+                    self.fold_tallies(id)?;
+                }
+            }
             for (id, entries) in by_session(pending.entries) {
                 pgrx::check_for_interrupts!();
-                match self.fold(id, &entries, complete_before)? {
+                match self.fold(id, &entries)? {
                     Outcome::Folded(count) => {
                         folds += 1;
                         changes += count;
@@ -169,23 +172,15 @@ impl HotSessions {
 
     /// Folds entries of a session into its row, and remembers what the row has if that is
     /// committed; none when the extension is gone, or another is the worker.
-    fn fold(&mut self, session: Uuid, entries: &[Entry], complete_before: i64) -> Option<Outcome> {
-        let has_turn = |known: &&Session| known.has_turn;
-        let may_take_turn = self.sessions.values().filter(has_turn).count() < max_turns();
+    fn fold(&mut self, session: Uuid, entries: &[Entry]) -> Option<Outcome> {
+        let present = self.sessions.values().filter(|known| known.is_present);
+        let may_come = present.count() < max_present();
         let known = self.sessions.entry(session).or_insert_with(Session::new);
         known.quiet = 0;
-        if may_take_turn {
-            known.take_turn(session);
+        if may_come {
+            known.come(session);
         }
-        let fold = || {
-            fold::entries(
-                session,
-                entries,
-                &known.timeline,
-                known.updated,
-                complete_before,
-            )
-        };
+        let fold = || fold::entries(session, entries, &known.timeline, known.updated);
         let (outcome, updated) = match transaction(fold)? {
             Ok(done) => done,
             Err(()) => (Outcome::Failed, None),
@@ -195,22 +190,39 @@ impl HotSessions {
         if !Lock::Worker.still_keeps(Mode::Alone) {
             return None;
         }
-        known.has_turn = known.has_turn && Lock::Turn(session).still_keeps(Mode::Alone);
+        known.is_present = known.is_present && Lock::Hot(session).still_keeps(Mode::Alone);
         if let Some((timeline, at)) = updated {
             known.timeline = timeline;
             known.updated = at;
         }
         match outcome {
             Outcome::Gone => {
-                if known.has_turn {
-                    Lock::Turn(session).let_go(Mode::Alone);
-                }
+                known.leave(session);
                 self.sessions.remove(&session);
             }
             Outcome::Failed => known.not_before = Instant::now() + AFTER_FAILURE,
             Outcome::Folded(_) | Outcome::Busy => {}
         }
         Some(outcome)
+    }
+
+    /// Writes the tallies of a session's rows that are free; what that changes of its numbers is settled with it.
+    fn fold_tallies(&mut self, session: Uuid) -> Option<()> {
+        let known = self.sessions.entry(session).or_insert_with(Session::new);
+        known.quiet = 0;
+        if known.not_before.max(known.rows_not_before) > Instant::now() {
+            return Some(());
+        }
+        match transaction(|| rows::fold(session))? {
+            Ok(true) => known.rows_patience = Duration::ZERO,
+            Ok(false) => {
+                known.rows_patience = (known.rows_patience * 2).clamp(SHORTEST, LONGEST);
+                known.rows_not_before = Instant::now() + known.rows_patience;
+            }
+            Err(()) => known.rows_not_before = Instant::now() + AFTER_FAILURE,
+        }
+        background::reset_settings();
+        Lock::Worker.still_keeps(Mode::Alone).then_some(())
     }
 
     /// Notes in which pages the rows of hot sessions are now; returns how many have moved.
@@ -240,7 +252,6 @@ impl HotSessions {
             };
             let doubtful = state.timeline.doubtful;
             let outcome = transaction(|| {
-                // Who counts places notes that with the row locked: never wait for it.
                 if fold::lock(session, false)?.is_some() {
                     // Another worker may have been in doubt, and noted it since this one began.
                     if doubtful || hot::is_doubtful(session)? {
@@ -253,9 +264,7 @@ impl HotSessions {
                 Ok(true)
             })?;
             if outcome == Ok(true) {
-                if state.has_turn {
-                    Lock::Turn(session).let_go(Mode::Alone);
-                }
+                state.leave(session);
             } else {
                 state.quiet = 0;
                 self.sessions.insert(session, state);

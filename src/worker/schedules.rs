@@ -1,4 +1,6 @@
 //! What has to be done for schedules now and then: sessions of what is coming, and reminders.
+//!
+//! It is done a slice at a time, so that it keeps nobody waiting: what is left is gone on with in the next slice.
 
 use crate::metrics;
 use crate::notifications;
@@ -6,41 +8,36 @@ use crate::pg::error::{OrRaise, Result};
 use crate::pg::owner::as_owner;
 use crate::schedule;
 use pgrx::prelude::*;
-use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// How often sessions to make are looked for.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// How long the worker is at it between two folds.
+const SLICE: Duration = Duration::from_millis(50);
 
-/// The most sessions that the worker makes at once: it has other things to do, and makes the others
-/// the next time.
-const AT_ONCE: usize = 500;
+/// How long a call of the server's is at it.
+const CALL: Duration = Duration::from_secs(2);
 
-thread_local! {
-    static LOOKED: Cell<Option<Instant>> = const { Cell::new(None) };
+/// Makes sessions of coming occurrences and writes reminders that are due, in a transaction and as the owner of
+/// the tables; true when more is left.
+pub fn tick() -> Result<bool> {
+    run(SLICE)
 }
 
-/// Makes the sessions of coming occurrences, once a minute, and writes the reminders that are due; in a
-/// transaction and as the owner of the tables.
-pub fn tick() -> Result<()> {
-    run(AT_ONCE)
-}
-
-fn run(most: usize) -> Result<()> {
-    let now = Instant::now();
-    let looked = LOOKED.get();
-    if looked.is_none_or(|last| now.duration_since(last) >= LOOK_EVERY)
-        && schedule::make_coming_sessions(most)?
-    {
-        LOOKED.set(Some(now));
+/// Each has half of the time, and what the other leaves of its own.
+fn run(time: Duration) -> Result<bool> {
+    let began = Instant::now();
+    let end = began + time;
+    let mut making = schedule::make_coming_sessions(began + time / 2)?;
+    let reminding = notifications::remind(end)?.has_more;
+    if making && Instant::now() < end {
+        making = schedule::make_coming_sessions(end)?;
     }
-    notifications::remind().map(|_| ())
+    Ok(reminding || making)
 }
 
 /// What has to be done for schedules now and then: sessions of the coming eight days are made,
-/// and reminders that are due are written.
+/// and reminders that are due are written, for two seconds at most; true when more is left.
 #[pg_extern(volatile)]
-fn run_schedules() {
+fn run_schedules() -> bool {
     metrics::worker::look();
-    as_owner(|| run(usize::MAX)).or_raise();
+    as_owner(|| run(CALL)).or_raise()
 }

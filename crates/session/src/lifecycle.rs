@@ -15,6 +15,22 @@ pub enum Status {
 
 use Status::*;
 
+/// The statuses of a finished session, as SQL has a list: [`Status::is_finished`].
+#[macro_export]
+macro_rules! finished {
+    () => {
+        "('ended', 'cancelled')"
+    };
+}
+
+/// The statuses of a session on air, as SQL has a list: [`Status::is_on_air`].
+#[macro_export]
+macro_rules! on_air {
+    () => {
+        "('live', 'paused')"
+    };
+}
+
 impl Status {
     pub const ALL: [Status; 6] = [Scheduled, Live, Paused, Ended, Cancelled, Error];
 
@@ -138,5 +154,17 @@ mod tests {
             assert_eq!(status.label().parse(), Ok(status));
         }
         assert_eq!("LIVE".parse::<Status>(), Err(()));
+    }
+
+    fn labels(of: impl Fn(Status) -> bool) -> String {
+        let labels = Status::ALL.into_iter().filter(|status| of(*status));
+        let labels: Vec<_> = labels.map(|status| format!("'{status}'")).collect();
+        format!("({})", labels.join(", "))
+    }
+
+    #[test]
+    fn lists_of_statuses_say_what_the_life_cycle_says() {
+        assert_eq!(finished!(), labels(Status::is_finished));
+        assert_eq!(on_air!(), labels(Status::is_on_air));
     }
 }

@@ -1,6 +1,6 @@
-//! Keeping a session from being deleted while something of it is written, and entering several.
+//! Keeping a session from being deleted while something of it is written.
 
-use super::{WritePath, held, lock_known_row, no_such_session, switch_to_row, write_path};
+use super::{lock_known_row, no_such_session};
 use crate::pg::catalog::relation_id;
 use crate::pg::error::Result;
 use crate::pg::heap::{Locked, Strength, Table};
@@ -25,16 +25,29 @@ pub fn watch_transactions() {
 ///
 /// Errors: PT404 where the session is gone.
 pub fn keep(session: Uuid) -> Result<()> {
-    // Whoever has the row has it against deletion too.
-    if KEPT.get() == Some(session)
-        || matches!(held(session), Some(WritePath::Row | WritePath::Places))
-    {
+    if KEPT.get() == Some(session) {
         return Ok(());
     }
     if try_keep(session, Wait::Always)? != Kept::Yes {
         return Err(no_such_session(session));
     }
     KEPT.set(Some(session));
+    Ok(())
+}
+
+/// As [`keep`], for who has a row of the session already, and may want more of them: whoever deletes the session has it, and
+/// wants all of them, so waiting for it here would be a circle.
+///
+/// Errors: PT409 where somebody is deleting the session, or changes its key; PT404 where it is gone.
+pub fn keep_or_fail(session: Uuid) -> Result<()> {
+    if KEPT.get() == Some(session) {
+        return Ok(());
+    }
+    match try_keep(session, Wait::Never)? {
+        Kept::Yes => KEPT.set(Some(session)),
+        Kept::Gone => return Err(no_such_session(session)),
+        Kept::Leaving => return Err(keep::is_leaving("session", session)),
+    }
     Ok(())
 }
 
@@ -47,16 +60,4 @@ pub fn try_keep(session: Uuid, wait: Wait) -> Result<Kept> {
     let index = relation_id(c"public", c"live_stream_sessions_pkey");
     let sessions = Table::lock_rows(c"public", c"live_stream_sessions")?;
     keep::row(&sessions, index, session, wait)
-}
-
-/// Enters the sessions of a statement that changes several of them, from the lowest id to the
-/// highest; each with whether its change is too large to be appended. So those who wait for a
-/// session have none that whoever they wait for still needs.
-pub fn enter_in_order(sessions: impl IntoIterator<Item = (Uuid, bool)>) -> Result<()> {
-    for (session, is_large) in sessions {
-        if write_path(session)? == Some(WritePath::Log) && is_large {
-            switch_to_row(session)?;
-        }
-    }
-    Ok(())
 }

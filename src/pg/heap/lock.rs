@@ -136,6 +136,23 @@ impl Table {
         Ok(attempt)
     }
 
+    /// What the row with this `id`, found through an index, refers to by its foreign keys: tables, each with an id.
+    pub fn referred(
+        &self,
+        index: Option<pg_sys::Oid>,
+        id: Uuid,
+    ) -> Result<Vec<(pg_sys::Oid, Uuid)>> {
+        let mut referred = Vec::new();
+        self.scan(index, &[("id", id)], &Latest::take()?, |found| {
+            // SAFETY: the scan hands out rows of this table, which is open and locked.
+            referred = unsafe {
+                Stored::of_tuple(self.desc(), found).referred(&shape::foreign_keys(self.relation))
+            };
+            Ok(false)
+        })?;
+        Ok(referred)
+    }
+
     /// Locks the row at a place. Also says of one that somebody else has, whether it is being deleted.
     ///
     /// # Safety

@@ -9,8 +9,8 @@ mod snapshot;
 mod write;
 
 pub use lock::{Attempt, Locked, Strength};
-use snapshot::Latest;
-pub use snapshot::oldest_running;
+pub use snapshot::Latest;
+pub use write::NewRow;
 
 use crate::pg::catalog::{self, relation_id};
 use crate::pg::error::{Error, Result, SqlState};
@@ -27,15 +27,6 @@ pub enum Found<T> {
     /// The version that is known.
     Same,
     Row(T),
-}
-
-/// How far a table was read.
-#[derive(Clone, Copy)]
-pub struct Read {
-    /// Transactions before this one have no rows to come.
-    pub complete_before: pg_sys::TransactionId,
-    /// The page in which reading was stopped; none where the end was reached.
-    pub stopped_in: Option<pg_sys::BlockNumber>,
 }
 
 /// A table, open until dropped.
@@ -113,6 +104,11 @@ impl Table {
         let wanted = wanted.and_then(|(schema, name)| tables::table(schema, name));
         // SAFETY: the relation is open and locked.
         unsafe { shape::check_table(self.relation, wanted) }
+    }
+
+    /// Its name, without the schema.
+    pub fn name(&self) -> String {
+        self.desc().relation_name()
     }
 
     /// Closes it and gives its lock back.

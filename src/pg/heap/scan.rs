@@ -19,9 +19,21 @@ impl Table {
         schema: &'static CStr,
         index: &'static CStr,
         ids: &[(&'static str, Uuid)],
+        each: impl FnMut(&Stored<'_>) -> Result<bool>,
+    ) -> Result<()> {
+        self.find_as_of(&Latest::take()?, schema, index, ids, each)
+    }
+
+    /// As [`find`](Self::find), of the rows as they were at a moment.
+    pub fn find_as_of(
+        &self,
+        moment: &Latest,
+        schema: &'static CStr,
+        index: &'static CStr,
+        ids: &[(&'static str, Uuid)],
         mut each: impl FnMut(&Stored<'_>) -> Result<bool>,
     ) -> Result<()> {
-        self.scan(relation_id(schema, index), ids, &Latest::take()?, |tuple| {
+        self.scan(relation_id(schema, index), ids, moment, |tuple| {
             // SAFETY: the scan hands out rows of this table, one at a time.
             let row = unsafe { Stored::of_tuple(self.desc(), tuple) };
             each(&row)
@@ -65,16 +77,16 @@ impl Table {
         Ok(found)
     }
 
-    /// Whether there are such rows without what this transaction has done.
-    pub fn others_see(
+    /// Whether there were such rows at a moment.
+    pub fn has_as_of(
         &self,
+        moment: &Latest,
         schema: &'static CStr,
         index: &'static CStr,
         ids: &[(&'static str, Uuid)],
     ) -> Result<bool> {
         let mut found = false;
-        let snapshot = Latest::of_others()?;
-        self.scan(relation_id(schema, index), ids, &snapshot, |_| {
+        self.scan(relation_id(schema, index), ids, moment, |_| {
             found = true;
             Ok(false)
         })?;
@@ -143,6 +155,14 @@ impl Table {
             .collect()
     }
 
+    /// An index by which a row is found by its id; none where there is none.
+    pub fn by_id(&self) -> Option<pg_sys::Oid> {
+        let columns = self.keys(&[("id", Uuid::from_bytes([0; 16]))]).ok()?;
+        // SAFETY: the relation is open and locked.
+        let mut indexes = unsafe { shape::indexes(self.relation) }.into_iter();
+        indexes.find(|&index| self.can_search(index, &columns))
+    }
+
     /// Whether an index finds the rows whose columns equal ids. Else the table is read through.
     fn can_search(&self, index: pg_sys::Oid, columns: &[pg_sys::AttrNumber]) -> bool {
         // SAFETY: the relation is open and locked.
@@ -150,29 +170,25 @@ impl Table {
     }
 
     /// Calls `each` with every row from a page on, or with those whose column has an id, until it
-    /// returns false.
+    /// returns false; returns the page in which it did.
     pub fn each(
         &self,
+        moment: &Latest,
         from: pg_sys::BlockNumber,
         only: Option<(Column<Uuid>, Uuid)>,
         mut each: impl FnMut(&Stored<'_>) -> Result<bool>,
-    ) -> Result<Read> {
-        let snapshot = Latest::take()?;
+    ) -> Result<Option<pg_sys::BlockNumber>> {
         let pages = self.pages();
-        let mut read = Read {
-            // SAFETY: a snapshot that is registered.
-            complete_before: unsafe { (*snapshot.0).xmin },
-            stopped_in: None,
-        };
+        let mut stopped_in = None;
         if from >= pages {
-            return Ok(read);
+            return Ok(stopped_in);
         }
         // SAFETY: the relation is open and has the page; rows are valid until the next one is
         // asked for.
         unsafe {
             let scan = pg_sys::heap_beginscan(
                 self.relation,
-                snapshot.0,
+                moment.0,
                 0,
                 std::ptr::null_mut(),
                 std::ptr::null_mut(),
@@ -203,7 +219,7 @@ impl Table {
                 match each(&row) {
                     Ok(true) => {}
                     Ok(false) => {
-                        read.stopped_in = Some(block_of(&row.place()));
+                        stopped_in = Some(block_of(&row.place()));
                         break;
                     }
                     Err(error) => {
@@ -213,7 +229,7 @@ impl Table {
                 }
             }
             pg_sys::heap_endscan(scan);
-            outcome.map(|()| read)
+            outcome.map(|()| stopped_in)
         }
     }
 }

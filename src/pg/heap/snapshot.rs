@@ -4,12 +4,13 @@ use crate::pg::error::Result;
 use crate::pg::transaction;
 use pgrx::pg_sys;
 
-/// A snapshot of this moment, which also sees what this transaction has done so far.
-pub(super) struct Latest(pub(super) pg_sys::Snapshot);
+/// A snapshot of this moment, which also sees what this transaction has done so far: several tables can be read as they
+/// are at the same moment.
+pub struct Latest(pub(super) pg_sys::Snapshot);
 
 impl Latest {
     /// Errors: 25000 in a parallel query.
-    pub(super) fn take() -> Result<Self> {
+    pub fn take() -> Result<Self> {
         transaction::check_not_parallel()?;
         // SAFETY: registered until dropped; what this command has written becomes visible, as
         // for a query of the trigger's own.
@@ -20,7 +21,7 @@ impl Latest {
     }
 
     /// As [`take`](Self::take), but without what this transaction has done.
-    pub(super) fn of_others() -> Result<Self> {
+    pub fn of_others() -> Result<Self> {
         let snapshot = Self::take()?;
         // SAFETY: registered, so a copy of our own: no command of this transaction is before it.
         unsafe { (*snapshot.0).curcid = pg_sys::FirstCommandId };
@@ -35,12 +36,4 @@ impl Drop for Latest {
             unsafe { pg_sys::UnregisterSnapshot(self.0) };
         }
     }
-}
-
-/// The oldest transaction that is still running, or one before it: what all before it have done
-/// can be seen, or never will.
-pub fn oldest_running() -> Result<pg_sys::TransactionId> {
-    let snapshot = Latest::take()?;
-    // SAFETY: a snapshot that is registered.
-    Ok(unsafe { (*snapshot.0).xmin })
 }

@@ -128,6 +128,14 @@ impl<'a> Descriptor<'a> {
     }
 
     fn table_name(self) -> String {
+        match self.relation_name() {
+            name if name.is_empty() => "the table".to_owned(),
+            name => format!("table \"{name}\""),
+        }
+    }
+
+    /// The name of the relation; empty where it has none.
+    pub fn relation_name(self) -> String {
         let relation = self
             .attribute(0)
             .map_or(pg_sys::InvalidOid, |attribute| attribute.attrelid);
@@ -135,11 +143,16 @@ impl<'a> Descriptor<'a> {
         unsafe {
             let name = pg_sys::get_rel_name(relation);
             if name.is_null() {
-                "the table".to_owned()
+                String::new()
             } else {
-                format!("table \"{}\"", CStr::from_ptr(name).to_string_lossy())
+                CStr::from_ptr(name).to_string_lossy().into_owned()
             }
         }
+    }
+
+    /// The name of the column at a place.
+    pub fn name(self, index: usize) -> String {
+        self.attribute(index).map(name_of).unwrap_or_default()
     }
 }
 

@@ -3,9 +3,11 @@
 use pgrx::PgList;
 use pgrx::pg_sys;
 
+/// The indexes of a table.
+///
 /// # Safety
-/// As of [`check_table`].
-pub(super) unsafe fn indexes(relation: pg_sys::Relation) -> Vec<pg_sys::Oid> {
+/// `relation` must be open and locked.
+pub unsafe fn indexes(relation: pg_sys::Relation) -> Vec<pg_sys::Oid> {
     // SAFETY: the caller vouches for the relation; the list holds OIDs.
     unsafe {
         let list = pg_sys::RelationGetIndexList(relation);

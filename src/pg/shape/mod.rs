@@ -20,10 +20,10 @@ use descriptor::name_of;
 pub use descriptor::{Change, Descriptor};
 use enums::is_enum;
 pub use enums::{enum_label, enum_value, is_whole_enum, new_enum_value};
-use index::{Index, indexes};
-pub use index::{can_search, is_newest_first};
+use index::Index;
+pub use index::{can_search, indexes, is_newest_first};
 use table::is_computed;
-pub use table::{check_columns, check_key, check_refers, check_table, runs_no_code};
+pub use table::{check_columns, check_key, check_refers, check_table, foreign_keys, runs_no_code};
 
 use crate::pg::error::{Error, SqlState};
 use pgrx::pg_sys;

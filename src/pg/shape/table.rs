@@ -338,12 +338,8 @@ pub unsafe fn check_refers(relation: pg_sys::Relation, to: pg_sys::Oid) -> Resul
         let column = Descriptor::of((*relation).rd_att)
             .find("session_id")
             .map(|index| index as pg_sys::AttrNumber + 1);
-        let keys =
-            PgList::<pg_sys::ForeignKeyCacheInfo>::from_pg(pg_sys::RelationGetFKeyList(relation));
-        let refers = keys.iter_ptr().any(|key| {
-            (*key).confrelid == to && (*key).nkeys == 1 && Some((*key).conkey[0]) == column
-        });
-        if refers {
+        let mut keys = foreign_keys(relation).into_iter();
+        if keys.any(|(table, of)| table == to && Some(of) == column) {
             return Ok(());
         }
         Err(altered(
@@ -352,6 +348,21 @@ pub unsafe fn check_refers(relation: pg_sys::Relation, to: pg_sys::Oid) -> Resul
             "Give both tables their names back, or add the foreign key again, as CREATE EXTENSION \
              live_stream made it; NOT VALID where rows are left without a session.",
         ))
+    }
+}
+
+/// The foreign keys of a table that are of one column: the table that each refers to, and the column.
+///
+/// # Safety
+/// `relation` must be open and locked.
+pub unsafe fn foreign_keys(relation: pg_sys::Relation) -> Vec<(pg_sys::Oid, pg_sys::AttrNumber)> {
+    // SAFETY: the caller vouches for the relation; the list holds what is cached of its foreign keys.
+    unsafe {
+        PgList::<pg_sys::ForeignKeyCacheInfo>::from_pg(pg_sys::RelationGetFKeyList(relation))
+            .iter_ptr()
+            .filter(|key| (**key).nkeys == 1)
+            .map(|key| ((*key).confrelid, (*key).conkey[0]))
+            .collect()
     }
 }
 

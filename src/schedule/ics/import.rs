@@ -2,6 +2,7 @@
 
 use super::event::{Events, Exceptions, Planned, TAKEN, Zones};
 use crate::access;
+use crate::limits;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::plan::{self, Plan};
 use crate::pg::time_zone::{self, Zone};
@@ -96,10 +97,14 @@ fn import(influencer: Option<Uuid>, ics: Option<&str>) -> Result<Vec<Imported>> 
     let no_event = |name: &String| (None, None, None, Some(format!("{name:.40} is no event")));
     let mut rows: Vec<Imported> = calendar.others.iter().map(no_event).collect();
     let mut events = Events::new(&calendar, ServerZones);
-    for event in &calendar.events {
-        pgrx::check_for_interrupts!();
-        rows.push(take(&mut events, influencer, event)?);
-    }
+    // Calendars have bounds of their own.
+    limits::in_bulk(|| {
+        for event in &calendar.events {
+            pgrx::check_for_interrupts!();
+            rows.push(take(&mut events, influencer, event)?);
+        }
+        Ok::<(), Error>(())
+    })?;
     let masters: HashSet<&Option<String>> =
         calendar.events.iter().map(|event| &event.uid).collect();
     let orphans = calendar

@@ -5,7 +5,11 @@ use crate::pg::error::{OrRaise, Result};
 use crate::pg::plan::{self, Plan, sql};
 use crate::pg::time_zone::Zone;
 use crate::schedule::fields::Length;
-use crate::schedule::series::{Exception, ExceptionKind, Occurrence, Series, moment_of, wall_at};
+use crate::schedule::loading::Known;
+use crate::schedule::series::{
+    Exception, ExceptionKind, Occurrence, Series, exception_at, moment_of, wall_at,
+};
+use crate::schedule::share::{MOST_EXCEPTIONS, Share};
 use crate::schedule::stored::Stored;
 use crate::schedule::{DAY_MICROS, EPOCH, upcoming};
 use pgrx::datum::Uuid;
@@ -21,12 +25,19 @@ use recurrence::rule::{End, Rule};
 use recurrence::stamp::stamp;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 const SECOND: i64 = 1_000_000;
 
 /// How far ahead occurrences are told one by one that last longer or shorter than usual, since
 /// clocks change while they are on.
 const ODD_LENGTHS_AHEAD: i64 = 400 * DAY_MICROS;
+
+/// How long what is different about an occurrence is told after it.
+const EXCEPTIONS_BEHIND: i64 = 400 * DAY_MICROS;
+
+/// The longest text of schedules that is sent.
+const MOST_BYTES: usize = 10_000_000;
 
 thread_local! {
     static NAME_OF: Plan = const { Plan::reading(
@@ -92,6 +103,15 @@ fn feed(influencer: Option<Uuid>) -> Result<String> {
         Ok((0..rows.len()).filter_map(read).collect::<Vec<_>>())
     })?;
 
+    let of = influencer.unwrap_or(Uuid::from_bytes([0; 16]));
+    let stored = events.iter().map(|event| (of, &event.stored));
+    let known = Known::within(
+        stored,
+        now - EXCEPTIONS_BEHIND,
+        i64::MAX,
+        Some(MOST_EXCEPTIONS),
+    )?;
+    let mut share = Share::default();
     let mut body = String::new();
     // Each zone with the first start in it.
     let mut zones: BTreeMap<String, (Zone, i64)> = BTreeMap::new();
@@ -101,6 +121,19 @@ fn feed(influencer: Option<Uuid>) -> Result<String> {
         let Ok(series) = event.stored.series() else {
             continue;
         };
+        let Some(exceptions) = known.of(of, &event.stored) else {
+            continue;
+        };
+        if exceptions.is_empty()
+            && event
+                .stored
+                .last_start
+                .zip(since)
+                .is_some_and(|(last, since)| last < since)
+        {
+            // What was different about it is over too.
+            continue;
+        }
         let zone = event
             .stored
             .timezone
@@ -111,11 +144,25 @@ fn feed(influencer: Option<Uuid>) -> Result<String> {
             zone: series.zone,
             name: (!matches!(zone.as_str(), "UTC" | "Etc/UTC")).then(|| zone.clone()),
         };
-        if times.name.is_some() {
-            let first = zones.entry(zone).or_insert((series.zone, series.first));
-            first.1 = first.1.min(series.first);
+        let (zone_data, first) = (series.zone, series.first);
+        let begin = body.len();
+        let whole = push_schedule(
+            &mut body,
+            &event,
+            series,
+            &exceptions,
+            &times,
+            now,
+            &mut share,
+        );
+        if whole.is_none() {
+            body.truncate(begin);
+            break;
         }
-        push_schedule(&mut body, &event, series, &times, now);
+        if times.name.is_some() {
+            let known = zones.entry(zone).or_insert((zone_data, first));
+            known.1 = known.1.min(first);
+        }
     }
 
     let mut out = String::new();
@@ -166,30 +213,34 @@ fn stamp_of(micros: i64) -> String {
     stamp(micros.div_euclid(SECOND) + EPOCH)
 }
 
-fn push_schedule(out: &mut String, event: &Event, series: Series, times: &Times, now: i64) {
+/// None where the text is too long with it, or the share is spent.
+fn push_schedule(
+    out: &mut String,
+    event: &Event,
+    series: Series,
+    exceptions: &Rc<[Exception]>,
+    times: &Times,
+    now: i64,
+    share: &mut Share,
+) -> Option<()> {
     let first = Expansion::first_start(series.rule.as_ref(), series.first);
     let Some(first) = first.map(|first| (first - EPOCH) * SECOND + series.micros) else {
-        return;
+        return Some(());
     };
-    let exceptions = series.exceptions.clone();
     let has_more =
         series.rule.is_some() || exceptions.iter().any(|one| one.kind == ExceptionKind::Add);
     if !has_more {
         // Alone, it has no recurrence to be an exception of.
-        if let Some(only) = series.occurrence_at(first) {
+        if let Some(only) = series.occurrence_at(first, exception_at(exceptions, first)) {
             push_event(out, event, times, &only, None, &[]);
         }
-        return;
+        return (out.len() <= MOST_BYTES).then_some(());
     }
-    let usual = Series {
-        exceptions: Vec::new(),
-        ..series
-    };
-    let Some(start) = usual.occurrence_at(first) else {
-        return;
+    let Some(start) = series.occurrence_at(first, None) else {
+        return Some(());
     };
     let mut more = Vec::new();
-    if let Some(rule) = &usual.rule {
+    if let Some(rule) = &series.rule {
         more.push(format!("RRULE:{}", for_others(rule, times)));
     }
     let of_kind = |kind| {
@@ -203,44 +254,39 @@ fn push_schedule(out: &mut String, event: &Event, series: Series, times: &Times,
     let added = of_kind(ExceptionKind::Add);
     more.extend(skipped.iter().map(|wall| times.line("EXDATE", &[*wall])));
     more.extend(added.iter().map(|wall| times.line("RDATE", &[*wall])));
-    let nominal = Length::Elapsed(usual.length.nominal());
+    let nominal = Length::Elapsed(series.length.nominal());
     push_event(out, event, times, &start, Some((&start, nominal)), &more);
 
+    let again = |one: &Occurrence| times.line("RECURRENCE-ID", &[one.original_wall]);
+    // Two starts were looked for so far, and one is for each that is different.
+    let look = series.cost_of_look();
+    share.spend(look.saturating_mul(2));
     let changed = |one: &&Exception| one.kind != ExceptionKind::Skip && one.is_other_than_usual();
-    let series = Series {
-        exceptions: exceptions.clone(),
-        ..usual
-    };
     for exception in exceptions.iter().filter(changed) {
-        if let Some(one) = series.occurrence_at(exception.original) {
-            push_event(
-                out,
-                event,
-                times,
-                &one,
-                None,
-                &[times.line("RECURRENCE-ID", &[one.original_wall])],
-            );
+        share.spend(look);
+        if share.is_spent() || out.len() > MOST_BYTES {
+            return None;
+        }
+        if let Some(one) = series.occurrence_at(exception.original, Some(exception)) {
+            push_event(out, event, times, &one, None, &[again(&one)]);
         }
     }
     if matches!(series.length, Length::Clock(_)) {
         let usual = series.length.nominal();
-        let listed = |wall: i64| exceptions.iter().any(|one| one.original == wall);
-        let odd = series.between(now - 31 * DAY_MICROS, now + ODD_LENGTHS_AHEAD);
+        let since = now - 31 * DAY_MICROS;
+        let series = series.with(exceptions.clone()).at_most(share.left());
+        let mut odd = series.between(since, now + ODD_LENGTHS_AHEAD);
+        let listed = |wall: i64| exception_at(exceptions, wall).is_some();
         for one in odd
+            .by_ref()
             .take(5_000)
             .filter(|one| one.end - one.start != usual && !listed(one.original_wall))
         {
-            push_event(
-                out,
-                event,
-                times,
-                &one,
-                None,
-                &[times.line("RECURRENCE-ID", &[one.original_wall])],
-            );
+            push_event(out, event, times, &one, None, &[again(&one)]);
         }
+        share.spend(odd.spent());
     }
+    (!share.is_spent() && out.len() <= MOST_BYTES).then_some(())
 }
 
 /// One VEVENT. `usual` is of an event that recurs: its first start by the rule, and how long all

@@ -21,7 +21,7 @@ use complete::{complete, times};
 use masks::{month_mask, push_bits, year_days};
 
 /// The most periods and starts that one expansion looks at: some hundredths of a second.
-const WORK: u32 = 1_000_000;
+pub const WORK: u32 = 1_000_000;
 
 /// The most that it looks at for one start: the days of forty years, which pass between two
 /// Sundays that are 29 February, and some. Rarer still are only rules with an odd INTERVAL.
@@ -58,6 +58,7 @@ pub struct Expansion {
     chosen: Vec<i64>,
     /// What may still be looked at, in all and for the next start.
     work: u32,
+    allowed: u32,
     patience: u32,
     done: bool,
 }
@@ -101,6 +102,7 @@ impl Expansion {
             time: 0,
             chosen: Vec::new(),
             work: WORK,
+            allowed: WORK,
             patience: PATIENCE,
             done: until < first || !within,
         };
@@ -122,6 +124,31 @@ impl Expansion {
     pub fn until(mut self, last: i64) -> Self {
         self.until = self.until.min(last);
         self
+    }
+
+    /// Gives up after so much work, counted as [`Expansion::spent`] does.
+    pub fn within(mut self, work: u32) -> Self {
+        let left = work.saturating_sub(self.cost_of_times());
+        self.work = self.work.min(left / self.cost_of_period());
+        self.allowed = self.work;
+        self
+    }
+
+    /// What the work so far has cost: about one for each period and start that was looked at.
+    pub fn spent(&self) -> u32 {
+        let looked_at = self.allowed - self.work;
+        let looked_at = looked_at.saturating_mul(self.cost_of_period());
+        looked_at.saturating_add(self.cost_of_times())
+    }
+
+    /// BYSETPOS is looked up in each period.
+    fn cost_of_period(&self) -> u32 {
+        1 + self.rule.positions.len() as u32
+    }
+
+    /// A day may have 86,400 times, which are listed before the first start.
+    fn cost_of_times(&self) -> u32 {
+        self.times.len() as u32 / 16
     }
 
     /// True when the expansion gave up: what comes next, if anything, is too far to look for.
