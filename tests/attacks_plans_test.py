@@ -74,7 +74,7 @@ def test_a_plan_alone_locks_tables_and_does_nothing_else(plain_db):
     db.without_limits()
     show = Show(db)
     show.fill_the_log(20)
-    db.sql("select pg_terminate_backend(worker_pid, 5000) from live_stream.metrics_status")
+    db.end_worker()
     assert pending(db) > 0 and worker_pid(db) is None
     statements = [f"select * from {name}" for name in relations(db)]
     statements += [

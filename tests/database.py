@@ -188,7 +188,15 @@ class Database:
             assert not (self.is_shared and name in ("background_worker", "flush_interval")), f"sets {name} in the shared database: use own_db"
             self._set.add(name)
             self.sql(f"alter database {self.name} set live_stream.{name} = '{value}'")
+        if "flush_interval" in settings:
+            self.end_worker()
         self.close()
+
+    def end_worker(self) -> None:
+        """The one that folds here, or is about to: it has read the settings of before."""
+        workers = """select pg_terminate_backend(pid, 5000) from pg_stat_activity
+                      where datname = current_database() and backend_type = 'live_stream metrics'"""
+        self.sql(workers)
 
     def without_limits(self) -> None:
         """For tests that do in a second what people do in an hour."""

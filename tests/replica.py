@@ -300,15 +300,12 @@ class Show:
             yield
 
     def fill_the_log(self, at_least: int = 300) -> None:
-        """Many changes that nobody folds yet: the database's worker comes seldom."""
+        """Many changes that nobody folds yet: the database's worker comes seldom. Where it takes more than two seconds to
+        start, who has waited for it does without for another one, and folds what it finds."""
         self.db.set(flush_interval=60_000)
-        self.begin_the_minute()
-        with self.crowd():
-            until(lambda: pending(self.db) >= at_least, "a full log")
-
-    def begin_the_minute(self) -> None:
-        """From now on, in which nobody folds what is appended."""
-        self.db.sql("select pg_terminate_backend(worker_pid, 5000) from live_stream.metrics_status where worker_pid is not null")
+        while pending(self.db) < at_least:
+            with self.crowd():
+                until(lambda: pending(self.db) >= at_least, "a full log")
 
     def fold(self) -> None:
         self.db.sql("select live_stream.flush_metrics()")

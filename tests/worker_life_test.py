@@ -39,12 +39,6 @@ def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def end_worker(db: Database) -> None:
-    """And waits until it is gone."""
-    db.sql("select pg_terminate_backend(%s)", [status(db)["worker_pid"]])
-    until(lambda: status(db)["worker_pid"] is None)
-
-
 @contextlib.contextmanager
 def configured(server: Server, *settings: str) -> Iterator[Database]:
     """A database of a server of its own, with settings that need a start."""
@@ -111,7 +105,7 @@ def test_the_next_request_sees_to_what_a_worker_left(plain_db):
     with db.connect() as connection:
         with another(db, session):
             join(connection, session)
-            end_worker(db)
+            db.end_worker()
         assert pending(db) == 1
     other = world.session(by=world.new_influencer())
     until(lambda: world.join(other) and not pending(db))
@@ -124,7 +118,7 @@ def test_reading_starts_no_worker(db, world):
     with db.connect() as connection:
         with another(db, session):
             join(connection, session)
-            end_worker(db)
+            db.end_worker()
     for api in (world.anon, world.viewer.api, world.influencer.api, world.service):
         for table in ("live_stream_sessions", "live_stream_viewers", "live_stream_chat", "live_sessions_with_details"):
             with contextlib.suppress(RequestError):
@@ -245,7 +239,7 @@ def test_what_was_pending_as_the_worker_was_switched_off(plain_db):
     with db.connect() as connection, another(db, session):
         join(connection, session)
         db.sql(f"alter database {db.name} set live_stream.background_worker = off")
-        end_worker(db)
+        db.end_worker()
     assert pending(db) == 1
     db.close()
     # Takes its turn behind the other, and finds what is pending.

@@ -71,8 +71,7 @@ def test_recount_says_what_is_wrong(plain_db):
 def test_flush_folds_at_once(plain_db):
     db, world = plain_db, people(plain_db)
     sessions = [world.session(max_viewers=None, by=world.new_influencer()) for _ in range(2)]
-    db.sql(f"alter database {db.name} set live_stream.flush_interval = '1min'")
-    db.close()
+    db.set(flush_interval="1min")
     with db.connect() as connection:
         with contextlib.ExitStack() as stack:
             for session in sessions:
@@ -84,7 +83,7 @@ def test_flush_folds_at_once(plain_db):
         assert db.value("select live_stream.flush_metrics()") == 1
         assert db.value("select live_stream.flush_metrics()") == 0
         assert kept(db, sessions[1]) == 1 and db.sql("select * from live_stream.verify_metrics()") == []
-        db.sql("select pg_terminate_backend(%s)", [status(db)["worker_pid"]])
+        db.end_worker()
 
 
 def test_the_status_tells_the_truth(plain_db):
