@@ -7,6 +7,7 @@ import json
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 
 import psycopg
 import pytest
@@ -19,6 +20,7 @@ from people import people
 from recount import differences, rest, unaccounted
 from refusals import refused
 from sizes import both_shapes, own_db
+from steps import BLOCKED, Steps, all_end_well
 
 pytestmark = [both_shapes, own_db("erases and purges whatever is there")]
 
@@ -360,6 +362,38 @@ def test_who_streams_is_not_erased_by_accident(db, world):
     after = row_of(db, keep)
     assert (after["total_unique_viewers"], after["peak_viewers"], kept["current_viewers"], after["current_viewers"]) == (1, 1, 1, 0)
     assert differences(db) == []
+
+
+def test_who_streams_is_erased_as_sessions_are_made(plain_db):
+    """Whoever makes them goes from influencer to influencer, and writes down where it is: not of one who is gone."""
+    world = people(plain_db)
+    plain_db.set(background_worker="off")
+    hosts = sorted([world.influencer, world.new_influencer()], key=lambda host: uuid.UUID(host.influencer_id))
+    first, last = hosts
+    plain_db.owner("create function public.pause() returns trigger language plpgsql as "
+                   "'begin perform pg_advisory_xact_lock(7); return new; end'")  # fmt: skip
+    plain_db.owner("create trigger pause before insert on public.live_stream_sessions for each row execute function public.pause()")
+    for host in hosts:
+        world.schedule("Later", by=host, scheduled_date="2999-01-01")
+    making = "select live_stream.run_schedules()"
+    with Steps(plain_db) as steps:
+        maker = steps.client()
+        for _ in range(5):  # as there is time, each turn is of more influencers: of both
+            maker.run(making)
+            maker.run("delete from live_stream.schedule_turns")
+            maker.commit()
+        world.schedule("Now", by=first, scheduled_date=str(date.today()), is_recurring=True, recurrence_pattern="daily")
+        keeper = steps.client()
+        keeper.run("select pg_advisory_xact_lock(7)")
+        made = maker.start(making)
+        maker.waits()
+        erasing = steps.client("service_role")
+        erased = erasing.start("select live_stream.erase_user(%s, erase_influencer => true)", [last.user_id])
+        until(lambda: erased.done() or plain_db.value(BLOCKED, [erasing.connection.info.backend_pid]))
+        keeper.rollback()
+        all_end_well(made, erased)
+    assert traces(plain_db, last.influencer_id) == [] and traces(plain_db, last.user_id) == []
+    assert plain_db.value("select count(*) from live_stream.schedule_turns") == 1
 
 
 def test_a_person_in_a_thousand_sessions(plain_db):

@@ -19,7 +19,7 @@
 //! | part | who decides on the part of that user at that influencer, alone | have nobody moderator and banned |
 //! | parts | who writes bans or moderators of an influencer | have several of one statement not meet those of another |
 //! | on air | who takes an influencer's session live | name the other one that is |
-//! | schedules | who makes the sessions of schedules | make each once |
+//! | schedules | who makes the sessions of schedules; who erases an influencer | make each once; keep nothing of who is gone |
 //! | plans | who has added schedules, exceptions or planned sessions of an influencer | count them one after the other |
 //! | room | a host who raises numbers of products of a session | count what it adds there one after the other |
 //! | install | install() | be the only one |

@@ -16,6 +16,7 @@ use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan, sql};
 use crate::pg::subtransaction::{and_undo, take_in_order};
 use crate::pg::transaction;
+use crate::schedule;
 use crate::viewers;
 use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid, pg_sys};
@@ -159,11 +160,6 @@ thread_local! {
             from public.influencers i where i.user_id = $1"),
         &[pg_sys::UUIDOID],
     ) };
-    // Without them a round begins.
-    static FORGET_TURNS: Plan = const { Plan::writing(
-        c"delete from live_stream.schedule_turns where reached = $1 or $1 = any (influencers)",
-        &[pg_sys::UUIDOID],
-    ) };
     static DELETE_INFLUENCER: Plan = const { Plan::writing(
         c"delete from public.influencers where id = $1",
         &[pg_sys::UUIDOID],
@@ -196,7 +192,8 @@ fn count(to: &mut BTreeMap<String, i64>, what: &str, rows: usize) {
 ///
 /// A user who streams is refused. With `erase_influencer` the row in our own `influencers` goes
 /// first, with all of its sessions and schedules and everything in them; not while one of them is
-/// on air, and not while there are orders in them. An app's own table is the app's to delete from.
+/// on air, and not while there are orders in them. Until it commits, no sessions are made of
+/// schedules. An app's own table is the app's to delete from.
 ///
 /// Errors: 42501 unless the caller is service_role or has the rights of the tables' owner; 22023
 /// without an id; PT409 for a user who streams.
@@ -460,8 +457,8 @@ fn remove_influencer(user: Uuid, may_remove: bool, done: &mut Done) -> Result<()
                  another user.",
             ));
         }
+        schedule::begin_anew()?;
         plan::execute(&DELETE_INFLUENCER, &[influencer.into()])?;
-        plan::execute(&FORGET_TURNS, &[influencer.into()])?;
         for (table, rows) in [
             ("influencers", 1),
             ("live_stream_sessions", sessions),

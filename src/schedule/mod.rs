@@ -81,6 +81,7 @@ fn to_day(date: Date) -> Option<i32> {
 }
 
 pub use next_session::{hide_session, mark_reminded, mark_told};
+pub use turns::begin_anew;
 
 /// Sessions are made for what begins within this: more than the longest time before a stream
 /// for which a reminder can be asked.

@@ -222,6 +222,13 @@ pub fn go_on(horizon: i64, deadline: Instant) -> Result<bool> {
     })
 }
 
+/// A new round begins, which knows of no influencer yet, as one is being erased: whoever is at it has written where it is
+/// before, and nobody begins until this transaction commits. Who has an older snapshot is told 40001.
+pub fn begin_anew() -> Result<()> {
+    Lock::Schedules.wait(Mode::Alone);
+    settling(|| Turns::new(i64::from(transaction_time())).write())
+}
+
 /// Makes the sessions of all schedules from one moment to another; returns how many. For code that settles and has
 /// the lock.
 pub fn make_all(now: i64, until: i64) -> Result<i32> {
