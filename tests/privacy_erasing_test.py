@@ -364,7 +364,8 @@ def test_who_streams_is_not_erased_by_accident(db, world):
     assert differences(db) == []
 
 
-def test_who_streams_is_erased_as_sessions_are_made(plain_db):
+@pytest.mark.parametrize("isolation", ["read committed", "repeatable read"])
+def test_who_streams_is_erased_as_sessions_are_made(plain_db, isolation):
     """Whoever makes them goes from influencer to influencer, and writes down where it is: not of one who is gone."""
     world = people(plain_db)
     plain_db.set(background_worker="off")
@@ -385,6 +386,7 @@ def test_who_streams_is_erased_as_sessions_are_made(plain_db):
         world.schedule("Now", by=first, scheduled_date=str(date.today()), is_recurring=True, recurrence_pattern="daily")
         keeper = steps.client()
         keeper.run("select pg_advisory_xact_lock(7)")
+        maker.run(f"set transaction isolation level {isolation}")
         made = maker.start(making)
         maker.waits()
         erasing = steps.client("service_role")
@@ -392,6 +394,12 @@ def test_who_streams_is_erased_as_sessions_are_made(plain_db):
         until(lambda: erased.done() or plain_db.value(BLOCKED, [erasing.connection.info.backend_pid]))
         keeper.rollback()
         all_end_well(made, erased)
+        # And the other way round: nobody begins beside an erasure.
+        erasing.run("select live_stream.erase_user(%s, erase_influencer => true)", [first.user_id])
+        assert maker.run(making) == [{"run_schedules": True}]
+        erasing.commit()
+        maker.commit()
+    assert traces(plain_db, first.influencer_id) == [] and traces(plain_db, first.user_id) == []
     assert traces(plain_db, last.influencer_id) == [] and traces(plain_db, last.user_id) == []
     assert plain_db.value("select count(*) from live_stream.schedule_turns") == 1
 
