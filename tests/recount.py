@@ -157,8 +157,11 @@ end $$
 
 
 def rest(db: Database) -> None:
-    """Waits until nothing is pending any more and no session is hot."""
+    """Waits until nothing is pending any more and no session is hot. Where no worker folds, something may be left of who
+    has waited for a row in vain."""
     deadline = time.monotonic() + REST_SECONDS
+    if db.value("select current_setting('live_stream.background_worker', true) = 'off'"):
+        db.sql("select live_stream.flush_metrics()")
     while True:
         [status] = db.sql("select * from live_stream.metrics_status")
         if status["pending_changes"] == 0 and status["hot_sessions"] == 0:

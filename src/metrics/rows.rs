@@ -133,15 +133,15 @@ thread_local! {
         &[pg_sys::UUIDOID],
     ) };
     static PRODUCT: Plan = const { Plan::writing(
-        c"select from public.live_stream_products where id = $1",
+        c"select xmin from public.live_stream_products where id = $1",
         &[pg_sys::UUIDOID],
     ) };
     static MESSAGE: Plan = const { Plan::writing(
-        c"select from public.live_stream_chat where id = $1",
+        c"select xmin from public.live_stream_chat where id = $1",
         &[pg_sys::UUIDOID],
     ) };
     static VIEWER: Plan = const { Plan::writing(
-        c"select from public.live_stream_viewers where id = $1",
+        c"select xmin from public.live_stream_viewers where id = $1",
         &[pg_sys::UUIDOID],
     ) };
 }
@@ -186,12 +186,11 @@ pub(super) fn settle_all() -> Result<()> {
         if tally == Tally::default() {
             continue;
         }
-        let patience = match is_folded(session)? {
-            true => ROW_PATIENCE,
-            false => settle::SESSION_PATIENCE,
-        };
         let is_free = |state: &State| *state != State::Busy;
-        let state = settle::patiently(patience, || lock(&counted), is_free)?;
+        let state = match is_folded(session)? {
+            true => settle::patiently(ROW_PATIENCE, || lock(&counted), is_free)?,
+            false => settle::in_line(|| lock(&counted), is_free, || version(&counted))?,
+        };
         let is_written = match state {
             State::Locked => add(&counted, &tally)?,
             State::Busy => false,
@@ -284,23 +283,31 @@ enum State {
 
 /// Locks a row, unless somebody else has it, or deletes what it refers to while this transaction has written it already.
 fn lock(counted: &Counted) -> Result<State> {
-    let (lock, look): (&'static LocalKey<Plan>, &'static LocalKey<Plan>) = match counted.of {
-        Of::Product => (&LOCK_PRODUCT, &PRODUCT),
-        Of::Message => (&LOCK_MESSAGE, &MESSAGE),
-        Of::Viewer => (&LOCK_VIEWER, &VIEWER),
-    };
-    let args = [counted.row.into()];
-    let locked = settling(|| {
-        plan::run(lock, &args, |rows| {
-            Ok(rows.get::<pg_sys::TransactionId>(0, 0))
-        })
-    })?;
+    let locked = find(counted, [&LOCK_PRODUCT, &LOCK_MESSAGE, &LOCK_VIEWER])?;
     Ok(match locked {
         Some(version) if transaction::is_own(version) && !may_write_again(counted)? => State::Busy,
         Some(_) => State::Locked,
-        None if settling(|| plan::execute(look, &args))? > 0 => State::Busy,
+        None if version(counted)?.is_some() => State::Busy,
         None => State::Gone,
     })
+}
+
+/// The version of a row; none where it is gone.
+fn version(counted: &Counted) -> Result<Option<pg_sys::TransactionId>> {
+    find(counted, [&PRODUCT, &MESSAGE, &VIEWER])
+}
+
+/// What the plan for products, messages or viewers finds.
+fn find(
+    counted: &Counted,
+    [product, message, viewer]: [&'static LocalKey<Plan>; 3],
+) -> Result<Option<pg_sys::TransactionId>> {
+    let plan = match counted.of {
+        Of::Product => product,
+        Of::Message => message,
+        Of::Viewer => viewer,
+    };
+    settling(|| plan::run(plan, &[counted.row.into()], |rows| Ok(rows.get(0, 0))))
 }
 
 fn may_write_again(counted: &Counted) -> Result<bool> {

@@ -12,7 +12,8 @@
 //!    those that this transaction has ended or limited, alone;
 //! 4. what the rooms above have left for the end ([`AT_END`]): people are counted, and those who came are closed where
 //!    they are not welcome any more;
-//! 5. the numbers: into the row for who is alone in a session, else into the log.
+//! 5. the numbers: into the row for who is alone in a session, else into the log;
+//! 6. what others have left of sessions where no worker folds, if their rows are free.
 //!
 //! What this writes may fire triggers of the app's that change sessions again: that is settled in another pass.
 
@@ -55,6 +56,8 @@ thread_local! {
     static CLOSED: RefCell<Trail<Uuid>> = const { RefCell::new(Trail::new()) };
     /// The one of them whose seats it has taken as it ended it.
     static HELD: RefCell<Trail<Uuid>> = const { RefCell::new(Trail::new()) };
+    /// Sessions of which something may be pending that no worker folds.
+    static LEFT: RefCell<Trail<Uuid>> = const { RefCell::new(Trail::new()) };
 }
 
 /// Called once per backend.
@@ -74,10 +77,12 @@ pub fn watch_transactions() {
         IS_NEEDED.set(false);
         CLOSED.with_borrow_mut(Trail::clear);
         HELD.with_borrow_mut(Trail::clear);
+        LEFT.with_borrow_mut(Trail::clear);
     });
     transaction::at_partial_rollback(|sub| {
         CLOSED.with_borrow_mut(|closed| closed.undo(sub));
         HELD.with_borrow_mut(|held| held.undo(sub));
+        LEFT.with_borrow_mut(|left| left.undo(sub));
     });
 }
 
@@ -127,6 +132,17 @@ pub fn hold_seats(session: Uuid) {
     close_seats(session);
 }
 
+/// Folds what is pending of a session, or of all, as this transaction commits, where the rows are free: for who has seen
+/// that no worker does ([`worker::look`]).
+pub fn fold_at_end(session: Option<Uuid>) -> Result<()> {
+    let pending = log::pending(session)?;
+    if !pending.is_empty() {
+        LEFT.with_borrow_mut(|left| pending.into_keys().for_each(|session| left.push(session)));
+        need();
+    }
+    Ok(())
+}
+
 fn settle() -> Result<()> {
     let is_there = |schema, table| catalog::relation_id(schema, table).is_some();
     if !is_there(c"public", c"live_stream_sessions") || !is_there(c"live_stream", c"metric_changes")
@@ -166,6 +182,21 @@ fn settle() -> Result<()> {
     let changed = changes::all().into_keys();
     for session in changed.chain(closed).collect::<BTreeSet<_>>() {
         write(session, &rows)?;
+    }
+    fold_left()
+}
+
+/// Folds what others have left of sessions whose rows are free.
+fn fold_left() -> Result<()> {
+    for session in LEFT.with_borrow_mut(Trail::take) {
+        rows::fold(session)?;
+        if !transaction::has_fixed_snapshot()
+            && !transaction::is_being_prepared()
+            && entry::may_write(session)?
+            && entry::try_lock_row(session)?
+        {
+            fold::with_own(session)?;
+        }
     }
     Ok(())
 }
@@ -222,29 +253,50 @@ fn lock_row_patiently(session: Uuid) -> Result<bool> {
     if transaction::has_fixed_snapshot() || entry::now(session)?.is_none() {
         return Ok(false);
     }
-    patiently(
-        SESSION_PATIENCE,
+    in_line(
         || entry::try_lock_row(session),
         |has_row| *has_row,
+        || Ok(entry::now(session)?.map(|entered| entered.updated)),
     )
 }
 
-/// What `attempt` answers once that `is_it`, or when there is no more patience.
+/// What `attempt` answers once that `is_it`, where others want the same row: a crowd goes one after the other, and the
+/// patience of [`SESSION_PATIENCE`] is with each who has it. Another `version` of the row says that it was somebody else.
+pub(super) fn in_line<T, V: PartialEq>(
+    attempt: impl Fn() -> Result<T>,
+    is_it: impl Fn(&T) -> bool,
+    version: impl Fn() -> Result<V>,
+) -> Result<T> {
+    loop {
+        let before = version()?;
+        let answer = patiently(SESSION_PATIENCE, &attempt, &is_it)?;
+        if is_it(&answer) || version()? == before {
+            return Ok(answer);
+        }
+    }
+}
+
+/// What `attempt` answers once that `is_it`, or when there is no more patience. Where the server is too busy to make one in
+/// each [`LOOK`], that takes longer.
 pub fn patiently<T>(
     patience: Duration,
     attempt: impl Fn() -> Result<T>,
     is_it: impl Fn(&T) -> bool,
 ) -> Result<T> {
     let since = Instant::now();
+    let mut looked = Duration::ZERO;
     loop {
         pgrx::check_for_interrupts!();
         let answer = attempt()?;
-        if is_it(&answer) || since.elapsed() > patience {
+        looked += LOOK;
+        if is_it(&answer) || since.elapsed() > patience && looked > patience {
             return Ok(answer);
         }
-        std::thread::sleep(Duration::from_micros(500));
+        std::thread::sleep(LOOK / 4);
     }
 }
+
+const LOOK: Duration = Duration::from_millis(2);
 
 /// Whether a worker folds what is appended for a session by this transaction.
 pub(super) fn is_folded(session: Uuid) -> Result<bool> {

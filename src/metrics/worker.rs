@@ -173,18 +173,21 @@ fn wait_for_worker(failed: impl Fn() -> bool) -> bool {
 }
 
 /// Sees to changes that nobody folds, because server or worker were stopped: called where the
-/// engine writes, and looks once a second. Does not wait for the worker that it starts.
-pub fn look() {
+/// engine writes, and looks once a second. Does not wait for the worker that it starts. True where there are some that no
+/// worker folds yet.
+pub fn look() -> bool {
     if LOOKED.with(|looked| within(looked, Duration::from_secs(1))) {
-        return;
+        return false;
     }
     LOOKED.set(Some(Instant::now()));
-    if !background::is_parallel_worker()
-        && !is_on_standby()
-        && (log::is_empty().is_ok_and(|empty| !empty) || hot::is_empty().is_ok_and(|empty| !empty))
+    if background::is_parallel_worker()
+        || is_on_standby()
+        || log::is_empty().is_ok_and(|empty| empty) && hot::is_empty().is_ok_and(|empty| empty)
     {
-        // Without one, the next that changes something tries again.
-        let _ = see_to(false);
-        MISSED.set(None);
+        return false;
     }
+    // Without one, the next that changes something tries again.
+    let is_folded = see_to(false);
+    MISSED.set(None);
+    is_folded.is_ok_and(|folded| !folded) && follows().is_ok_and(|follows| !follows)
 }

@@ -119,9 +119,12 @@ pub(super) fn touch(viewer: Uuid) -> Result<()> {
 /// Errors: as `act_as_viewer`.
 #[pg_extern(volatile)]
 fn heartbeat(viewer_id: Option<Uuid>) -> Uuid {
-    metrics::worker::look();
+    let is_left = metrics::worker::look();
     let beat = || {
         let own = own_viewer(viewer_id)?;
+        if is_left {
+            metrics::settle::fold_at_end(Some(own.session))?;
+        }
         if own.watching {
             async_commit::writing(|| touch(own.id))?;
         }
@@ -138,7 +141,9 @@ fn heartbeat(viewer_id: Option<Uuid>) -> Uuid {
 fn expire_viewers() -> i64 {
     let expire = || {
         identity::require_service("expire viewers")?;
-        metrics::worker::look();
+        if metrics::worker::look() {
+            metrics::settle::fold_at_end(None)?;
+        }
         let timeout = timeout();
         as_owner(|| {
             let sessions: Vec<Uuid> =

@@ -38,6 +38,11 @@ fn run(time: Duration) -> Result<bool> {
 /// and reminders that are due are written, for two seconds at most; true when more is left.
 #[pg_extern(volatile)]
 fn run_schedules() -> bool {
-    metrics::worker::look();
-    as_owner(|| run(CALL)).or_raise()
+    let run_all = || {
+        if metrics::worker::look() {
+            metrics::settle::fold_at_end(None)?;
+        }
+        as_owner(|| run(CALL))
+    };
+    run_all().or_raise()
 }
