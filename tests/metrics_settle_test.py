@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 
 import pytest
@@ -21,9 +19,6 @@ COME = "insert into public.live_stream_viewers (session_id) select %(session)s f
 GO = "update public.live_stream_viewers set is_still_watching = false where session_id = %(session)s and is_still_watching"
 BACK = "update public.live_stream_viewers set is_still_watching = true where session_id = %(session)s"
 RENAME = "update public.live_stream_sessions set title = 'Another' where id = %(session)s"
-CROWD = 12
-RENAME_PRODUCT = "update public.live_stream_products set display_order = 7 where id = %(product)s"
-CLICK = "select * from public.live_stream_track_click(%(product)s)"
 FLUSH = "select live_stream.flush_metrics(%(session)s)"
 RECOUNT = "select live_stream.recount(%(session)s)"
 USER = "insert into public.live_stream_viewers (session_id, user_id) values (%(session)s, %(user)s)"
@@ -54,10 +49,6 @@ TRANSACTIONS = [
     [USER, SAVE, ERASE, UNDO],
     [NO_USER, ERASE, USER],
 ]  # fmt: skip
-
-
-def clicks(db, product):
-    return db.value("select clicks from public.live_stream_products where id = %s", [product["id"]])
 
 
 @pytest.mark.parametrize("is_there", [False, True])
@@ -266,147 +257,6 @@ def test_many_sessions_end_with_few_locks(plain_db):
             with connection.transaction():
                 connection.execute(change)
                 assert connection.execute(locks).fetchone()["n"] < 150
-    assert differences(plain_db) == []
-
-
-def test_without_a_worker_who_writes_the_row_next_folds(plain_db):
-    plain_db.set(background_worker="off")
-    world = people(plain_db)
-    session = world.session()
-    with Steps(plain_db) as steps:
-        renaming, joining = steps.client(world.influencer), steps.client("anon")
-        renaming.run(RENAME, {"session": session["id"]})
-        all_end_well(joining.start("select * from public.live_stream_join(%s)", [session["id"]]))
-        renaming.commit()
-        assert kept(plain_db, session) == 0
-        renaming.run(RENAME, {"session": session["id"]})
-        renaming.commit()
-    assert kept(plain_db, session) == 1
-    assert differences(plain_db) == []
-
-
-def left_behind(db, world):
-    """A viewer who has come, and has clicked on a product, while others had the rows for longer than anybody waits; nobody
-    folds that."""
-    session = world.session()
-    product = world.product(session)
-    viewer = world.join(session)
-    with Steps(db) as steps:
-        renaming, client = steps.client(world.influencer), steps.client("anon")
-        renaming.run(RENAME, {"session": session["id"]})
-        renaming.run(RENAME_PRODUCT, {"product": product["id"]})
-        all_end_well(client.start("select * from public.live_stream_join(%s)", [session["id"]]))
-        all_end_well(client.start(CLICK, {"product": product["id"]}))
-        renaming.commit()
-    assert kept(db, session) == 1 and clicks(db, product) == 0 and pending(db) > 0
-    return session, product, viewer
-
-
-@pytest.mark.parametrize(
-    "sign",
-    [
-        "select live_stream.heartbeat(%(viewer)s)",
-        "select live_stream.expire_viewers()",
-        "select live_stream.run_schedules()",
-    ],
-)
-def test_without_a_worker_a_sign_of_life_folds_what_was_left(plain_db, sign):
-    plain_db.set(background_worker="off")
-    world = people(plain_db)
-    session, product, viewer = left_behind(plain_db, world)
-    plain_db.sql(sign, {"viewer": viewer["id"]})
-    assert kept(plain_db, session) == 2 and clicks(plain_db, product) == 1 and pending(plain_db) == 0
-    assert differences(plain_db) == []
-
-
-def test_a_sign_of_life_waits_for_no_host(plain_db):
-    plain_db.set(background_worker="off")
-    world = people(plain_db)
-    session, product, viewer = left_behind(plain_db, world)
-    before = pending(plain_db)
-    with Steps(plain_db) as steps:
-        renaming = steps.client(world.influencer)
-        renaming.run(RENAME_PRODUCT, {"product": product["id"]})
-        for sign in ("heartbeat(%(viewer)s)", "expire_viewers()", "run_schedules()"):
-            began = time.monotonic()
-            all_end_well(steps.client("service_role").start(f"select live_stream.{sign}", {"viewer": viewer["id"]}))
-            assert time.monotonic() - began < 0.9
-        assert 0 < pending(plain_db) < before and clicks(plain_db, product) == 0
-        renaming.rollback()
-    plain_db.sql("select live_stream.heartbeat(%s)", [viewer["id"]])
-    assert pending(plain_db) == 0 and differences(plain_db) == []
-
-
-@pytest.mark.parametrize("row", ["session", "product"])
-def test_without_a_worker_a_crowd_goes_one_after_the_other(plain_db, row):
-    """However long the line is: the patience is with each who has the row, and not with all of them."""
-    plain_db.set(background_worker="off")
-    world = people(plain_db)
-    session = world.session()
-    product = world.product(session)
-    write, act = {
-        "session": (RENAME, "select * from public.live_stream_join(%(session)s)"),
-        "product": (RENAME_PRODUCT, CLICK),
-    }[row]
-    ids = {"session": session["id"], "product": product["id"]}
-    with Steps(plain_db) as steps:
-        hosts = [steps.client(world.influencer) for _ in range(2)]
-        clients = [steps.client("anon") for _ in range(CROWD)]
-        hosts[0].run(write, ids)
-        crowd = [client.start(act, ids) for client in clients]
-        for turn in range(5):
-            has, waits = hosts[turn % 2], hosts[(turn + 1) % 2]
-            began = waits.start(write, ids, commit=False)
-            waits.waits()
-            time.sleep(0.5)
-            assert pending(plain_db) == 0
-            has.commit()
-            began.result()
-        hosts[1].commit()
-        all_end_well(*crowd)
-    assert pending(plain_db) == 0
-    assert (kept(plain_db, session), clicks(plain_db, product)) == ((CROWD, 0) if row == "session" else (0, CROWD))
-    assert differences(plain_db) == []
-
-
-def test_a_moment_in_which_the_server_stands_still_uses_up_no_patience(plain_db):
-    plain_db.set(background_worker="off")
-    world = people(plain_db)
-    session = world.session()
-    with Steps(plain_db) as steps:
-        renaming, joining = steps.client(world.influencer), steps.client("anon")
-        renaming.run(RENAME, {"session": session["id"]})
-        joined = joining.start("select * from public.live_stream_join(%s)", [session["id"]])
-        time.sleep(0.2)
-        stopped = joining.connection.info.backend_pid
-        os.kill(stopped, signal.SIGSTOP)
-        try:
-            time.sleep(1.2)
-        finally:
-            os.kill(stopped, signal.SIGCONT)
-        renaming.commit()
-        all_end_well(joined)
-    assert pending(plain_db) == 0 and kept(plain_db, session) == 1
-    assert differences(plain_db) == []
-
-
-def test_what_is_folded_for_a_report_waits_for_no_host(plain_db):
-    """The sessions of others are not held up by one whose host takes its time."""
-    plain_db.set(background_worker="off")
-    world = people(plain_db)
-    busy, free = sorted((world.session(by=world.new_influencer()) for _ in range(2)), key=lambda session: session["id"])
-    with Steps(plain_db) as steps:
-        renaming, another, joining = steps.client(), steps.client(), steps.client("anon")
-        for host, session in ((renaming, busy), (another, free)):
-            host.run(RENAME, {"session": session["id"]})
-            all_end_well(joining.start("select * from public.live_stream_join(%s)", [session["id"]]))
-        another.commit()
-        for late in range(2):
-            all_end_well(steps.client("anon").start("select * from public.live_stream_join(%s)", [busy["id"]]))
-        assert plain_db.value("select live_stream.flush_metrics()") == 1
-        assert kept(plain_db, free) == 1 and kept(plain_db, busy) == 0
-        renaming.commit()
-    assert plain_db.value("select live_stream.flush_metrics()") == 3
     assert differences(plain_db) == []
 
 
