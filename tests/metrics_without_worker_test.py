@@ -47,11 +47,12 @@ def test_without_a_worker_who_writes_the_row_next_folds(plain_db):
 def left_behind(db, world):
     """A viewer who has come, and has clicked on a product, while others had the rows for longer than anybody waits; nobody
     folds that."""
-    session = world.session()
-    product = world.product(session)
+    host = world.new_influencer()
+    session = world.session(by=host)
+    product = world.product(session, by=host)
     viewer = world.join(session)
     with Steps(db) as steps:
-        renaming, client = steps.client(world.influencer), steps.client("anon")
+        renaming, client = steps.client(host), steps.client("anon")
         renaming.run(RENAME, {"session": session["id"]})
         renaming.run(REORDER, {"product": product["id"]})
         all_end_well(client.start("select * from public.live_stream_join(%s)", [session["id"]]))
@@ -85,7 +86,7 @@ def test_a_sign_of_life_waits_for_no_host(plain_db):
     session, product, viewer = left_behind(plain_db, world)
     before = pending(plain_db)
     with Steps(plain_db) as steps:
-        renaming = steps.client(world.influencer)
+        renaming = steps.client()
         renaming.run(REORDER, {"product": product["id"]})
         for who, sign in SIGNS:
             all_end_well(steps.client(who).start(sign, {"viewer": viewer["id"]}))
@@ -93,6 +94,31 @@ def test_a_sign_of_life_waits_for_no_host(plain_db):
         renaming.rollback()
         all_end_well(steps.client("anon").start(SIGNS[0][1], {"viewer": viewer["id"]}))
     assert pending(plain_db) == 0 and differences(plain_db) == []
+
+
+@pytest.mark.parametrize(("who", "sign"), SIGNS)
+@pytest.mark.parametrize("table", ["sessions", "products"])
+def test_what_cannot_be_folded_fails_nobody(plain_db, table, who, sign):
+    """A trigger of the app's refuses one session, or one product: the others are folded, and the call does its work."""
+    plain_db.set(background_worker="off")
+    world = people(plain_db)
+    refused, product, viewer = left_behind(plain_db, world)
+    other, _, _ = left_behind(plain_db, world)
+    left = {"sessions": refused, "products": product}[table]["id"]
+    plain_db.owner(
+        f"""create function public.refuse() returns trigger language plpgsql as
+            $$begin if new.id = '{left}' then raise exception 'not this one'; end if; return new; end$$;
+            create trigger refuse before update on public.live_stream_{table} for each row execute function public.refuse()"""
+    )
+    with Steps(plain_db) as steps:
+        all_end_well(steps.client(who).start(sign, {"viewer": viewer["id"]}))
+    assert (kept(plain_db, refused), clicks(plain_db, product)) == ((2, 0) if table == "products" else (1, 0))
+    assert who == "anon" or kept(plain_db, other) == 2
+    assert who != "anon" or plain_db.sql("select viewer_id from public.live_stream_heartbeats where viewer_id = %s", [viewer["id"]])
+    plain_db.owner(f"drop trigger refuse on public.live_stream_{table}")
+    plain_db.sql("select live_stream.expire_viewers()")
+    assert kept(plain_db, refused) == 2 and clicks(plain_db, product) == 1
+    assert differences(plain_db) == []
 
 
 @pytest.mark.parametrize("row", ["session", "product"])

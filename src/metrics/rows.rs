@@ -265,15 +265,6 @@ fn take(entries: &[&TallyEntry]) -> Result<()> {
     entries.try_for_each(|entry| log::take_tally(entry).map(drop))
 }
 
-/// As [`fold`], of all sessions: for a timer, where there may be no worker.
-pub fn fold_all() -> Result<()> {
-    if log::is_empty()? {
-        return Ok(());
-    }
-    let mut sessions = log::pending(None)?.into_keys();
-    sessions.try_for_each(|session| fold(session).map(drop))
-}
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Locked,

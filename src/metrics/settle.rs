@@ -25,6 +25,7 @@ use crate::pg::callback::Callback;
 use crate::pg::catalog;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::lock::{Lock, Mode};
+use crate::pg::subtransaction;
 use crate::pg::transaction::{self, Trail};
 use pgrx::Uuid;
 use std::cell::{Cell, RefCell};
@@ -133,7 +134,7 @@ pub fn hold_seats(session: Uuid) {
 }
 
 /// Folds what is pending of a session, or of all, as this transaction commits, where the rows are free: for who has seen
-/// that no worker does ([`worker::look`]).
+/// that no worker does ([`worker::see_to_left`]).
 pub fn fold_at_end(session: Option<Uuid>) -> Result<()> {
     let pending = log::pending(session)?;
     if !pending.is_empty() {
@@ -186,17 +187,21 @@ fn settle() -> Result<()> {
     fold_left()
 }
 
-/// Folds what others have left of sessions whose rows are free.
+/// Folds what others have left of sessions whose rows are free. Where that fails, as by a trigger of the app's, it stays
+/// where it is, and nothing else of this transaction fails with it.
 fn fold_left() -> Result<()> {
     for session in LEFT.with_borrow_mut(Trail::take) {
-        rows::fold(session)?;
-        if !transaction::has_fixed_snapshot()
-            && !transaction::is_being_prepared()
-            && entry::may_write(session)?
-            && entry::try_lock_row(session)?
-        {
-            fold::with_own(session)?;
-        }
+        subtransaction::try_or_undo(|| {
+            if !transaction::has_fixed_snapshot()
+                && !transaction::is_being_prepared()
+                && entry::may_write(session)?
+                && entry::try_lock_row(session)?
+            {
+                subtransaction::try_or_undo(|| rows::fold(session))?;
+                fold::with_own(session)?;
+            }
+            Ok(())
+        })?;
     }
     Ok(())
 }

@@ -172,14 +172,18 @@ fn wait_for_worker(failed: impl Fn() -> bool) -> bool {
     false
 }
 
-/// Sees to changes that nobody folds, because server or worker were stopped: called where the
-/// engine writes, and looks once a second. Does not wait for the worker that it starts. True where there are some that no
-/// worker folds yet.
+/// As [`see_to_left`], where that is cheap: called where the engine writes, and looks once a second.
 pub fn look() -> bool {
     if LOOKED.with(|looked| within(looked, Duration::from_secs(1))) {
         return false;
     }
     LOOKED.set(Some(Instant::now()));
+    see_to_left()
+}
+
+/// Sees to changes that nobody folds, because server or worker were stopped. Does not wait for the worker that it starts.
+/// True where there are some that no worker folds yet.
+pub fn see_to_left() -> bool {
     if background::is_parallel_worker()
         || is_on_standby()
         || log::is_empty().is_ok_and(|empty| empty) && hot::is_empty().is_ok_and(|empty| empty)

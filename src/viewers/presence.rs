@@ -141,7 +141,7 @@ fn heartbeat(viewer_id: Option<Uuid>) -> Uuid {
 fn expire_viewers() -> i64 {
     let expire = || {
         identity::require_service("expire viewers")?;
-        if metrics::worker::look() {
+        if metrics::worker::see_to_left() {
             metrics::settle::fold_at_end(None)?;
         }
         let timeout = timeout();
@@ -150,7 +150,6 @@ fn expire_viewers() -> i64 {
                 plan::run(&SESSIONS_WITH_SILENT, &[timeout.into()], |rows| {
                     Ok((0..rows.len()).filter_map(|row| rows.get(row, 0)).collect())
                 })?;
-            metrics::rows::fold_all()?;
             sessions.into_iter().try_fold(0, |closed, session| {
                 entry::enter(session)?;
                 let silent = plan::execute(&CLOSE_SILENT, &[session.into(), timeout.into()])?;

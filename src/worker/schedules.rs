@@ -39,7 +39,7 @@ fn run(time: Duration) -> Result<bool> {
 #[pg_extern(volatile)]
 fn run_schedules() -> bool {
     let run_all = || {
-        if metrics::worker::look() {
+        if metrics::worker::see_to_left() {
             metrics::settle::fold_at_end(None)?;
         }
         as_owner(|| run(CALL))
