@@ -359,7 +359,12 @@ def test_many_viewers_by_one_statement_cost_about_the_same_each(plain_db):
         plain_db.sql("delete from public.live_stream_sessions where id = %s", [session["id"]])
         return took
 
-    few, many = (min(seconds(viewers) for _ in range(2)) for viewers in (10_000, 60_000))
+    # Whatever else the machine does makes some of them slower, never faster.
+    few, many = float("inf"), float("inf")
+    for _ in range(6):
+        few, many = min(few, seconds(10_000)), min(many, seconds(60_000))
+        if many < 10 * few:
+            break
     assert many < 10 * few, (few, many)
     assert differences(plain_db) == []
 
