@@ -186,7 +186,7 @@ pub fn look() -> bool {
 pub fn see_to_left() -> bool {
     if background::is_parallel_worker()
         || is_on_standby()
-        || log::is_empty().is_ok_and(|empty| empty) && hot::is_empty().is_ok_and(|empty| empty)
+        || log::is_empty().unwrap_or(true) && hot::is_empty().unwrap_or(true)
     {
         return false;
     }
