@@ -165,6 +165,9 @@ create policy live_stream_chat_reactions_delete on public.live_stream_chat_react
 create or replace trigger live_stream_chat_guard
   before insert or update on public.live_stream_chat
   for each row execute function live_stream.chat_guard();
+create or replace trigger live_stream_chat_begin_update
+  before update on public.live_stream_chat
+  for each statement execute function live_stream.begin_update();
 create or replace trigger live_stream_chat_settle_insert
   after insert on public.live_stream_chat
   referencing new table as new_rows

@@ -103,6 +103,9 @@ create policy live_stream_products_delete on public.live_stream_products
 create or replace trigger live_stream_products_guard
   before insert or update on public.live_stream_products
   for each row execute function live_stream.products_guard();
+create or replace trigger live_stream_products_begin_update
+  before update on public.live_stream_products
+  for each statement execute function live_stream.begin_update();
 create or replace trigger live_stream_products_settle_insert
   after insert on public.live_stream_products
   referencing new table as new_rows

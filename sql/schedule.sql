@@ -252,6 +252,9 @@ create policy live_stream_schedule_delete on public.live_stream_schedule
 create or replace trigger live_stream_schedule_guard
   before insert or update on public.live_stream_schedule
   for each row execute function live_stream.schedule_guard();
+create or replace trigger live_stream_schedule_begin_update
+  before update on public.live_stream_schedule
+  for each statement execute function live_stream.begin_update();
 create or replace trigger live_stream_schedule_count
   after insert on public.live_stream_schedule
   referencing new table as new_rows

@@ -231,6 +231,9 @@ create policy live_stream_credentials_delete on public.live_stream_credentials
 create or replace trigger live_stream_sessions_guard
   before insert or update on public.live_stream_sessions
   for each row execute function live_stream.sessions_guard();
+create or replace trigger live_stream_sessions_begin_update
+  before update on public.live_stream_sessions
+  for each statement execute function live_stream.begin_update();
 create or replace trigger live_stream_sessions_credentials
   after insert or update of stream_key, rtmp_url on public.live_stream_sessions
   for each row execute function live_stream.sessions_credentials();

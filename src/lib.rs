@@ -28,6 +28,7 @@ pub extern "C-unwind" fn _PG_init() {
     pg::settings::without_backtraces();
     pg::catalog::watch();
     pg::async_commit::watch_transactions();
+    pg::upsert::watch_transactions();
     identity::define_settings();
     identity::watch_transactions();
     access::define_settings();

@@ -72,7 +72,19 @@ class Api:
             name.lower(): value for name, value in (headers or {}).items()
         }
 
-    def insert(self, table: str, body: Row | list[Row], select: str | None = "*", one: bool = False) -> Any:
+    def upsert(self, table: str, body: Row | list[Row], on_conflict: str = "id", ignore: bool = False) -> Any:
+        """Prefer: resolution=merge-duplicates, or with `ignore` ignore-duplicates: the row, or a list of them."""
+        return self.insert(table, body, on_conflict=on_conflict, ignore=ignore)
+
+    def insert(
+        self,
+        table: str,
+        body: Row | list[Row],
+        select: str | None = "*",
+        one: bool = False,
+        on_conflict: str | None = None,
+        ignore: bool = False,
+    ) -> Any:
         """The new row, or a list of them for a list. `select=None` asks for nothing back (return=minimal)."""
         relation = self._gateway.schema.relation(table)
         rows = body if isinstance(body, list) else [body]
@@ -84,8 +96,12 @@ class Api:
             query.body(body, relation, columns)
         else:
             query.text("default values")
+        if on_conflict:
+            sets = ", ".join(f"{_q(name)} = excluded.{_q(name)}" for name in columns)
+            query.text(f" on conflict ({_list(on_conflict.split(','))}) do " + ("nothing" if ignore else f"update set {sets}"))
         returned = self._write("POST", table, relation, query, select)
-        return returned if select is None or (isinstance(body, list) and not one) else _single(returned)
+        is_many = isinstance(body, list) and not one or ignore
+        return returned if select is None or is_many else _single(returned)
 
     def update(
         self, table: str, patch: Row, where: Row | None = None, select: str | None = "*", one: bool = False

@@ -43,7 +43,7 @@ const DECIDED: &[&str] = &[
 /// BEFORE INSERT OR UPDATE of a message.
 #[pg_trigger]
 fn chat_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    trigger::before(trigger, |old, new| {
+    trigger::before_or_again(trigger, guard_again, |old, new| {
         if metrics::is_settling() {
             return Ok(());
         }
@@ -53,6 +53,22 @@ fn chat_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
             Some(old) => guard_update(old, new),
         }
     })
+}
+
+/// A message that is there and is saved again: `guard_update` comes after it.
+fn guard_again(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
+    new.keep(old, &["reactions", "replies_count"])?;
+    if !new.same::<String>(old, "message")? {
+        check_message(new)?;
+    }
+    if !identity::is_service()? {
+        new.keep(old, DECIDED)?;
+        // As row-level security asks of who inserts one. Whose message it is, the update leaves as it is.
+        new.set("user_id", identity::user_id()?)?;
+    } else if new.get("is_deleted")? != Some(true) {
+        new.set::<TimestampWithTimeZone>("deleted_at", None)?;
+    }
+    Ok(())
 }
 
 /// The session of a message, if the caller may write there now; and whether it hosts.

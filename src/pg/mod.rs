@@ -26,4 +26,5 @@ pub mod time_zone;
 pub mod transaction;
 pub mod transition;
 pub mod trigger;
+pub mod upsert;
 pub mod vacuum;

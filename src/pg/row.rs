@@ -4,7 +4,7 @@
 //! columns of its own and drop them again.
 
 use crate::pg::error::{Error, Result, SqlState};
-use crate::pg::shape::{self, Change, Descriptor};
+use crate::pg::shape::{self, Change, Descriptor, is_computed};
 use crate::pg::tables;
 use pgrx::Uuid;
 use pgrx::pg_sys;
@@ -172,6 +172,26 @@ impl<'a> Row<'a> {
             self.put(index, datum);
         }
         Ok(())
+    }
+
+    /// Becomes `old` but for the columns that are `sent`, by number. Null where a column takes none and has a default is
+    /// nothing that was sent.
+    pub(super) fn overlay(&mut self, old: &Row<'_>, sent: &[pg_sys::AttrNumber]) {
+        for (index, attribute) in self.desc.attributes().enumerate() {
+            let is_sent = sent.contains(&attribute.attnum);
+            let is_default = self.nulls[index] && attribute.attnotnull && attribute.atthasdef;
+            if is_computed(attribute) || attribute.attisdropped || is_sent && !is_default {
+                continue;
+            }
+            let datum = (!old.nulls[index]).then(|| old.values[index]);
+            self.put(index, datum);
+        }
+    }
+
+    /// The value of a column by its number; none when it is null.
+    pub(super) fn datum(&self, number: pg_sys::AttrNumber) -> Option<pg_sys::Datum> {
+        let index = usize::try_from(number).ok()?.checked_sub(1)?;
+        (!*self.nulls.get(index)?).then(|| self.values[index])
     }
 
     fn put(&mut self, index: usize, datum: Option<pg_sys::Datum>) {

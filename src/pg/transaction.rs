@@ -210,6 +210,11 @@ impl<T> Trail<T> {
             .collect()
     }
 
+    /// Forgets the steps of which `keep` says no.
+    pub fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
+        self.steps.retain(|(_, step)| keep(step));
+    }
+
     pub fn clear(&mut self) {
         self.steps.clear();
         self.steps.shrink_to(FEW_STEPS);

@@ -4,6 +4,7 @@ use crate::pg::error::{OrRaise, Result};
 use crate::pg::row::{Column, EnumColumn, Row};
 use crate::pg::shape::Descriptor;
 use crate::pg::trigger::{Outcome, wrong_trigger};
+use crate::pg::upsert;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::trigger_support::{PgTriggerLevel, PgTriggerOperation, PgTriggerWhen};
@@ -31,6 +32,10 @@ impl<'a> Changes<'a> {
             Ok(PgTriggerOperation::Delete) => (true, false),
             _ => return Err(wrong_trigger("an AFTER trigger for each statement")),
         };
+        if wanted == (false, true) {
+            // SAFETY: the trigger's relation.
+            unsafe { upsert::check_inserted(trigger, fired.tg_relation) }?;
+        }
         let (old, new) = (fired.tg_oldtable, fired.tg_newtable);
         if wanted.0 && old.is_null() || wanted.1 && new.is_null() {
             // Without them nothing would be counted.

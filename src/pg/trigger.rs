@@ -6,6 +6,7 @@ use crate::pg::keep;
 use crate::pg::row::Row;
 use crate::pg::shape::{self, Descriptor};
 use crate::pg::transaction;
+use crate::pg::upsert;
 use pgrx::PgTupleDesc;
 use pgrx::heap_tuple::PgHeapTuple;
 use pgrx::prelude::*;
@@ -23,11 +24,27 @@ pub fn before<'a>(
     trigger: &'a PgTrigger<'a>,
     guard: impl FnOnce(Option<&Row<'a>>, &mut Row<'a>) -> Result<()>,
 ) -> Outcome<'a> {
-    Ok(Some(before_row(trigger, guard).or_raise()))
+    Ok(Some(
+        before_row(trigger, None::<Again<'a>>, guard).or_raise(),
+    ))
 }
+
+/// As [`before`], of a table whose rows may be saved again (see [`upsert`]): of one that is there, `again` sees that and
+/// what was sent for it instead. It puts back what an update leaves as it is, and checks what the table's constraints
+/// would refuse before the update is asked. The table has the trigger `live_stream.begin_update`.
+pub fn before_or_again<'a>(
+    trigger: &'a PgTrigger<'a>,
+    again: impl FnOnce(&Row<'a>, &mut Row<'a>) -> Result<()>,
+    guard: impl FnOnce(Option<&Row<'a>>, &mut Row<'a>) -> Result<()>,
+) -> Outcome<'a> {
+    Ok(Some(before_row(trigger, Some(again), guard).or_raise()))
+}
+
+type Again<'a> = fn(&Row<'a>, &mut Row<'a>) -> Result<()>;
 
 fn before_row<'a>(
     trigger: &'a PgTrigger<'a>,
+    again: Option<impl FnOnce(&Row<'a>, &mut Row<'a>) -> Result<()>>,
     guard: impl FnOnce(Option<&Row<'a>>, &mut Row<'a>) -> Result<()>,
 ) -> Result<PgHeapTuple<'a, AllocatedByPostgres>> {
     let fired = trigger.trigger_data();
@@ -49,15 +66,41 @@ fn before_row<'a>(
         let desc = Descriptor::of((*fired.tg_relation).rd_att);
         let old = (!old.is_null()).then(|| Row::of_tuple(desc, old));
         let mut row = Row::of_tuple(desc, new);
+        let done = |row: Row<'a>| {
+            Ok(PgHeapTuple::from_heap_tuple(
+                PgTupleDesc::from_pg_unchecked(desc.as_ptr()),
+                row.into_tuple(new),
+            ))
+        };
+        if old.is_none()
+            && let Some(again) = again
+        {
+            if let Some(existing) = upsert::saved_again(trigger, fired.tg_relation, &mut row) {
+                again(&existing.row, &mut row)?;
+                row.check_values(Some(&existing.row))?;
+                upsert::pass(trigger, &existing);
+                return done(row);
+            }
+            let outcome = guard(None, &mut row).and_then(|()| row.check_values(None));
+            let Err(refused) = outcome else {
+                return done(row);
+            };
+            // ON CONFLICT DO NOTHING, if it is that, has nothing to do.
+            let mut row = Row::of_tuple(desc, new);
+            let existing = upsert::with_primary_key(fired.tg_relation, &row).ok_or(refused)?;
+            row.overlay(&existing.row, &[]);
+            upsert::pass(trigger, &existing);
+            return done(row);
+        }
         guard(old.as_ref(), &mut row)?;
         row.check_values(old.as_ref())?;
-        if old.is_some() && is_own_version(fired.tg_trigtuple) {
-            keep::again(&row.referred(&shape::foreign_keys(fired.tg_relation)))?;
+        if old.is_some() {
+            upsert::updates(fired.tg_trigtuple);
+            if is_own_version(fired.tg_trigtuple) {
+                keep::again(&row.referred(&shape::foreign_keys(fired.tg_relation)))?;
+            }
         }
-        Ok(PgHeapTuple::from_heap_tuple(
-            PgTupleDesc::from_pg_unchecked(desc.as_ptr()),
-            row.into_tuple(new),
-        ))
+        done(row)
     }
 }
 
@@ -104,7 +147,9 @@ pub fn after_row<'a>(
     let fired = trigger.trigger_data();
     let stored = match (trigger.level(), trigger.when(), trigger.op()) {
         (PgTriggerLevel::Row, Ok(PgTriggerWhen::After), Ok(PgTriggerOperation::Insert)) => {
-            Ok(fired.tg_trigtuple)
+            // SAFETY: the trigger's relation.
+            unsafe { upsert::check_inserted(trigger, fired.tg_relation) }
+                .map(|()| fired.tg_trigtuple)
         }
         (PgTriggerLevel::Row, Ok(PgTriggerWhen::After), Ok(PgTriggerOperation::Update)) => {
             Ok(fired.tg_newtuple)
@@ -133,7 +178,9 @@ pub fn after_change<'a>(
     let fired = trigger.trigger_data();
     let rows = match (trigger.level(), trigger.when(), trigger.op()) {
         (PgTriggerLevel::Row, Ok(PgTriggerWhen::After), Ok(PgTriggerOperation::Insert)) => {
-            Ok((null_mut(), fired.tg_trigtuple))
+            // SAFETY: the trigger's relation.
+            unsafe { upsert::check_inserted(trigger, fired.tg_relation) }
+                .map(|()| (null_mut(), fired.tg_trigtuple))
         }
         (PgTriggerLevel::Row, Ok(PgTriggerWhen::After), Ok(PgTriggerOperation::Update)) => {
             Ok((fired.tg_trigtuple, fired.tg_newtuple))
@@ -170,6 +217,22 @@ pub fn statement(trigger: &PgTrigger<'_>) -> Option<usize> {
         let place = (0..count)
             .find(|nth| (*(*known).triggers.add(*nth)).tgoid == (*fired.tg_trigger).tgoid)?;
         Some((fired.tg_trigger as usize).wrapping_sub(place * size_of::<pg_sys::Trigger>()))
+    }
+}
+
+/// The numbers of the columns that a statement sets, in a trigger that an UPDATE fires.
+pub(super) fn updated_columns(trigger: &PgTrigger<'_>) -> Vec<pg_sys::AttrNumber> {
+    let set = trigger.trigger_data().tg_updatedcols;
+    let mut columns = Vec::new();
+    let mut member = -1;
+    loop {
+        // SAFETY: reads a set of numbers, which may be null for none, as PostgreSQL hands it to the trigger.
+        member = unsafe { pg_sys::bms_next_member(set, member) };
+        if member < 0 {
+            return columns;
+        }
+        // The set counts the columns of the system too, which are below 0.
+        columns.push((member + pg_sys::FirstLowInvalidHeapAttributeNumber) as pg_sys::AttrNumber);
     }
 }
 

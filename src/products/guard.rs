@@ -40,7 +40,7 @@ const ORDERED: &[&str] = &["sold_quantity", "orders", "revenue"];
 /// BEFORE INSERT OR UPDATE of a product of a session.
 #[pg_trigger]
 fn products_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    trigger::before(trigger, |old, new| {
+    trigger::before_or_again(trigger, guard_again, |old, new| {
         if !metrics::is_settling() {
             limits::write_row(old.is_none())?;
             guard(old, new)?;
@@ -50,11 +50,6 @@ fn products_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
 }
 
 thread_local! {
-    static LOCK: Plan = const { Plan::writing(
-        c"select from public.live_stream_products
-           where session_id = $1 and product_id = $2 for update",
-        &[pg_sys::UUIDOID, pg_sys::UUIDOID],
-    ) };
     // The product is locked, and whoever counts an order has it: what is not seen here counts on what is written.
     static HAS_ORDERS: Plan = const { Plan::writing(
         c"select from public.live_stream_orders where session_product_id = $1 limit 1",
@@ -71,9 +66,6 @@ fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
             access::own_session(Some(session))?;
             entry::keep(session)?;
             keep_product(product)?;
-            // ON CONFLICT DO UPDATE: whoever counts on the product locks it before its session. As strongly as that does where
-            // it writes the keys: else it would wait with the row for an order that refers to it, and waits for the row.
-            as_owner(|| plan::execute(&LOCK, &[session.into(), product.into()]))?;
             entry::enter(session)?.ok_or_else(|| entry::no_such_session(session))?;
             if !service {
                 new.set_zero(TRACKED)?;
@@ -85,12 +77,8 @@ fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
             if !service {
                 new.keep(old, TRACKED)?;
             }
-            if !new.same::<Uuid>(old, "session_id")? && !service {
-                return Err(Error::new(
-                    SqlState::INSUFFICIENT_PRIVILEGE,
-                    "a product cannot be moved to another session",
-                )
-                .hint("Add the product to the other session instead."));
+            if !service {
+                check_session(old, new)?;
             }
             keep_ordered(old, new)?;
             if !new.same::<Uuid>(old, "product_id")? {
@@ -98,6 +86,32 @@ fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
             }
         }
     }
+    check_values(old, new, service)
+}
+
+/// A product of the session that is there and is saved again: `guard` comes after it.
+fn guard_again(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
+    let service = identity::is_service()?;
+    new.keep(old, &["created_at", "updated_at"])?;
+    if !service {
+        new.keep(old, TRACKED)?;
+        check_session(old, new)?;
+    }
+    check_values(Some(old), new, service)
+}
+
+fn check_session(old: &Row<'_>, new: &Row<'_>) -> Result<()> {
+    if new.same::<Uuid>(old, "session_id")? {
+        return Ok(());
+    }
+    Err(Error::new(
+        SqlState::INSUFFICIENT_PRIVILEGE,
+        "a product cannot be moved to another session",
+    )
+    .hint("Add the product to the other session instead."))
+}
+
+fn check_values(old: Option<&Row<'_>>, new: &Row<'_>, service: bool) -> Result<()> {
     for column in COUNTS {
         let value: i32 = required(new, column)?;
         if value < 0 {

@@ -26,6 +26,7 @@ use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::own_writes::{self, OwnWrites};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
+use crate::pg::row::Row;
 use crate::pg::time_of_day::TimeOfDay;
 use crate::pg::transition;
 use crate::pg::trigger;
@@ -364,7 +365,8 @@ fn schedule_sessions_settle<'a>(trigger: &'a PgTrigger<'a>) -> trigger::Outcome<
 /// Keeps nonsense out of public.live_stream_schedule and brings its columns to one form.
 #[pg_trigger]
 fn schedule_guard<'a>(trigger: &'a PgTrigger<'a>) -> trigger::Outcome<'a> {
-    trigger::before(trigger, |old, new| {
+    let again = |old: &Row<'_>, new: &mut Row<'_>| guard::guard_again(old, new);
+    trigger::before_or_again(trigger, again, |old, new| {
         limits::write_row(old.is_none())?;
         guard::guard(old, new)
     })

@@ -2,7 +2,8 @@
 //!
 //! The BEFORE trigger keeps them in memory for the AFTER trigger of the same row, which fires
 //! only when the row was really written: with ON CONFLICT DO NOTHING, or a refusal by row-level
-//! security, it is not, and nothing of another's session may change.
+//! security, it is not, and nothing of another's session may change. Of a session that is saved again they are taken
+//! as it is about to be inserted, and the BEFORE UPDATE trigger, which comes next, finds them there.
 
 use crate::pg::error::Result;
 use crate::pg::owner::as_owner;
@@ -16,6 +17,8 @@ use std::collections::HashMap;
 
 struct Taken {
     transaction: pg_sys::TransactionId,
+    /// Taken of a row that is saved again, and not yet updated.
+    awaits_update: bool,
     stream_key: Option<String>,
     rtmp_url: Option<String>,
 }
@@ -38,8 +41,11 @@ pub fn take(new: &mut Row<'_>, session: Uuid) -> Result<()> {
     let stream_key: Option<String> = new.get("stream_key")?;
     let rtmp_url: Option<String> = new.get("rtmp_url")?;
     if stream_key.is_none() && rtmp_url.is_none() {
-        // A row before this one may have been taken for the session and never been written.
-        TAKEN.with_borrow_mut(|all| all.remove(&session));
+        TAKEN.with_borrow_mut(|all| match all.get_mut(&session) {
+            Some(taken) if taken.awaits_update => taken.awaits_update = false,
+            // A row before this one may have been taken for the session and never been written.
+            _ => drop(all.remove(&session)),
+        });
         return Ok(());
     }
     new.set::<String>("stream_key", None)?;
@@ -57,10 +63,23 @@ pub fn take(new: &mut Row<'_>, session: Uuid) -> Result<()> {
             session,
             Taken {
                 transaction,
+                awaits_update: false,
                 stream_key,
                 rtmp_url,
             },
         );
+    });
+    Ok(())
+}
+
+/// Takes the secrets out of a row that is saved again: the update of it that comes next finds them.
+pub fn take_again(new: &mut Row<'_>, session: Uuid) -> Result<()> {
+    TAKEN.with_borrow_mut(|all| all.remove(&session));
+    take(new, session)?;
+    TAKEN.with_borrow_mut(|all| {
+        if let Some(taken) = all.get_mut(&session) {
+            taken.awaits_update = true;
+        }
     });
     Ok(())
 }

@@ -34,7 +34,7 @@ const SLOW_MODE_SECONDS: i32 = 3_600;
 /// BEFORE INSERT OR UPDATE: the life cycle, the code, the secrets and the numbers.
 #[pg_trigger]
 fn sessions_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    trigger::before(trigger, |old, new| {
+    trigger::before_or_again(trigger, guard_again, |old, new| {
         if metrics::is_settling() {
             return metrics::derive(new);
         }
@@ -44,6 +44,33 @@ fn sessions_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
             Some(old) => guard_update(old, new),
         }
     })
+}
+
+/// A session that is there and is saved again: `guard_update` comes after it.
+fn guard_again(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
+    let service = identity::is_service()?;
+    if !(service || access::owns(required(old, "influencer_id")?)?) {
+        // Not which one: who has a code is not told the id of its session.
+        return Err(Error::new(
+            SqlState::INSUFFICIENT_PRIVILEGE,
+            "a session with this id or code is somebody else's",
+        )
+        .hint("Leave id and session_code out, and the database makes new ones."));
+    }
+    metrics::keep(old, new)?;
+    new.keep(old, &["created_at", "updated_at"])?;
+    if new.is_null("session_code")? {
+        new.keep(old, &["session_code"])?;
+    }
+    if !service {
+        check_influencer(old, new)?;
+    }
+    check_fields(new)?;
+    if !service || status(old)? != status(new)? {
+        new.keep(old, &["actual_start_time", "actual_end_time"])?;
+    }
+    check_actual_times(new)?;
+    credentials::take_again(new, required(old, "id")?)
 }
 
 /// AFTER INSERT OR UPDATE OF the status and the planned start: how many sessions the influencer has planned.
@@ -209,12 +236,8 @@ fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
     new.set("updated_at", updated.max(Some(transaction_time())))?;
     metrics::keep(old, new)?;
     let service = identity::is_service()?;
-    if !new.same::<Uuid>(old, "influencer_id")? && !service {
-        return Err(Error::new(
-            SqlState::INSUFFICIENT_PRIVILEGE,
-            format!("session {id} belongs to its influencer for good"),
-        )
-        .hint("Create a session of the other influencer instead."));
+    if !service {
+        check_influencer(old, new)?;
     }
     check_fields(new)?;
     if !new.same::<String>(old, "session_code")? {
@@ -231,6 +254,18 @@ fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
     }
     credentials::take(new, id)?;
     change_status(old, new, id, service)
+}
+
+fn check_influencer(old: &Row<'_>, new: &Row<'_>) -> Result<()> {
+    if new.same::<Uuid>(old, "influencer_id")? {
+        return Ok(());
+    }
+    let id: Uuid = required(old, "id")?;
+    Err(Error::new(
+        SqlState::INSUFFICIENT_PRIVILEGE,
+        format!("session {id} belongs to its influencer for good"),
+    )
+    .hint("Create a session of the other influencer instead."))
 }
 
 /// The life cycle, for direct updates and API functions alike.

@@ -16,6 +16,7 @@ use crate::pg::row::Row;
 use crate::pg::row::{check_length, finite, required};
 use crate::pg::trigger;
 use crate::pg::trigger::Outcome;
+use crate::pg::upsert;
 use crate::viewers::{one_each, people};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -34,6 +35,9 @@ const COUNTERS: &[&str] = &[
     "buffering_events",
 ];
 
+/// From when to when the row counts as a current viewer.
+const COUNTED: &[&str] = &["counted_since", "counted_until", "counted_before"];
+
 /// What says where a viewer is, and is taken away with the addresses.
 const ADDRESSES: &[&str] = &["ip_address", "user_agent", "city"];
 
@@ -47,20 +51,12 @@ pub const USER_AGENT_CHARS: usize = 1_000;
 /// BEFORE INSERT OR UPDATE of a row.
 #[pg_trigger]
 fn viewers_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    trigger::before(trigger, |old, new| {
+    trigger::before_or_again(trigger, guard_again, |old, new| {
         if metrics::is_settling() {
             return Ok(());
         }
         people::begin();
-        if !new.is_null("user_agent")? {
-            let user_agent: Option<String> = new.get("user_agent")?;
-            check_length(
-                "user_agent",
-                "viewer",
-                user_agent.as_deref(),
-                USER_AGENT_CHARS,
-            )?;
-        }
+        check_user_agent(new)?;
         match old {
             None => guard_insert(trigger, new),
             Some(old) => guard_update(trigger, old, new),
@@ -68,10 +64,56 @@ fn viewers_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     })
 }
 
+fn check_user_agent(new: &Row<'_>) -> Result<()> {
+    if new.is_null("user_agent")? {
+        return Ok(());
+    }
+    let user_agent: Option<String> = new.get("user_agent")?;
+    check_length(
+        "user_agent",
+        "viewer",
+        user_agent.as_deref(),
+        USER_AGENT_CHARS,
+    )
+}
+
+/// A viewer that is there and is saved again: `guard_update` comes after it.
+fn guard_again(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
+    new.keep(old, COUNTERS)?;
+    new.keep(old, COUNTED)?;
+    new.keep(old, &["created_at", "updated_at"])?;
+    if !identity::is_service()? {
+        let caller = identity::user_id()?;
+        if old.get::<Uuid>("user_id")? != caller {
+            let id: Uuid = required(old, "id")?;
+            return Err(Error::new(
+                SqlState::INSUFFICIENT_PRIVILEGE,
+                format!("viewer {id} is not the caller"),
+            )
+            .hint("Leave id out to join as a new viewer."));
+        }
+        check_session(old, new)?;
+        if !new.same::<Uuid>(old, "user_id")? {
+            claim(new, caller)?;
+        }
+        new.keep(old, &["user_id", "viewer_type", "joined_at"])?;
+        new.set("is_still_watching", Some(watches(Some(old), new)?))?;
+        new.keep(old, &["left_at"])?;
+        if caller.is_none() {
+            // The id is the key to an anonymous viewer's row.
+            identity::set_viewer_id(&required(old, "id")?)?;
+        }
+    }
+    check_user_agent(new)?;
+    report(old, new)?;
+    times(Some(old), new)
+}
+
 /// BEFORE UPDATE of a statement.
 #[pg_trigger]
 fn viewers_begin_update<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     one_each::begin(trigger);
+    upsert::begin(trigger);
     people::act().or_raise();
     Ok(None)
 }
@@ -121,16 +163,11 @@ fn guard_insert(trigger: &PgTrigger<'_>, new: &mut Row<'_>) -> Result<()> {
     let now = transaction_time();
     if !service {
         one_each::make(trigger)?;
-        let leaves = leaves(new)?;
-        let entered = if leaves {
-            leavable(session)?
-        } else {
-            joinable(session)?
-        };
+        let entered = joinable(session)?;
         let user = identity::user_id()?;
         claim(new, user)?;
         let address = address::of_request()?;
-        if user.is_none() && !leaves {
+        if user.is_none() {
             limits::check_anonymous_join(session, entered.max_viewers, address.as_ref())?;
         }
         let kind = kind(user, &entered, new.label("viewer_type")?.as_deref())?;
@@ -139,7 +176,7 @@ fn guard_insert(trigger: &PgTrigger<'_>, new: &mut Row<'_>) -> Result<()> {
         new.set("updated_at", Some(now))?;
         new.set("joined_at", Some(now))?;
         new.set::<TimestampWithTimeZone>("left_at", None)?;
-        new.set("is_still_watching", Some(!leaves))?;
+        new.set("is_still_watching", Some(true))?;
         new.set("ip_address", address)?;
     } else if !new.is_null("ip_address")? {
         new.set("ip_address", address::reduced(new.get("ip_address")?))?;
@@ -157,25 +194,6 @@ fn guard_insert(trigger: &PgTrigger<'_>, new: &mut Row<'_>) -> Result<()> {
         return Ok(());
     }
     identity::set_viewer_id(&required(new, "id")?)
-}
-
-/// Whether a new row is one that is there, saved again (`on conflict do update`), and says that it has left. Else whoever
-/// inserts a row comes, whatever it says.
-fn leaves(new: &Row<'_>) -> Result<bool> {
-    let says_so = new.get("is_still_watching")? == Some(false) || !new.is_null("left_at")?;
-    let id: Option<Uuid> = new.get("id")?;
-    match id.filter(|_| says_so) {
-        Some(id) => as_owner(|| Ok(plan::execute(&IS_THERE, &[id.into()])? > 0)),
-        None => Ok(false),
-    }
-}
-
-/// The session, if the caller may be there: it need not have a place left.
-fn leavable(session: Uuid) -> Result<Entered> {
-    let entered = entry::enter(session)?.ok_or_else(|| no_such_session(session))?;
-    access::admit(session, &entered)?;
-    entered.check_unfinished(session)?;
-    Ok(entered)
 }
 
 /// What the caller is in a session: `asked` counts only where anybody may say it of itself.
@@ -212,13 +230,7 @@ fn guard_update(trigger: &PgTrigger<'_>, old: &Row<'_>, new: &mut Row<'_>) -> Re
     let service = identity::is_service()?;
     if !service {
         let session: Uuid = required(old, "session_id")?;
-        if !new.same::<Uuid>(old, "session_id")? {
-            return Err(Error::new(
-                SqlState::INSUFFICIENT_PRIVILEGE,
-                "a viewer cannot be moved to another session",
-            )
-            .hint("Leave this session and join the other one."));
-        }
+        check_session(old, new)?;
         if let Some(user) = old.get("user_id")?
             && people::has_several_rows(session, user)?
         {
@@ -267,15 +279,22 @@ fn guard_update(trigger: &PgTrigger<'_>, old: &Row<'_>, new: &mut Row<'_>) -> Re
     count(Some(old), new)
 }
 
+fn check_session(old: &Row<'_>, new: &Row<'_>) -> Result<()> {
+    if new.same::<Uuid>(old, "session_id")? {
+        return Ok(());
+    }
+    Err(Error::new(
+        SqlState::INSUFFICIENT_PRIVILEGE,
+        "a viewer cannot be moved to another session",
+    )
+    .hint("Leave this session and join the other one."))
+}
+
 fn says_where_it_is(old: &Row<'_>, new: &Row<'_>) -> Result<bool> {
     Ok(!new.same::<String>(old, "user_agent")? || !new.same::<String>(old, "city")?)
 }
 
 thread_local! {
-    static IS_THERE: Plan = const { Plan::writing(
-        c"select from public.live_stream_viewers where id = $1",
-        &[pg_sys::UUIDOID],
-    ) };
     static FINISHED: Plan = const { Plan::writing(
         sql!("select from public.live_stream_sessions
            where id = $1 and status in ", finished!()),
@@ -321,7 +340,7 @@ fn count(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
         new.set::<TimestampWithTimeZone>("counted_until", None)?;
         return new.set::<Vec<TimestampWithTimeZone>>("counted_before", None);
     };
-    new.keep(old, &["counted_since", "counted_until", "counted_before"])?;
+    new.keep(old, COUNTED)?;
     match (
         old.get("is_still_watching")? == Some(true),
         new.get("is_still_watching")? == Some(true),

@@ -82,6 +82,61 @@ impl Drop for Index {
     }
 }
 
+/// What no two rows of a table have alike.
+pub struct UniqueKey {
+    pub index: pg_sys::Oid,
+    pub is_primary: bool,
+    pub columns: Vec<KeyColumn>,
+}
+
+/// A column of a [`UniqueKey`], and how its values are compared.
+pub struct KeyColumn {
+    pub number: pg_sys::AttrNumber,
+    pub equals: pg_sys::RegProcedure,
+    pub collation: pg_sys::Oid,
+}
+
+/// The unique keys of a table, of all rows and of columns alone, that are checked at once.
+///
+/// # Safety
+/// `relation` must be open and locked.
+pub unsafe fn unique_keys(relation: pg_sys::Relation) -> Vec<UniqueKey> {
+    // SAFETY: the caller vouches for the table, and so for its indexes, whose arrays hold an entry for each key.
+    unsafe {
+        let of = |id: pg_sys::Oid| {
+            let index = Index::open(id);
+            let is_usable = index.is_plain()
+                && index.is_unique()
+                && (*(*index.0).rd_rel).relam == pg_sys::BTREE_AM_OID;
+            if !is_usable {
+                return None;
+            }
+            let column = |(nth, number): (usize, pg_sys::AttrNumber)| {
+                let kind = *(*index.0).rd_opcintype.add(nth);
+                let equals = pg_sys::get_opfamily_member(
+                    *(*index.0).rd_opfamily.add(nth),
+                    kind,
+                    kind,
+                    pg_sys::BTEqualStrategyNumber as i16,
+                );
+                (equals != pg_sys::InvalidOid).then(|| KeyColumn {
+                    number,
+                    equals: pg_sys::get_opcode(equals),
+                    collation: *(*index.0).rd_indcollation.add(nth),
+                })
+            };
+            let columns: Option<Vec<_>> =
+                index.keys().into_iter().enumerate().map(column).collect();
+            columns.map(|columns| UniqueKey {
+                index: id,
+                is_primary: index.is_primary(),
+                columns,
+            })
+        };
+        indexes(relation).into_iter().filter_map(of).collect()
+    }
+}
+
 /// Whether an index can be searched for rows of a table whose first columns equal ids: it is
 /// whole, of PostgreSQL's own kind, its first columns are these, in this order, compared as UUIDs,
 /// and it leaves out no such row.

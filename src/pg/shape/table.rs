@@ -447,6 +447,6 @@ fn has_superclass(table: pg_sys::Oid) -> bool {
     unsafe { has_superclass(table) }
 }
 
-pub(super) fn is_computed(attribute: &pg_sys::FormData_pg_attribute) -> bool {
+pub fn is_computed(attribute: &pg_sys::FormData_pg_attribute) -> bool {
     attribute.attgenerated != 0 || attribute.attidentity != 0
 }
