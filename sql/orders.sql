@@ -10,8 +10,8 @@ create table public.live_stream_orders (
   order_reference varchar(255),
   created_at timestamptz not null default now(),
   constraint live_stream_orders_pkey primary key (id),
-  constraint live_stream_orders_session_id_order_reference_key
-    unique (session_id, order_reference),
+  constraint live_stream_orders_session_id_order_reference_product_id_key
+    unique (session_id, order_reference, product_id),
   constraint live_stream_orders_session_id_fkey foreign key (session_id)
     references public.live_stream_sessions (id) on delete cascade,
   constraint live_stream_orders_session_product_id_fkey foreign key (session_product_id)
@@ -34,7 +34,7 @@ comment on column public.live_stream_orders.user_id is 'User who ordered, where 
 comment on column public.live_stream_orders.quantity is 'How many were ordered, 1 to 100,000.';
 comment on column public.live_stream_orders.amount is 'What was paid in all.';
 comment on column public.live_stream_orders.order_reference is
-  'The shop''s own number of the order. Recorded again with the same number, it is counted once.';
+  'The shop''s own number of the order, one row for each product in it. The same product recorded again with the same number is counted once. White space around it is left out.';
 comment on column public.live_stream_orders.created_at is 'When the order was recorded; the server may bring older ones along.';
 
 alter table public.live_stream_orders add constraint live_stream_orders_user_id_fkey
@@ -75,6 +75,9 @@ create policy live_stream_orders_delete on public.live_stream_orders
 create or replace trigger live_stream_orders_guard
   before insert or update on public.live_stream_orders
   for each row execute function live_stream.orders_guard();
+create or replace trigger live_stream_orders_begin_update
+  before update on public.live_stream_orders
+  for each statement execute function live_stream.begin_update();
 create or replace trigger live_stream_orders_settle_insert
   after insert on public.live_stream_orders
   referencing new table as new_rows
@@ -110,15 +113,16 @@ create or replace function public.live_stream_record_order(
   select live_stream.require_own_session($1);
   insert into public.live_stream_orders
     (id, session_id, product_id, amount, quantity, viewer_id, user_id, order_reference)
-  values ($8, $1, $2, live_stream.fitting_number('live_stream_orders', 'amount', $3), $4, $5, $6,
+  values ($8, $1, $2, live_stream.fitting_number('live_stream_orders', 'amount', $3), coalesce($4, 1), $5, $6,
           live_stream.fitting_text('live_stream_orders', 'order_reference', $7))
-  on conflict on constraint live_stream_orders_session_id_order_reference_key do nothing;
+  on conflict do nothing;
   select o.* from public.live_stream_orders o
-   where o.session_id = $1 and (o.id = $8 or o.order_reference = $7)
-   limit 1
+   where o.id = live_stream.recorded_order($1, $2, $8, $7, $3, coalesce($4, 1))
 $$;
 comment on function public.live_stream_record_order is
-  'Records an order of a product in a session and returns it. Called again with the same order_reference, it counts once.';
+  'Records an order of a product in a session and returns it. An order of several products is recorded product by product, all with its order_reference. Called again with the same order_reference and product, it counts once, and with another amount or quantity it is refused.';
 
 revoke all on function public.live_stream_record_order from public, anon;
-grant execute on function public.live_stream_record_order to authenticated, service_role;
+grant execute on function public.live_stream_record_order, live_stream.recorded_order to authenticated, service_role;
+comment on function live_stream.recorded_order is
+  'The id of the order with this id, or of this product with this reference; an error where it was of another product, amount or quantity.';

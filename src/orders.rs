@@ -1,5 +1,5 @@
-//! Orders: what was bought during a session, each counted once. That the same `order_reference` is the same order
-//! is a unique key, and `live_stream_record_order` keeps the first one: both are in `sql/orders.sql`.
+//! Orders: what was bought during a session, each counted once. That the same product with the same `order_reference` is
+//! the same order is a unique key, in `sql/orders.sql`, and `live_stream_record_order` keeps the first one.
 
 use crate::access;
 use crate::identity;
@@ -8,7 +8,7 @@ use crate::metrics::entry;
 use crate::metrics::rows::{self, Counted, Tally};
 use crate::metrics::{self, Delta};
 use crate::pg::clock::transaction_time;
-use crate::pg::error::{Error, Result, SqlState};
+use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
 use crate::pg::row::Row;
@@ -30,7 +30,8 @@ const MAX_QUANTITY: i32 = 100_000;
 /// BEFORE INSERT OR UPDATE of an order.
 #[pg_trigger]
 fn orders_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    trigger::before(trigger, |old, new| {
+    let again = |old: &Row<'_>, new: &mut Row<'_>| guard(Some(old), new);
+    trigger::before_or_again(trigger, again, |old, new| {
         limits::write_row(old.is_none())?;
         guard(old, new)
     })
@@ -93,6 +94,8 @@ fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
         )
         .hint("Give what was paid: 0 or more, with two decimals."));
     }
+    let reference: Option<String> = new.get("order_reference")?;
+    new.set("order_reference", reference_of(reference.as_deref()))?;
     if let Some(old) = old {
         let fixed = [
             "id",
@@ -125,6 +128,77 @@ fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
     new.set("created_at", Some(transaction_time()))?;
     check_buyer(session, new)?;
     name_buyer(session, new)
+}
+
+/// The shop's number as it is stored: without white space around it, and none if nothing is left.
+fn reference_of(sent: Option<&str>) -> Option<String> {
+    let number = sent?.trim();
+    (!number.is_empty()).then(|| number.to_owned())
+}
+
+thread_local! {
+    static RECORDED: Plan = const { Plan::reading(
+        c"select o.id, o.product_id, o.amount, o.quantity,
+                 o.amount = $5::numeric(12,2) and o.quantity = $6 and o.product_id = $2
+            from public.live_stream_orders o
+           where o.session_id = $1
+             and (o.id = $3 or o.order_reference = $4 and o.product_id = $2)
+           order by o.id = $3 desc limit 1",
+        &[
+            pg_sys::UUIDOID, pg_sys::UUIDOID, pg_sys::UUIDOID, pg_sys::TEXTOID,
+            pg_sys::NUMERICOID, pg_sys::INT4OID,
+        ],
+    ) };
+}
+
+/// The id of the order that `live_stream_record_order` has recorded, now or before: the one with this id, or the one of this
+/// product with this reference. `amount` is in the shop's currency.
+///
+/// Errors: PT409 where it was of another product, amount or quantity; 23505 where the id is that of another session's.
+#[pg_extern(stable)]
+fn recorded_order(
+    session_id: Option<Uuid>,
+    product_id: Option<Uuid>,
+    id: Option<Uuid>,
+    order_reference: Option<&str>,
+    amount: Option<AnyNumeric>,
+    quantity: Option<i32>,
+) -> Uuid {
+    let args = [
+        session_id.into(),
+        product_id.into(),
+        id.into(),
+        reference_of(order_reference).into(),
+        amount.into(),
+        quantity.into(),
+    ];
+    let found = plan::run(&RECORDED, &args, |rows| {
+        let Some(found) = rows.get::<Uuid>(0, 0) else {
+            let id = id.map(|id| id.to_string()).unwrap_or_default();
+            return Err(Error::new(
+                SqlState::UNIQUE_VIOLATION,
+                format!("the id {id} is that of an order in another session"),
+            )
+            .hint("Leave id out, or choose another one."));
+        };
+        if rows.get(0, 4) == Some(true) {
+            return Ok(found);
+        }
+        let product: Option<Uuid> = rows.get(0, 1);
+        let (amount, quantity) = (rows.get::<AnyNumeric>(0, 2), rows.get::<i32>(0, 3));
+        Err(Error::new(
+            SqlState::CONFLICT,
+            format!("order {found} was recorded with another product, amount or quantity"),
+        )
+        .detail(format!(
+            "It is of product {}, amount {} and quantity {}.",
+            product.map(|it| it.to_string()).unwrap_or_default(),
+            amount.map(|it| it.to_string()).unwrap_or_default(),
+            quantity.unwrap_or(0)
+        ))
+        .hint("Send what was recorded, or a reference of its own; the server corrects an order by updating its row."))
+    });
+    found.or_raise()
 }
 
 /// The user of a viewer of a session, who stays until the order refers to it.

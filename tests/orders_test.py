@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import pytest
 
+from postgrest import RequestError
 from recount import rest
 from refusals import refused
 from sizes import both_shapes, own_db
@@ -119,16 +120,52 @@ def test_a_reference_counts_once(world, shop):
     session, product = shop
     first = record(world.service, session, product, 10, order_reference="order-1")
     again = record(world.service, session, product, 10, order_reference="order-1")
-    by_host = record(world.influencer.api, session, product, 99, order_reference="order-1")
+    by_host = record(world.influencer.api, session, product, 10.004, order_reference=" order-1\r\n")
     assert first == again == by_host
     assert numbers(world, session, product) == (1, 1, Decimal(10), 1, Decimal(10))
     # References are a session's own; orders without one are each their own.
     other = world.session(by=world.new_influencer())
     elsewhere = record(world.service, other, _product(world, other), 1, order_reference="order-1")
     assert elsewhere["id"] != first["id"]
-    record(world.service, session, product, 1)
-    record(world.service, session, product, 1)
-    assert numbers(world, session, product)[0] == 3
+    for reference in (None, None, "", " ", "\n"):
+        assert record(world.service, session, product, 1, order_reference=reference)["order_reference"] is None
+    assert numbers(world, session, product)[0] == 6
+
+
+def test_an_order_of_several_products(world, shop):
+    """One reference, and a row for each product; each of them counts once."""
+    session, product = shop
+    other = world.product(session)
+    for _ in range(2):
+        one = record(world.service, session, product, "19.90", order_reference="A-1001")
+        two = record(world.service, session, other, "29.90", order_reference="A-1001", quantity=2)
+        assert (one["product_id"], one["amount"]) == (product["product_id"], 19.9)
+        assert (two["product_id"], two["amount"], two["quantity"]) == (other["product_id"], 29.9, 2)
+    assert numbers(world, session, product) == (1, 1, Decimal("19.90"), 2, Decimal("49.80"))
+    assert numbers(world, session, other)[:3] == (1, 2, Decimal("29.90"))
+
+
+@pytest.mark.parametrize("again", [{"amount": "19.91"}, {"amount": 0}, {"quantity": 2}, {"amount": "29.90", "quantity": 3}])
+def test_another_amount_of_the_same_line_is_a_conflict(world, shop, again):
+    session, product = shop
+    first = record(world.service, session, product, "19.90", order_reference="A-1001")
+    for api in (world.service, world.influencer.api):
+        with pytest.raises(RequestError) as refusal:
+            record(api, session, product, again.get("amount", "19.90"), order_reference="A-1001", quantity=again.get("quantity", 1))
+        error = refusal.value
+        assert (error.sqlstate, error.message) == ("PT409", f"order {first['id']} was recorded with another product, amount or quantity")
+        assert "amount 19.90 and quantity 1" in error.detail and error.hint
+    assert numbers(world, session, product) == (1, 1, Decimal("19.90"), 1, Decimal("19.90"))
+
+
+def test_an_order_is_sent_twice_by_its_id(world, shop):
+    session, product = shop
+    id = str(uuid.uuid4())
+    first = record(world.service, session, product, 10, id=id)
+    assert record(world.service, session, product, 10, id=id) == first
+    with refused("PT409", f"order {id} was recorded with another"):
+        record(world.service, session, _product(world, session), 10, id=id)
+    assert numbers(world, session, product)[0] == 1
 
 
 def _product(world, session):
@@ -142,7 +179,7 @@ def test_an_id_that_is_taken_is_a_conflict(world, shop):
     session, product = shop
     other = world.session(by=world.new_influencer())
     there = record(world.service, other, _product(world, other))
-    with refused("23505"):
+    with refused("23505", f"the id {there['id']} is that of an order in another session", hint=True):
         record(world.service, session, product, id=there["id"])
     assert numbers(world, session, product) == (0, 0, 0, 0, 0)
 
