@@ -1,5 +1,6 @@
 //! Exceptions of a schedule: occurrences that are skipped, moved, retitled or added.
 
+use super::places::{Place, Places, times_of_day};
 use super::series::{ExceptionKind, Series, moment_of, wall_at};
 use super::stored::Stored;
 use super::{
@@ -13,9 +14,8 @@ use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
 use crate::pg::row::Row;
 use crate::pg::row::{finite, required};
-use crate::pg::time_of_day::TimeOfDay;
 use crate::pg::transition::Changes;
-use pgrx::datum::{Date, Uuid};
+use pgrx::datum::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use recurrence::days;
@@ -53,8 +53,10 @@ thread_local! {
     static REWRITE: Plan = const { Plan::writing(
         c"update public.live_stream_schedule_exceptions e
              set original_starts_at = u.original, original_local_start = u.wall, starts_at = u.starts,
-                 ends_at = u.ends, fits = u.fits, updated_at = now()
-            from unnest($2, $3, $4, $5, $6, $7) as u (was, original, wall, starts, ends, fits)
+                 local_start = u.local, ends_at = u.ends, fits = u.fits,
+                 kind = u.kind::public.live_stream_exception, updated_at = now()
+            from unnest($2, $3, $4, $5, $6, $7, $8, $9)
+                   as u (was, original, wall, starts, local, ends, fits, kind)
            where e.schedule_id = $1 and e.original_starts_at = u.was + interval '100000 years'",
         &[
             pg_sys::UUIDOID,
@@ -62,8 +64,10 @@ thread_local! {
             pg_sys::TIMESTAMPTZARRAYOID,
             pg_sys::TIMESTAMPARRAYOID,
             pg_sys::TIMESTAMPTZARRAYOID,
+            pg_sys::TIMESTAMPARRAYOID,
             pg_sys::TIMESTAMPTZARRAYOID,
             pg_sys::BOOLARRAYOID,
+            pg_sys::TEXTARRAYOID,
         ],
     ) };
     static REMOVE_LIFTED: Plan = const { Plan::writing(
@@ -243,62 +247,60 @@ pub fn settle(changes: Changes<'_>) -> Result<()> {
     })
 }
 
-/// Exceptions of a schedule whose times were changed: those that still fit are kept, with the
-/// moments that their clock times now are; the others are marked.
-pub fn follow(old: &Row<'_>, new: &Row<'_>) -> Result<()> {
-    let same = new.same::<Date>(old, "scheduled_date")?
-        && new.same::<TimeOfDay>(old, "scheduled_start_time")?
-        && new.same::<String>(old, "timezone")?
-        && new.same::<String>(old, "recurrence_rule")?;
-    if same || new.get("has_exceptions")? != Some(true) {
-        return Ok(());
-    }
-    let id: Uuid = required(new, "id")?;
-    let time_of = |row: &Row<'_>| {
-        let time: TimeOfDay = required(row, "scheduled_start_time")?;
-        Ok::<_, Error>(time.since_midnight())
+/// The exceptions of a schedule, for [`follow`].
+pub fn all(schedule: Uuid) -> Result<Vec<Kept>> {
+    plan::run(&ALL, &[schedule.into()], |rows| {
+        let exceptions = (0..rows.len()).filter_map(|row| Kept::read(rows, row));
+        Ok(exceptions.collect())
+    })
+}
+
+/// Exceptions of a schedule whose times were changed from one to the other at a moment: those of occurrences that have a
+/// place are there, of the others those that still fit are kept, with the moments that their clock times now are; the rest
+/// is marked. Returns how many do not fit any more. For code that settles.
+pub fn follow(
+    schedule: Uuid,
+    kept: Vec<Kept>,
+    (before, after): (&Stored<'_>, &Stored<'_>),
+    now: i64,
+    places: Option<&Places>,
+) -> Result<usize> {
+    let series = after.series()?;
+    let had = kept.iter().filter(|one| one.fitted).count();
+    let times = times_of_day(before, after);
+    let usual = before.series().map_or(0, |series| series.length.nominal());
+    let is_taken = |wall: i64| places.is_some_and(|places| places.taken.contains(&wall));
+    let place = |one: &mut Kept| match places.and_then(|places| places.of(one.wall)) {
+        Some(place) if one.fitted => one.put(place, &series),
+        _ if one.is_apart(now, usual) => one.stay_alone(&series),
+        _ => {
+            one.fit(&series, times);
+            if one.kind != ExceptionKind::Add && is_taken(one.wall) {
+                one.lose();
+            }
+        }
     };
-    let (old_time, new_time) = (time_of(old)?, time_of(new)?);
-    let stored = Stored {
-        has_exceptions: None,
-        ..Stored::of(new)?
-    };
-    let series = stored.series()?;
-    let lost = settling(|| {
-        let kept = plan::run(&ALL, &[id.into()], |rows| {
-            let exceptions = (0..rows.len()).filter_map(|row| Kept::read(rows, row));
-            Ok(exceptions.collect::<Vec<_>>())
-        })?;
-        let had = kept.iter().filter(|one| one.fitted).count();
-        let kept = settled(kept, &series, old_time, new_time);
-        let has = kept.iter().filter(|one| one.fits).count();
-        plan::execute(&LIFT, &[id.into()])?;
-        rewrite(id, &kept)?;
-        // What another has taken the place of.
-        plan::execute(&REMOVE_LIFTED, &[id.into()])?;
-        Ok(had.saturating_sub(has))
-    })?;
-    if lost > 0 {
-        ereport!(
-            PgLogLevel::NOTICE,
-            PgSqlErrorCode::ERRCODE_WARNING,
-            format!("{lost} exceptions of schedule {id} do not fit its rule any more"),
-            "They are kept, marked fits = false in live_stream_schedule_exceptions, and have no effect."
-        );
-    }
-    Ok(())
+    let kept = settled(kept, place);
+    let has = kept.iter().filter(|one| one.fits).count();
+    plan::execute(&LIFT, &[schedule.into()])?;
+    rewrite(schedule, &kept)?;
+    // What another has taken the place of.
+    plan::execute(&REMOVE_LIFTED, &[schedule.into()])?;
+    Ok(had.saturating_sub(has))
 }
 
 /// An exception while its schedule changes.
-struct Kept {
-    kind: ExceptionKind,
+pub struct Kept {
+    pub kind: ExceptionKind,
     was: i64,
     wall_was: i64,
     original: i64,
-    wall: i64,
+    /// When the occurrence begins by the rule, in clock time.
+    pub wall: i64,
     start: Option<(i64, i64)>,
     length: Option<i64>,
-    fitted: bool,
+    /// Whether it had an effect before.
+    pub fitted: bool,
     fits: bool,
 }
 
@@ -326,8 +328,17 @@ impl Kept {
         })
     }
 
+    /// True where what is over at a moment was moved to a time to come, which alone it is known by; `usual` is how long
+    /// occurrences last.
+    pub fn is_apart(&self, now: i64, usual: i64) -> bool {
+        let end = |start: i64, length: Option<i64>| start.saturating_add(length.unwrap_or(usual));
+        let is_to_come = |(start, _)| end(start, self.length) > now;
+        let is_moved = self.fitted && self.kind == ExceptionKind::Move;
+        is_moved && end(self.was, None) <= now && self.start.is_some_and(is_to_come)
+    }
+
     /// The same clock time, or the new time of the day where it was at the old one.
-    fn fit(&mut self, series: &Series, old_time: i64, new_time: i64) {
+    fn fit(&mut self, series: &Series, (old_time, new_time): (i64, i64)) {
         let mut found = match self.kind {
             ExceptionKind::Add => Some((self.wall, moment_of(series.zone, self.wall))),
             _ => series.start_at(self.wall).map(|start| (self.wall, start)),
@@ -336,10 +347,47 @@ impl Kept {
             let wall = self.wall - old_time + new_time;
             found = series.start_at(wall).map(|start| (wall, start));
         }
-        self.fits = found.is_some();
-        if let Some((wall, original)) = found {
-            (self.wall, self.original) = (wall, original);
+        match found {
+            Some((wall, moment)) => self.set(wall, moment, series),
+            None => self.fits = false,
         }
+        self.keep_start(series);
+    }
+
+    /// Goes with its occurrence.
+    fn put(&mut self, place: Option<Place>, series: &Series) {
+        match place {
+            Some(place) => self.set(place.wall, place.moment, series),
+            None => self.lose(),
+        }
+        self.keep_start(series);
+    }
+
+    /// Takes place, whether the rule has it or not.
+    fn stay_alone(&mut self, series: &Series) {
+        if series.start_at(self.wall).is_none() {
+            self.kind = ExceptionKind::Add;
+        }
+        self.set(self.wall, moment_of(series.zone, self.wall), series);
+        self.keep_start(series);
+    }
+
+    /// One that has another length alone begins as usual.
+    fn set(&mut self, wall: i64, original: i64, series: &Series) {
+        if let Some((start, local)) = &mut self.start
+            && *start == self.was
+            && self.kind == ExceptionKind::Move
+        {
+            (*start, *local) = (original, wall_at(series.zone, original));
+        }
+        (self.wall, self.original, self.fits) = (wall, original, true);
+    }
+
+    fn lose(&mut self) {
+        (self.fits, self.original, self.wall) = (false, self.was, self.wall_was);
+    }
+
+    fn keep_start(&mut self, series: &Series) {
         if let Some((start, local)) = &mut self.start
             && wall_at(series.zone, *start) != *local
         {
@@ -351,10 +399,8 @@ impl Kept {
 /// Exceptions after a change of their schedule, one for each occurrence: of two that now name the
 /// same, an occurrence that was added or moved goes before one that is skipped, and what has no
 /// effect goes before nothing.
-fn settled(mut all: Vec<Kept>, series: &Series, old_time: i64, new_time: i64) -> Vec<Kept> {
-    for one in &mut all {
-        one.fit(series, old_time, new_time);
-    }
+fn settled(mut all: Vec<Kept>, place: impl FnMut(&mut Kept)) -> Vec<Kept> {
+    all.iter_mut().for_each(place);
     all.sort_by_key(|one| {
         let rank = match one.kind {
             ExceptionKind::Add => 0,
@@ -366,7 +412,7 @@ fn settled(mut all: Vec<Kept>, series: &Series, old_time: i64, new_time: i64) ->
     let mut taken = BTreeSet::new();
     for one in all.iter_mut().filter(|one| one.fits) {
         if !taken.insert(one.original) {
-            (one.fits, one.original, one.wall) = (false, one.was, one.wall_was);
+            one.lose();
         }
     }
     all.retain(|one| one.fits || taken.insert(one.original));
@@ -379,15 +425,22 @@ fn rewrite(schedule: Uuid, kept: &[Kept]) -> Result<()> {
         let moments = kept.iter().map(|one| of(one).and_then(moment));
         moments.collect::<Vec<_>>()
     };
-    let walls = kept.iter().map(|one| Timestamp::try_from(one.wall).ok());
+    let walls = |of: &dyn Fn(&Kept) -> Option<i64>| {
+        let wall = |micros: i64| Timestamp::try_from(micros).ok();
+        let walls = kept.iter().map(|one| of(one).and_then(wall));
+        walls.collect::<Vec<_>>()
+    };
+    let kinds = kept.iter().map(|one| one.kind.label().to_owned());
     let args = [
         schedule.into(),
         moments(&|one| Some(one.was)).into(),
         moments(&|one| Some(one.original)).into(),
-        walls.collect::<Vec<_>>().into(),
-        moments(&|one| one.start.map(|(start, _)| start)).into(),
+        walls(&|one| Some(one.wall)).into(),
+        moments(&|one| Some(one.start?.0)).into(),
+        walls(&|one| Some(one.start?.1)).into(),
         moments(&|one| Some(one.start?.0 + one.length?)).into(),
         kept.iter().map(|one| one.fits).collect::<Vec<_>>().into(),
+        kinds.collect::<Vec<String>>().into(),
     ];
     plan::execute(&REWRITE, &args).map(|_| ())
 }

@@ -40,11 +40,19 @@ macro_rules! showcase {
     };
 }
 
+/// What says when a schedule takes place, as one text: what was worked out before somebody changed it makes no sessions.
+macro_rules! times {
+    () => {
+        "concat_ws(' ', s.status, s.scheduled_date, s.scheduled_start_time, s.timezone, s.recurrence_rule)"
+    };
+}
+
 thread_local! {
     // Round by round: the first of each influencer, then the second of each.
     static COMING: Plan = const { Plan::writing(
         sql!(
-            "select s.id, s.influencer_id, s.title, cardinality(s.products_to_showcase), ", fields!(), "
+            "select s.id, s.influencer_id, s.title, cardinality(s.products_to_showcase), ", fields!(), ",
+                    ", times!(), "
                from unnest($2, $3) as turn (influencer_id, after)
               cross join lateral (
                 select *, row_number() over (order by id) as nth
@@ -75,13 +83,14 @@ thread_local! {
            order by u.nth",
         &[pg_sys::UUIDARRAYOID, pg_sys::TIMESTAMPARRAYOID],
     ) };
-    // What is being deleted keeps nobody waiting.
+    // What is being changed or deleted keeps nobody waiting.
     static MAKE: Plan = const { Plan::writing(
-        c"with kept as materialized (
+        sql!("with kept as materialized (
             select s.id
-              from public.live_stream_schedule s
+              from (select distinct id, times from unnest($1, $7) as u (id, times)) known
+              join public.live_stream_schedule s on s.id = known.id and known.times = ", times!(), "
               join public.influencers i on i.id = s.influencer_id
-             where s.id = any ($1) order by s.id for key share skip locked),
+             order by s.id for share of s skip locked for key share of i skip locked),
           wanted as materialized (
             select u.*, gen_random_uuid() as session_id
               from unnest($1, $2, $3, $4, $5, $6)
@@ -100,13 +109,14 @@ thread_local! {
           select c.session_id, s.influencer_id, c.title, s.description, s.thumbnail_url, c.starts_at,
                  c.ends_at, s.visibility
             from claimed c join public.live_stream_schedule s on s.id = c.schedule_id
-          returning id",
+          returning id"),
         &[
             pg_sys::UUIDARRAYOID,
             pg_sys::TIMESTAMPARRAYOID,
             pg_sys::TIMESTAMPTZARRAYOID,
             pg_sys::TIMESTAMPTZARRAYOID,
             pg_sys::TIMESTAMPTZARRAYOID,
+            pg_sys::TEXTARRAYOID,
             pg_sys::TEXTARRAYOID,
         ],
     ) };
@@ -133,6 +143,7 @@ pub struct Due {
     /// What one of its sessions takes to be made, in rows.
     weight: usize,
     stored: Stored<'static>,
+    times: String,
 }
 
 /// The next schedules, up to so many of each, of influencers with the schedule that was looked at last; those that
@@ -158,6 +169,7 @@ pub fn due(turns: &[(Uuid, Option<Uuid>)], until: i64, most: usize) -> Result<Ve
                     id: Some(id),
                     ..stored(rows, row, 4)
                 },
+                times: rows.get(row, 12)?,
             })
         };
         Ok((0..rows.len()).filter_map(read).collect())
@@ -253,6 +265,7 @@ fn make_sessions(coming: Coming) -> Result<i32> {
         coming.starts.into(),
         coming.ends.into(),
         coming.titles.into(),
+        coming.times.into(),
     ];
     let made: Vec<Uuid> = plan::run(&MAKE, &args, |rows| {
         Ok((0..rows.len()).filter_map(|row| rows.get(row, 0)).collect())
@@ -280,6 +293,7 @@ struct Coming {
     starts: Vec<Option<TimestampWithTimeZone>>,
     ends: Vec<Option<TimestampWithTimeZone>>,
     titles: Vec<String>,
+    times: Vec<String>,
 }
 
 impl Coming {
@@ -299,6 +313,7 @@ impl Coming {
             self.starts.push(super::timestamp(one.start));
             self.ends.push(super::timestamp(one.end));
             self.titles.push(title_of(&one, &due.title));
+            self.times.push(due.times.clone());
         }
     }
 
@@ -329,6 +344,7 @@ impl Coming {
             starts: pick(&self.starts, places),
             ends: pick(&self.ends, places),
             titles: pick(&self.titles, places),
+            times: pick(&self.times, places),
         }
     }
 }

@@ -9,10 +9,12 @@ mod exceptions;
 mod fields;
 mod guard;
 mod ics;
+mod later;
 mod loading;
 mod making;
 mod next;
 mod next_session;
+mod places;
 mod series;
 mod sessions;
 mod share;
@@ -329,12 +331,12 @@ fn own_schedule(schedule_id: Option<Uuid>) -> Result<()> {
     .hint("Sign in as the user who owns the schedule's influencer."))
 }
 
-/// AFTER UPDATE of a schedule: its exceptions follow its rule.
+/// AFTER UPDATE of a schedule: its exceptions and its sessions go where its occurrences are.
 #[pg_trigger]
 fn schedule_settle<'a>(trigger: &'a PgTrigger<'a>) -> trigger::Outcome<'a> {
     trigger::after_change(trigger, |old, new| match old {
         Some(old) if !is_settling() => {
-            exceptions::follow(old, new)?;
+            later::follow(old, new)?;
             sessions::follow_schedule(old, new)
         }
         _ => Ok(()),

@@ -58,12 +58,17 @@ impl Stored<'_> {
 }
 
 impl Stored<'_> {
-    /// True when both take place at the same times, exceptions apart.
-    pub fn is_at_the_same_times_as(&self, other: &Stored<'_>) -> bool {
+    /// True when both begin at the same time of the same clocks.
+    pub fn begins_as(&self, other: &Stored<'_>) -> bool {
         self.date == other.date
             && self.start_time == other.start_time
-            && self.end_time == other.end_time
             && self.timezone == other.timezone
+    }
+
+    /// True when both take place at the same times, exceptions apart.
+    pub fn is_at_the_same_times_as(&self, other: &Stored<'_>) -> bool {
+        self.begins_as(other)
+            && self.end_time == other.end_time
             && self.rule == other.rule
             && self.duration_minutes == other.duration_minutes
     }
