@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from dateutil.rrule import rrulestr
 
+from schedule_ics_test import expanded, feed
 from scheduling import at
 
 NOW = datetime.now(timezone.utc).replace(microsecond=0, second=0)
@@ -86,4 +87,7 @@ def agree(world, row):
     assert at(upcoming["full_start_datetime"]) == listed[0]
     assert upcoming["created_session_id"] == row["created_session_id"] == now_made[0]["id"]
     dates = world.anon.rpc("live_stream_calendar", range_start=window["range_start"], range_end=str(NOW + timedelta(days=9)), max_rows=1000)
-    assert [at(one["starts_at"]) for one in dates if one["schedule_id"] == row["id"]] == [one for one in listed if one < NOW + timedelta(days=9)]
+    near = [one for one in listed if one < NOW + timedelta(days=9)]
+    assert [at(one["starts_at"]) for one in dates if one["schedule_id"] == row["id"]] == near
+    shown = expanded(feed(world), datetime.now(timezone.utc), NOW + timedelta(days=9))
+    assert [begin for begin, *_ in shown] == near, "of the one schedule that there is"

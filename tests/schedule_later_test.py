@@ -33,6 +33,7 @@ def test_a_show_is_put_later_with_all_that_it_has(supabase_db, by, who):
     api.rpc("live_stream_invite", session_id=session["id"], user_id=world.viewer.user_id)
     invitation = api.rpc("live_stream_create_invitation", session_id=session["id"])
     viewer = world.join(session, world.viewer)
+    session = world.read(session)
     start = at(f"{row['scheduled_date']}T{row['scheduled_start_time']}Z") + timedelta(**by)
     columns = {"scheduled_date": f"{start:%Y-%m-%d}", "scheduled_start_time": f"{start:%H:%M:%S}"}
     if who == "host":
@@ -50,7 +51,7 @@ def test_a_show_is_put_later_with_all_that_it_has(supabase_db, by, who):
         supabase_db.owner("update public.live_stream_schedule set scheduled_date = %s, scheduled_start_time = %s", list(columns.values()))
     now = world.read(session)
     changed = {name for name in now if now[name] != session[name]} - {"updated_at"}
-    assert changed == {"title", "visibility", "scheduled_start_time", "scheduled_end_time"}
+    assert changed == {"scheduled_start_time", "scheduled_end_time"}
     assert (at(now["scheduled_start_time"]), now["title"], now["visibility"]) == (start, "By hand", "private")
     assert at(now["scheduled_end_time"]) == start + timedelta(hours=1)
     assert make(world, "60 days") == 0 and len(api.select("live_stream_sessions")) == 1
@@ -74,12 +75,36 @@ def test_a_show_that_nobody_began_is_put_to_next_week(world):
     assert make(world, "30 days") == 0
 
 
+def test_a_show_that_was_put_to_the_past_comes_back(world):
+    row = show(world)
+    make(world)
+    before = ids(world, row)
+    row = put(world, row, days=-3)
+    assert ids(world, row) == before
+    row = put(world, row, days=3, minutes=20)
+    assert ids(world, row) == before and starts(world, row) == moments(row, 1)
+    agree(world, row)
+
+
+def test_an_end_at_a_time_of_the_day_goes_along(world):
+    """As calendars write it: the last one is still the last."""
+    end = NOW + timedelta(days=4)
+    row = daily(world, recurrence_rule=f"FREQ=DAILY;UNTIL={end:%Y%m%dT%H%M00}")
+    make(world, "9 days")
+    before = ids(world, row)
+    assert len(before) == 4
+    for minutes in (1, -2):
+        row = put(world, row, minutes=minutes)
+        assert ids(world, row) == before and starts(world, row) == moments(row, 9)
+    agree(world, row)
+
+
 # Series.
 
 
 def random_schedule(chosen):
     rules = ["FREQ=DAILY", "FREQ=DAILY;INTERVAL=2", "FREQ=WEEKLY", "FREQ=WEEKLY;BYDAY=MO,TH", "FREQ=WEEKLY;BYDAY=MO,WE,FR;WKST=SU",
-             "FREQ=DAILY;BYHOUR=9,13,21", "FREQ=MONTHLY;BYDAY=1MO,-1FR", "FREQ=DAILY;COUNT=12", "FREQ=HOURLY;INTERVAL=7", None,
+             "FREQ=DAILY;BYHOUR=9,13,21", "FREQ=MONTHLY;BYDAY=1MO,-1FR", "FREQ=DAILY;COUNT=12", "FREQ=HOURLY;INTERVAL=7", None, "FREQ=DAILY;COUNT=7", "FREQ=WEEKLY;COUNT=3",
              f"FREQ=DAILY;UNTIL={NOW + timedelta(days=9):%Y%m%d}", "FREQ=WEEKLY;INTERVAL=2;BYDAY=TU,SA"]  # fmt: skip
     first = NOW + timedelta(days=chosen.randint(-20, 5))
     return {
@@ -190,24 +215,24 @@ def test_what_is_different_goes_along(world):
     owner, before = world.influencer.api, made(world, row)
     old = moments(row, 6)
     owner.rpc("live_stream_skip_occurrence", schedule_id=row["id"], original_starts_at=str(old[2]))
-    moved_to = NOW + timedelta(days=9, minutes=17)
+    moved_to = NOW + timedelta(days=4, minutes=17)
     owner.rpc("live_stream_move_occurrence", schedule_id=row["id"], original_starts_at=str(old[1]), starts_at=str(moved_to), title="Late")
     owner.rpc("live_stream_move_occurrence", schedule_id=row["id"], original_starts_at=str(old[3]), ends_at=str(old[3] + timedelta(hours=3)))
     left = [before[nth]["id"] for nth in (0, 3, 4, 5, 1)]
-    assert ids(world, row) == left
+    where = lambda new: {one: start for one, start in zip(left, [new[0], new[3], new[4], new[5], moved_to])}  # noqa: E731
+    found = lambda: {one["id"]: one["start"] for one in made(world, row)}  # noqa: E731
+    assert found() == where(old)
     for by in ({"minutes": 30}, {"days": 1, "hours": -1}, {"days": 2}, {"days": -1, "minutes": 7}):
         row = put(world, row, **by)
         new = moments(row, 6)
-        assert ids(world, row) == left
-        assert starts(world, row) == [new[0], new[3], new[4], new[5], moved_to]
-        found = world.anon.select("live_stream_schedule_exceptions", order="original_starts_at")
-        assert [(at(one["original_starts_at"]), one["kind"], one["fits"]) for one in found] == [(new[1], "move", True), (new[2], "skip", True), (new[3], "move", True)]
+        assert found() == where(new)
+        kept = world.anon.select("live_stream_schedule_exceptions", order="original_starts_at")
+        assert [(at(one["original_starts_at"]), one["kind"], one["fits"]) for one in kept] == [(new[1], "move", True), (new[2], "skip", True), (new[3], "move", True)]
         ends = {one["id"]: at(one["scheduled_end_time"]) for one in owner.select("live_stream_sessions")}
         assert ends[before[3]["id"]] == new[3] + timedelta(hours=3) and ends[before[4]["id"]] == new[4] + timedelta(hours=1)
         agree(world, row)
     row = change(world, row, recurrence_rule="FREQ=DAILY;INTERVAL=3")
-    new = moments(row, 6)
-    assert (ids(world, row), starts(world, row)) == (left[:1] + left[-1:] + left[1:4], [new[0], moved_to, new[3], new[4], new[5]])
+    assert found() == where(moments(row, 6))
     assert make(world, "6 days") == 0, "the third is skipped, and the others are there"
 
 

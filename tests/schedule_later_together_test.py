@@ -121,9 +121,9 @@ def test_one_reminder_at_the_new_time(plain_db):
     let_pass(plain_db, 12)
     remind_all(world)
     assert told(world.viewer) == [], "it is still an hour and a half off"
-    let_pass(plain_db, 30)
+    let_pass(plain_db, 39)
     assert remind(world) == 1 and told(world.viewer) == [("stream_reminder", session)]
-    let_pass(plain_db, 60)
+    let_pass(plain_db, 45)
     assert remind(world) == 1 and told(world.stranger) == [("stream_reminder", session)]
     remind_all(world)
     assert len(told(world.viewer)) == len(told(world.stranger)) == 1

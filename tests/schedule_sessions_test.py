@@ -118,12 +118,16 @@ def test_a_session_follows_its_occurrence(world):
 
 
 @own_db("counts or changes all that is there")
-def test_another_rule_moves_the_sessions_that_still_fit(world):
+def test_another_rule_moves_the_sessions(world):
+    """The n-th is still the n-th; those that the rule has no more are called off."""
     row = soon(world)
     materialize(world)
     rule = "FREQ=DAILY;INTERVAL=2"
     world.influencer.api.update("live_stream_schedule", {"recurrence_rule": rule}, where={"id": row["id"]})
-    assert [one["status"] for one in sessions(world)] == ["scheduled", "cancelled", "scheduled"]
+    assert [at(one["scheduled_start_time"]) for one in sessions(world)] == [at(original(row, day)) for day in (0, 2, 4)]
+    assert [one["status"] for one in sessions(world)] == ["scheduled"] * 3
+    world.influencer.api.update("live_stream_schedule", {"recurrence_rule": f"{rule};COUNT=2"}, where={"id": row["id"]})
+    assert [one["status"] for one in sessions(world)] == ["scheduled", "scheduled", "cancelled"]
     world.db.owner("delete from public.live_stream_schedule where id = %s", [row["id"]])
     assert [one["status"] for one in sessions(world)] == ["cancelled"] * 3
 

@@ -14,6 +14,7 @@ use crate::pg::time_zone::{self, Zone};
 use pgrx::datum::{Date, Timestamp, Uuid};
 use pgrx::pg_sys;
 use pgrx::{FromDatum, IntoDatum};
+use recurrence::days;
 use recurrence::expand;
 use recurrence::rule::{End, Rule};
 use std::borrow::Cow;
@@ -283,7 +284,10 @@ impl Timing {
         if !self.is_recurring || self.rule.is_none() && was.is_some() && !fields_changed {
             return Ok(None);
         }
-        let kept = self.rule.as_deref().map(Rule::parse).transpose()?;
+        let mut kept = self.rule.as_deref().map(Rule::parse).transpose()?;
+        if let Some((rule, before)) = kept.as_mut().zip(before) {
+            self.put_end(rule, before);
+        }
         let Some(before) = before.filter(|_| fields_changed) else {
             return match kept {
                 Some(rule) => Ok(Some(rule)),
@@ -304,6 +308,25 @@ impl Timing {
             };
         }
         Ok(Some(rule))
+    }
+
+    /// An end at a time of a day goes with the start that is put to another one: the last occurrence is still the last.
+    fn put_end(&self, rule: &mut Rule, before: &Timing) {
+        let start = |timing: &Timing| {
+            let first = first_start(timing.date?, timing.start_time?).ok()?;
+            Some(first.0)
+        };
+        let (Some((new, old)), End::Until(until)) = (start(self).zip(start(before)), &mut rule.end)
+        else {
+            return;
+        };
+        if (*until + 1).rem_euclid(days::DAY_SECONDS) != 0 {
+            let by = match new - old {
+                put if put.abs() < days::DAY_SECONDS => put,
+                _ => new.rem_euclid(days::DAY_SECONDS) - old.rem_euclid(days::DAY_SECONDS),
+            };
+            *until = (*until + by).clamp(days::EARLIEST, days::LATEST);
+        }
     }
 
     fn rule_of_fields(&self) -> Result<Rule> {

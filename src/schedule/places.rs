@@ -150,7 +150,10 @@ pub fn places(
         counted += 1;
     }
     let most = coming.len() + made.len() + kept.len() + 1;
-    let next = after.series()?.between(now, i64::MAX).take(most);
+    // The only one is the only one, also where it is put to a time that is over.
+    let is_only = before.rule.is_none() && after.rule.is_none();
+    let since = if is_only { i64::MIN } else { now };
+    let next = after.series()?.between(since, i64::MAX).take(most);
     let next: Vec<Place> = next.map(Place::from).collect();
 
     let mut places = Places::default();

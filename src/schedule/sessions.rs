@@ -80,7 +80,10 @@ thread_local! {
         ],
     ) };
     static DROP: Plan = const { Plan::writing(
-        c"delete from public.live_stream_schedule_sessions where session_id = $1",
+        c"with stays as materialized (
+            select id from public.live_stream_sessions where id = $1 for key share skip locked)
+          delete from public.live_stream_schedule_sessions
+           where session_id in (select id from stays)",
         &[pg_sys::UUIDOID],
     ) };
     static CANCEL: Plan = const { Plan::writing(
