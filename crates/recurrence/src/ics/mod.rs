@@ -2,6 +2,7 @@
 
 pub mod calendar;
 pub mod duration;
+pub mod observances;
 pub mod text;
 pub mod timezone;
 pub mod windows;

@@ -8,6 +8,9 @@ const MAX_LINE: usize = 75;
 /// The most parameters of a line that are read.
 const MAX_PARAMETERS: usize = 50;
 
+/// How much is told of what is no line.
+const MAX_TOLD: usize = 40;
+
 /// Appends a content line (RFC 5545, 3.1), folded into lines of 75 octets at most.
 pub fn push_line(out: &mut String, line: &str) {
     let mut room = MAX_LINE;
@@ -75,7 +78,12 @@ impl Line {
         found.map(|(_, value)| value.as_str())
     }
 
-    /// None for a line without a value.
+    /// A value that is no text: what is white around it means nothing.
+    pub fn word(&self) -> &str {
+        self.value.trim()
+    }
+
+    /// None for what is no NAME;PARAMETERS:value.
     fn parse(line: &str) -> Option<Self> {
         let mut pieces = Vec::new();
         let (mut quoted, mut begin) = (false, 0);
@@ -97,11 +105,16 @@ impl Line {
             }
         }
         let (name, parameters) = pieces.split_first()?;
+        let name = name.trim_start_matches('\u{feff}').trim();
+        let is_name = |one: char| one.is_ascii_alphanumeric() || matches!(one, '-' | '_' | '.');
+        if name.is_empty() || !name.chars().all(is_name) {
+            return None;
+        }
         let parameter = |piece: &&str| {
             let (name, value) = piece.split_once('=')?;
             Some((
-                name.to_ascii_uppercase(),
-                value.trim_matches('"').to_owned(),
+                name.trim().to_ascii_uppercase(),
+                decode(value.trim().trim_matches('"')),
             ))
         };
         Some(Self {
@@ -112,24 +125,43 @@ impl Line {
     }
 }
 
-/// The lines of a text, unfolded one by one; those that are none are left out. A line ends with
-/// CRLF or LF.
-pub fn lines(text: &str) -> impl Iterator<Item = Line> {
+/// The value of a parameter (RFC 6868); what escapes nothing is taken as it is.
+fn decode(value: &str) -> String {
+    if !value.contains('^') {
+        return value.to_owned();
+    }
+    let mut plain = String::with_capacity(value.len());
+    let mut characters = value.chars().peekable();
+    while let Some(character) = characters.next() {
+        let meant = match (character, characters.peek()) {
+            ('^', Some('n')) => '\n',
+            ('^', Some('^')) => '^',
+            ('^', Some('\'')) => '"',
+            _ => {
+                plain.push(character);
+                continue;
+            }
+        };
+        plain.push(meant);
+        characters.next();
+    }
+    plain
+}
+
+/// The lines of a text, unfolded one by one; of those that are none, what they say. A line ends with
+/// CRLF, LF or CR, and any number of those.
+pub fn lines(text: &str) -> impl Iterator<Item = Result<Line, String>> {
     let mut raw = text
-        .split('\n')
-        .map(|line| line.strip_suffix('\r').unwrap_or(line))
+        .split(['\n', '\r'])
+        .filter(|line| !line.is_empty())
         .peekable();
     std::iter::from_fn(move || {
-        loop {
-            let mut line = Cow::Borrowed(raw.next()?);
-            while let Some(rest) = raw.peek().and_then(|next| next.strip_prefix([' ', '\t'])) {
-                line.to_mut().push_str(rest);
-                raw.next();
-            }
-            if let Some(line) = Line::parse(&line) {
-                return Some(line);
-            }
+        let mut line = Cow::Borrowed(raw.next()?);
+        while let Some(rest) = raw.peek().and_then(|next| next.strip_prefix([' ', '\t'])) {
+            line.to_mut().push_str(rest);
+            raw.next();
         }
+        Some(Line::parse(&line).ok_or_else(|| line.trim().chars().take(MAX_TOLD).collect()))
     })
 }
 
@@ -148,8 +180,8 @@ mod tests {
             let mut folded = String::new();
             push_line(&mut folded, &format!("SUMMARY:{text}"));
             assert!(folded.split("\r\n").all(|line| line.len() <= MAX_LINE));
-            let read: Vec<Line> = lines(&folded).collect();
-            assert_eq!((read[0].name.as_str(), &read[0].value), ("SUMMARY", &text));
+            let read = lines(&folded).next().unwrap().unwrap();
+            assert_eq!((read.name.as_str(), &read.value), ("SUMMARY", &text));
         }
     }
 
@@ -163,11 +195,39 @@ mod tests {
 
     #[test]
     fn parameters_are_read() {
-        let text = "dtstart;tzid=\"A:B;C\";X=1:20260501T100000\r\nnothing\r\n";
-        let read: Vec<Line> = lines(text).collect();
-        assert_eq!(read.len(), 1);
-        assert_eq!(read[0].name, "DTSTART");
-        assert_eq!(read[0].parameter("TZID"), Some("A:B;C"));
-        assert_eq!(read[0].value, "20260501T100000");
+        let text = "dtstart;tzid=\"A:B;C\"; X = 1 ;N=^n^^^'^x:20260501T100000\r\nnothing\r\n";
+        let read: Vec<_> = lines(text).collect();
+        assert_eq!(read.len(), 2);
+        let line = read[0].as_ref().unwrap();
+        assert_eq!(line.name, "DTSTART");
+        assert_eq!(line.parameter("TZID"), Some("A:B;C"));
+        assert_eq!(line.parameter("X"), Some("1"));
+        assert_eq!(line.parameter("N"), Some("\n^\"^x"));
+        assert_eq!(line.value, "20260501T100000");
+        assert_eq!(read[1], Err("nothing".to_owned()));
+    }
+
+    #[test]
+    fn lines_end_in_every_way() {
+        for end in ["\n", "\r\n", "\r", "\r\r\n", "\n\n", " \t\r\n"] {
+            let text = format!("\u{feff}A:1{end}STATUS :CANCELLED{end}B:2{end} 3{end}");
+            let read: Vec<Line> = lines(&text).map(Result::unwrap).collect();
+            let words: Vec<(&str, &str)> = read
+                .iter()
+                .map(|line| (line.name.as_str(), line.word()))
+                .collect();
+            assert_eq!(words[..2], [("A", "1"), ("STATUS", "CANCELLED")], "{end:?}");
+            assert!(
+                words[2].1.starts_with('2') && words[2].1.ends_with('3'),
+                "{end:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_has_no_name_or_value_is_no_line() {
+        for text in ["RRULE FREQ=DAILY", "see http://x", ":x", "X;Y=\"a:b"] {
+            assert_eq!(lines(text).next(), Some(Err(text.to_owned())));
+        }
     }
 }
