@@ -6,9 +6,9 @@ create type public.live_stream_schedule_status as enum
 comment on type public.live_stream_schedule_status is
   'Whether a schedule still counts: scheduled and confirmed ones are upcoming.';
 
-create domain public."text/calendar" as text;
-comment on domain public."text/calendar" is
-  'A calendar in the iCalendar format; PostgREST sends it as this media type.';
+create domain live_stream."*/*" as text;
+comment on domain live_stream."*/*" is
+  'What PostgREST sends as it is, whatever media type was asked for; which one it is, response.headers says.';
 
 create table public.live_stream_schedule (
   id uuid not null default gen_random_uuid(),
@@ -38,6 +38,7 @@ create table public.live_stream_schedule (
   visibility public.live_stream_visibility not null default 'public',
   last_start timestamp,
   has_exceptions boolean not null default false,
+  sequence integer not null default 0,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   constraint live_stream_schedule_pkey primary key (id),
@@ -116,6 +117,8 @@ comment on column public.live_stream_schedule.last_start is
   'By the clocks of the time zone, after which it does not begin any more; null is never. Kept by the database.';
 comment on column public.live_stream_schedule.has_exceptions is
   'Whether live_stream_schedule_exceptions has rows for it; kept by the database.';
+comment on column public.live_stream_schedule.sequence is
+  'How often it or an exception of it was changed: the SEQUENCE of RFC 5545 in calendars. Kept by the database.';
 comment on column public.live_stream_schedule.created_at is 'When the row was made.';
 comment on column public.live_stream_schedule.updated_at is 'When the row was last changed.';
 
@@ -270,8 +273,8 @@ create or replace view public.upcoming_streams with (security_invoker = true) as
          s.recurrence_pattern, s.recurrence_end_date, s.days_of_week, s.products_to_showcase,
          s.stream_category, s.expected_duration_minutes, s.target_audience, s.promotion_message,
          s.is_promoted, s.notification_sent, s.reminder_sent, s.status, s.created_session_id,
-         s.recurrence_rule, s.visibility, s.last_start, s.has_exceptions, s.created_at, s.updated_at,
-         i.display_name, i.followers_count, i.avatar_url,
+         s.recurrence_rule, s.visibility, s.last_start, s.has_exceptions, s.sequence, s.created_at,
+         s.updated_at, i.display_name, i.followers_count, i.avatar_url,
          o.starts_at as full_start_datetime, o.ends_at as full_end_datetime
     from public.live_stream_schedule s
    cross join lateral live_stream.next_occurrence(
@@ -388,13 +391,14 @@ $$;
 comment on function public.live_stream_calendar is
   'What takes place from range_start to before range_end, of one influencer or of all, in order; up to max_rows, 1,000 at most. The next page begins after the last row''s starts_at and schedule_id. clashes: the influencer has something else at that time.';
 
+-- Volatile: PostgREST would not run a stable one for HEAD, and its headers would be missing.
 create or replace function public.live_stream_calendar_feed(influencer_id uuid)
-  returns public."text/calendar"
-  language sql stable parallel safe set search_path = '' as $$
-  select live_stream.calendar_feed($1)::public."text/calendar"
+  returns live_stream."*/*"
+  language sql volatile set search_path = '' as $$
+  select live_stream.calendar_feed($1)::live_stream."*/*"
 $$;
 comment on function public.live_stream_calendar_feed is
-  'The schedules of an influencer as a calendar to subscribe to, in the iCalendar format of RFC 5545.';
+  'The schedules of an influencer as a calendar to subscribe to, in the iCalendar format of RFC 5545; PostgREST answers any Accept with it, as text/calendar.';
 
 create or replace function public.live_stream_import_ics(influencer_id uuid, ics text)
   returns table (uid text, title text, schedule_id uuid, not_taken text)

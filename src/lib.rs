@@ -42,6 +42,7 @@ pub extern "C-unwind" fn _PG_init() {
     products::register();
     privacy::register();
     viewers::define_settings();
+    schedule::define_settings();
     viewers::watch_transactions();
     worker::register();
     pg::settings::reserve_prefix();

@@ -14,6 +14,7 @@ pub mod own_writes;
 pub mod owner;
 pub mod per_query;
 pub mod plan;
+pub mod response;
 pub mod returned;
 pub mod role;
 pub mod row;

@@ -41,6 +41,7 @@ thread_local! {
 
 /// Checks a row that is about to be stored and brings it to its form.
 pub fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
+    count_change(old, new)?;
     if is_settling() {
         return new.set("updated_at", Some(transaction_time()));
     }
@@ -141,6 +142,15 @@ fn fill_in(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
 
 /// Row-level security refuses the same rows; this says why. A server may bring rows from
 /// elsewhere, with the times they have.
+/// By its sequence a calendar program knows which of two versions is the later.
+fn count_change(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
+    let sequence = match old {
+        Some(old) => old.get::<i32>("sequence")?.unwrap_or(0).saturating_add(1),
+        None => 0,
+    };
+    new.set("sequence", Some(sequence))
+}
+
 fn check_owner(new: &mut Row<'_>) -> Result<()> {
     if identity::is_service()? {
         return Ok(());

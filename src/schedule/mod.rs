@@ -83,6 +83,7 @@ fn to_day(date: Date) -> Option<i32> {
     years.contains(&i64::from(day)).then_some(day)
 }
 
+pub use ics::define_settings;
 pub use next_session::{hide_session, mark_reminded, mark_told};
 pub use turns::begin_anew;
 

@@ -3,6 +3,7 @@
 use super::event::{Events, Exceptions, Planned, TAKEN, Zones};
 use crate::access;
 use crate::limits;
+use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::plan::{self, Plan};
 use crate::pg::time_zone::{self, Zone};
@@ -12,12 +13,18 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use recurrence::days::DAY_SECONDS;
 use recurrence::ics::calendar::{Calendar, Event, InvalidCalendar};
-use std::collections::HashSet;
 
 thread_local! {
     static OWN_INFLUENCER: Plan = const { Plan::writing(
         c"select (live_stream.influencer_ids())[1]",
         &[],
+    ) };
+    // A place before a name of another kind.
+    static AHEAD_OF_UTC: Plan = const { Plan::writing(
+        c"select name from pg_catalog.pg_timezone_names
+           where utc_offset = $1 * interval '1 second'
+           order by name not like '%/%', name",
+        &[pg_sys::INT8OID],
     ) };
     static INSERT: Plan = const { Plan::writing(
         c"insert into public.live_stream_schedule
@@ -101,22 +108,16 @@ fn import(influencer: Option<Uuid>, ics: Option<&str>) -> Result<Vec<Imported>> 
     limits::in_bulk(|| {
         for event in &calendar.events {
             pgrx::check_for_interrupts!();
-            rows.push(take(&mut events, influencer, event)?);
+            take(&mut events, influencer, event, &mut rows)?;
         }
         Ok::<(), Error>(())
     })?;
-    let masters: HashSet<&Option<String>> =
-        calendar.events.iter().map(|event| &event.uid).collect();
-    let orphans = calendar
-        .overrides
-        .iter()
-        .filter(|(uid, _)| !masters.contains(uid));
-    for (uid, overrides) in orphans {
-        for event in overrides {
-            let why = Some("the event that it is an occurrence of is missing".to_owned());
-            rows.push((uid.clone(), event.title(), None, why));
-        }
-    }
+    let unused =
+        |event: &Event, why: &str| (event.uid.clone(), event.title(), None, Some(why.to_owned()));
+    let superseded = calendar.superseded.iter();
+    rows.extend(superseded.map(|event| unused(event, "another version of it is taken")));
+    let why = "the event that it is an occurrence of is missing";
+    rows.extend(calendar.orphans().map(|event| unused(event, why)));
     Ok(rows)
 }
 
@@ -143,24 +144,52 @@ impl Zones for ServerZones {
         let name = time_zone::canonical_name(name)?;
         Ok(name.and_then(|name| Zone::named(&name).map(|zone| (name, zone))))
     }
+
+    fn ahead_of_utc(&self, seconds: i64) -> Result<Vec<String>> {
+        plan::run(&AHEAD_OF_UTC, &[seconds.into()], |rows| {
+            Ok((0..rows.len()).filter_map(|row| rows.get(row, 0)).collect())
+        })
+    }
+
+    fn now(&self) -> i64 {
+        i64::from(transaction_time()).div_euclid(1_000_000) + EPOCH
+    }
 }
 
-/// One event: what it is, the schedule that it became, and what was not taken.
-fn take(events: &mut Events<'_, ServerZones>, influencer: Uuid, event: &Event) -> Result<Imported> {
+/// One event: what it is, the schedules that it became, and what was not taken.
+fn take(
+    events: &mut Events<'_, ServerZones>,
+    influencer: Uuid,
+    event: &Event,
+    rows: &mut Vec<Imported>,
+) -> Result<()> {
     let mut notes = Vec::new();
-    let mut id = None;
-    match events.schedule(event, &mut notes)? {
-        Err(why) => notes.insert(0, why),
-        Ok(planned) => {
-            id = insert(influencer, &planned)?;
-            match id {
-                Some(id) => store(id, events.exceptions(event, &planned, &mut notes)?)?,
-                None => notes.insert(0, "a trigger of the table has left it out".to_owned()),
-            }
+    let row = |title, id, notes: Vec<String>| {
+        let notes = (!notes.is_empty()).then(|| notes.join("; "));
+        (event.uid.clone(), title, id, notes)
+    };
+    let pieces = match events.schedules(event, &mut notes)? {
+        Ok(pieces) => pieces,
+        Err(why) => {
+            notes.insert(0, why);
+            rows.push(row(event.title(), None, notes));
+            return Ok(());
         }
+    };
+    for (number, piece) in pieces.into_iter().enumerate() {
+        let id = insert(influencer, &piece.planned)?;
+        let mut notes = std::mem::take(&mut notes);
+        match id {
+            Some(id) => store(id, piece.exceptions)?,
+            None => notes.insert(0, "a trigger of the table has left it out".to_owned()),
+        }
+        let title = match number {
+            0 => event.title(),
+            _ => Some(piece.planned.title),
+        };
+        rows.push(row(title, id, notes));
     }
-    let notes = (!notes.is_empty()).then(|| notes.join("; "));
-    Ok((event.uid.clone(), event.title(), id, notes))
+    Ok(())
 }
 
 /// The new schedule's id; none where a trigger keeps it out.

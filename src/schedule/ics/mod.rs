@@ -2,4 +2,7 @@
 
 mod event;
 mod import;
+mod links;
 mod write;
+
+pub use links::define_settings;

@@ -1,8 +1,10 @@
 //! The feed: an influencer's schedules as a calendar to subscribe to.
 
+use super::links::Links;
 use crate::pg::clock::transaction_time;
-use crate::pg::error::{OrRaise, Result};
+use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::plan::{self, Plan, sql};
+use crate::pg::response;
 use crate::pg::time_zone::Zone;
 use crate::schedule::fields::Length;
 use crate::schedule::loading::Known;
@@ -24,7 +26,7 @@ use recurrence::ics::timezone::{described_until, push_timezone};
 use recurrence::rule::{End, Rule};
 use recurrence::stamp::stamp;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
 const SECOND: i64 = 1_000_000;
@@ -49,7 +51,8 @@ thread_local! {
     static VISIBLE: Plan = const { Plan::reading(
         sql!("select id, title, description, updated_at, scheduled_date, scheduled_start_time,
                  scheduled_end_time, timezone::pg_catalog.text, recurrence_rule, last_start,
-                 expected_duration_minutes, has_exceptions
+                 expected_duration_minutes, has_exceptions,
+                 sequence, visibility operator(pg_catalog.=) 'public'
             from public.live_stream_schedule
            where influencer_id operator(pg_catalog.=) $1 and status in ", upcoming!(), "
              and case when has_exceptions then 'infinity'
@@ -66,19 +69,41 @@ struct Event {
     title: String,
     description: Option<String>,
     updated: i64,
+    sequence: i32,
+    is_public: bool,
 }
 
-/// The schedules of an influencer that the caller may see, as a calendar of RFC 5545.
-#[pg_extern(stable, parallel_safe)]
+/// How long programs may keep a calendar: what anybody sees, caches on the way may keep as well.
+const CACHED: &str = "public, max-age=300";
+const CACHED_BY_CALLER: &str = "private, max-age=300";
+
+/// The schedules of an influencer that the caller may see, as a calendar of RFC 5545; tells PostgREST that it is one.
+///
+/// Errors: PT404 for no such influencer.
+#[pg_extern(volatile)]
 fn calendar_feed(influencer: Option<Uuid>) -> String {
     feed(influencer).or_raise()
 }
 
+fn no_such_influencer(influencer: Option<Uuid>) -> Error {
+    let of = influencer.map_or("null".to_owned(), |id| id.to_string());
+    Error::new(
+        SqlState::NOT_FOUND,
+        format!("influencer {of} does not exist"),
+    )
+    .hint("Take influencer_id from influencers.")
+}
+
 fn feed(influencer: Option<Uuid>) -> Result<String> {
     let now = i64::from(transaction_time());
-    let since = Timestamp::try_from(now - 31 * DAY_MICROS).ok();
-    let name: Option<String> =
-        plan::run(&NAME_OF, &[influencer.into()], |rows| Ok(rows.get(0, 0)))?;
+    let behind = now - 31 * DAY_MICROS;
+    let since = Timestamp::try_from(behind).ok();
+    let name: Option<Option<String>> = plan::run(&NAME_OF, &[influencer.into()], |rows| {
+        Ok((rows.len() > 0).then(|| rows.get(0, 0)))
+    })?;
+    let (Some(of), Some(name)) = (influencer, name) else {
+        return Err(no_such_influencer(influencer));
+    };
     let events = plan::run(&VISIBLE, &[influencer.into(), since.into()], |rows| {
         let read = |row| {
             let updated: TimestampWithTimeZone = rows.get(row, 3)?;
@@ -87,6 +112,8 @@ fn feed(influencer: Option<Uuid>) -> Result<String> {
                 title: rows.get(row, 1)?,
                 description: rows.get(row, 2),
                 updated: updated.into(),
+                sequence: rows.get(row, 12)?,
+                is_public: rows.get(row, 13)?,
                 stored: Stored {
                     id: rows.get(row, 0),
                     date: rows.get(row, 4),
@@ -103,7 +130,22 @@ fn feed(influencer: Option<Uuid>) -> Result<String> {
         Ok((0..rows.len()).filter_map(read).collect::<Vec<_>>())
     })?;
 
-    let of = influencer.unwrap_or(Uuid::from_bytes([0; 16]));
+    let is_public = events.iter().all(|event| event.is_public);
+    response::set_headers(&[
+        ("Content-Type", "text/calendar; charset=utf-8", true),
+        (
+            "Content-Disposition",
+            "inline; filename=\"calendar.ics\"",
+            false,
+        ),
+        (
+            "Cache-Control",
+            if is_public { CACHED } else { CACHED_BY_CALLER },
+            false,
+        ),
+    ]);
+    let ids = events.iter().map(|event| event.id).collect();
+    let links = Links::of(of, ids, behind)?;
     let stored = events.iter().map(|event| (of, &event.stored));
     let known = Known::within(
         stored,
@@ -153,6 +195,7 @@ fn feed(influencer: Option<Uuid>) -> Result<String> {
             &exceptions,
             &times,
             now,
+            &links,
             &mut share,
         );
         if whole.is_none() {
@@ -221,8 +264,10 @@ fn push_schedule(
     exceptions: &Rc<[Exception]>,
     times: &Times,
     now: i64,
+    links: &Links,
     share: &mut Share,
 ) -> Option<()> {
+    let url = |original| links.url(event.id, original);
     let first = Expansion::first_start(series.rule.as_ref(), series.first);
     let Some(first) = first.map(|first| (first - EPOCH) * SECOND + series.micros) else {
         return Some(());
@@ -232,14 +277,14 @@ fn push_schedule(
     if !has_more {
         // Alone, it has no recurrence to be an exception of.
         if let Some(only) = series.occurrence_at(first, exception_at(exceptions, first)) {
-            push_event(out, event, times, &only, None, &[]);
+            push_event(out, event, times, &only, None, &url_line(url(Some(first))));
         }
         return (out.len() <= MOST_BYTES).then_some(());
     }
     let Some(start) = series.occurrence_at(first, None) else {
         return Some(());
     };
-    let mut more = Vec::new();
+    let mut more = url_line(url(None));
     if let Some(rule) = &series.rule {
         more.push(format!("RRULE:{}", for_others(rule, times)));
     }
@@ -257,7 +302,11 @@ fn push_schedule(
     let nominal = Length::Elapsed(series.length.nominal());
     push_event(out, event, times, &start, Some((&start, nominal)), &more);
 
-    let again = |one: &Occurrence| times.line("RECURRENCE-ID", &[one.original_wall]);
+    let again = |one: &Occurrence| {
+        let mut lines = vec![times.line("RECURRENCE-ID", &[one.original_wall])];
+        lines.extend(url_line(url(Some(one.original_wall))));
+        lines
+    };
     // Two starts were looked for so far, and one is for each that is different.
     let look = series.cost_of_look();
     share.spend(look.saturating_mul(2));
@@ -268,9 +317,24 @@ fn push_schedule(
             return None;
         }
         if let Some(one) = series.occurrence_at(exception.original, Some(exception)) {
-            push_event(out, event, times, &one, None, &[again(&one)]);
+            push_event(out, event, times, &one, None, &again(&one));
         }
     }
+    // What has an address of its own is told one by one.
+    for original in links.originals(event.id) {
+        share.spend(look);
+        if share.is_spent() || out.len() > MOST_BYTES {
+            return None;
+        }
+        let exception = exception_at(exceptions, original);
+        if exception.is_some_and(|one| one.kind == ExceptionKind::Skip || changed(&one)) {
+            continue;
+        }
+        if let Some(one) = series.occurrence_at(original, exception) {
+            push_event(out, event, times, &one, None, &again(&one));
+        }
+    }
+    let told: HashSet<i64> = links.originals(event.id).collect();
     if matches!(series.length, Length::Clock(_)) {
         let usual = series.length.nominal();
         let since = now - 31 * DAY_MICROS;
@@ -280,9 +344,10 @@ fn push_schedule(
         for one in odd
             .by_ref()
             .take(5_000)
-            .filter(|one| one.end - one.start != usual && !listed(one.original_wall))
+            .filter(|one| one.end - one.start != usual)
+            .filter(|one| !listed(one.original_wall) && !told.contains(&one.original_wall))
         {
-            push_event(out, event, times, &one, None, &[again(&one)]);
+            push_event(out, event, times, &one, None, &again(&one));
         }
         share.spend(odd.spent());
     }
@@ -304,6 +369,7 @@ fn push_event(
     push(&format!("UID:{}@live_stream", event.id));
     push(&format!("DTSTAMP:{}Z", stamp_of(event.updated)));
     push(&format!("LAST-MODIFIED:{}Z", stamp_of(event.updated)));
+    push(&format!("SEQUENCE:{}", event.sequence));
     match usual {
         Some((first, length)) => {
             push(&times.line("DTSTART", &[first.original_wall]));
@@ -331,6 +397,10 @@ fn push_event(
         push(&format!("DESCRIPTION:{}", escape(description)));
     }
     push("END:VEVENT");
+}
+
+fn url_line(url: Option<String>) -> Vec<String> {
+    url.map(|url| format!("URL:{url}")).into_iter().collect()
 }
 
 /// The rule as every program reads it: its end in UTC, and what readers differ in said.

@@ -147,6 +147,11 @@ impl Offsets {
         Some(seconds)
     }
 
+    /// The offset that counts at a moment.
+    pub fn seconds_at(&self, moment: i64) -> i64 {
+        self.offset_at(moment).seconds
+    }
+
     /// True when a zone has the same offsets up to a moment. Windows tells changes at midnight a second before.
     pub fn are_those_of(&self, zone: &impl TimeZone, to: i64) -> bool {
         let Some((from, _)) = self.0.first() else {
@@ -162,7 +167,7 @@ impl Offsets {
     }
 }
 
-impl TimeZone for &Offsets {
+impl TimeZone for Offsets {
     fn offset_at(&self, moment: i64) -> Offset {
         let next = self.0.iter().position(|(begin, _)| *begin > moment);
         let at = next.unwrap_or(self.0.len()).max(1) - 1;

@@ -4,6 +4,7 @@
 use recurrence::expand::{Expansion, bounds};
 use recurrence::ics::calendar::Calendar;
 use recurrence::ics::duration::duration;
+use recurrence::ics::observances::Observances;
 use recurrence::ics::text::{escape, lines, push_line, unescape};
 use recurrence::rule::{End, Rule};
 
@@ -51,6 +52,11 @@ pub fn rule(first: i64, text: &str) -> bool {
             "{written}"
         ),
     }
+    for zone in calendar.parts.iter().flat_map(|part| part.zones.values()) {
+        if let Some(read) = Observances::read(&zone.observances) {
+            read.between(0, 2_000_000_000);
+        }
+    }
     true
 }
 
@@ -77,6 +83,7 @@ pub fn calendar(text: &str) -> bool {
     for event in calendar.events.iter().chain(overrides) {
         event.title();
         event.is_cancelled();
+        event.doubts();
         for line in event.all("DURATION") {
             assert!(duration(&line.value).is_none_or(|seconds| seconds >= 0));
         }

@@ -3,25 +3,27 @@
 //! No PostgreSQL in here: whose zones they are, the caller says.
 
 mod exceptions;
+mod range;
 #[cfg(test)]
 mod tests;
+mod zones;
 
 pub use exceptions::Exceptions;
+pub use range::Piece;
+pub use zones::Zones;
 
 use crate::schedule::fields::MAX_DURATION_MINUTES;
 use recurrence::daylight_saving::{Clock, TimeZone};
 use recurrence::days::DAY_SECONDS;
 use recurrence::expand::{self, Expansion};
-use recurrence::ics::calendar::{Calendar, Event, InvalidCalendar};
+use recurrence::ics::calendar::{Calendar, Event};
 use recurrence::ics::duration::duration;
 use recurrence::ics::text::Line;
-use recurrence::ics::windows;
 use recurrence::rule::{End, Rule};
 use recurrence::stamp::{read_date, read_stamp};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+use zones::{Known, Names};
 
-/// Of all events together.
-const MAX_ZONES: usize = 100;
 const MAX_TITLE: usize = 255;
 const MAX_DESCRIPTION: usize = 10_000;
 
@@ -50,16 +52,6 @@ pub const TAKEN: [&str; 18] = [
 /// What could be read, or why not.
 pub type Read<T> = Result<T, String>;
 
-/// Where the zones of names come from.
-pub trait Zones {
-    type Zone: TimeZone + Copy;
-    /// What keeps the whole calendar from being read.
-    type Error: From<InvalidCalendar>;
-
-    /// The zone of an IANA name, and how that name is spelt; none for a name that is not known.
-    fn named(&self, name: &str) -> Result<Option<Named<Self::Zone>>, Self::Error>;
-}
-
 type Named<Z> = (String, Z);
 
 /// When an event ends by the clock, within a day, or else how many minutes it lasts.
@@ -71,6 +63,8 @@ pub struct Time<Z> {
     pub zone_name: String,
     pub zone: Z,
     pub wall: i64,
+    /// The place of the VCALENDAR, and what it calls the zone.
+    said: (usize, String),
 }
 
 impl<Z: TimeZone + Copy> Time<Z> {
@@ -80,6 +74,7 @@ impl<Z: TimeZone + Copy> Time<Z> {
 }
 
 /// A schedule that an event makes, its exceptions apart.
+#[derive(Clone)]
 pub struct Planned<Z> {
     pub title: String,
     pub description: Option<String>,
@@ -100,8 +95,7 @@ pub struct Planned<Z> {
 pub struct Events<'a, Z: Zones> {
     calendar: &'a Calendar,
     zones: Z,
-    /// The zones of names that were looked up.
-    found: HashMap<String, Option<Named<Z::Zone>>>,
+    names: Names<Z::Zone>,
     dates: usize,
 }
 
@@ -110,60 +104,124 @@ impl<'a, Z: Zones> Events<'a, Z> {
         Self {
             calendar,
             zones,
-            found: HashMap::new(),
+            names: Names::default(),
             dates: 0,
         }
     }
 
-    /// The zone of a name in the calendar.
-    fn zone(&mut self, name: &str) -> Result<Option<Named<Z::Zone>>, Z::Error> {
-        if let Some(found) = self.found.get(name) {
-            return Ok(found.clone());
-        }
-        if self.found.len() == MAX_ZONES {
-            return Err(InvalidCalendar("the calendar has too many time zones").into());
-        }
-        let location = self.calendar.locations.get(name).map(String::as_str);
-        let candidates = [Some(name), location, windows::iana_name(name)];
-        let mut found = None;
-        for candidate in candidates.into_iter().flatten() {
-            found = found.map_or_else(|| named(&self.zones, candidate), |found| Ok(Some(found)))?;
-        }
-        self.found.insert(name.to_owned(), found.clone());
-        Ok(found)
+    /// The schedules that an event makes, or why there is none; adds to `notes` what is left out.
+    pub fn schedules(
+        &mut self,
+        event: &Event,
+        notes: &mut Vec<String>,
+    ) -> Result<Read<Vec<Piece<Z::Zone>>>, Z::Error> {
+        notes.extend(event.doubts());
+        let planned = match self.schedule(event, notes)? {
+            Ok(planned) => planned,
+            Err(why) => return Ok(Err(why)),
+        };
+        let mut exceptions = match self.exceptions(event, &planned, notes)? {
+            Ok(exceptions) => exceptions,
+            Err(why) => return Ok(Err(why)),
+        };
+        let ranges = self.changes(event, &planned, &mut exceptions, notes)?;
+        self.pieces(event, planned, exceptions, ranges, notes)
     }
 
-    /// Reads a time, or says why not. `usual` is the zone of the event.
+    /// Reads a time, or says why not. `usual` is the start of the event.
     fn time(
         &mut self,
+        of: &Event,
         line: &Line,
         value: &str,
         usual: Option<&Time<Z::Zone>>,
     ) -> Result<Read<Time<Z::Zone>>, Z::Error> {
+        let (wall, said) = match self.wall(of, line, value, usual) {
+            Ok(read) => read,
+            Err(why) => return Ok(Err(why)),
+        };
+        if let Some(usual) = usual.filter(|usual| usual.said == said) {
+            return Ok(Ok(Time {
+                wall,
+                ..usual.clone()
+            }));
+        }
+        self.placed(wall, said, Some(wall), false)
+    }
+
+    /// What the clocks show at a time, and whose clocks they are.
+    fn wall(
+        &self,
+        of: &Event,
+        line: &Line,
+        value: &str,
+        usual: Option<&Time<Z::Zone>>,
+    ) -> Read<(i64, (usize, String))> {
         let value = value.trim();
-        if line.parameter("VALUE") == Some("DATE") || read_date(value).is_some() {
-            return Ok(Err(format!("{} has no time of day", line.name)));
+        if read_date(value).is_some() {
+            return Err(format!("{} has no time of day", line.name));
         }
         let Some((wall, utc)) = read_stamp(value) else {
-            return Ok(Err(format!("{} {value:.40} is no time", line.name)));
+            return Err(format!("{} {value:.40} is no time", line.name));
         };
-        let name = match line.parameter("TZID") {
-            _ if utc => "UTC",
-            Some(name) => name,
-            None => usual.map_or(self.calendar.zone.as_str(), |time| time.zone_name.as_str()),
+        let said = match (line.parameter("TZID"), usual) {
+            _ if utc => (of.part, "UTC".to_owned()),
+            (Some(name), _) => (of.part, name.to_owned()),
+            (None, Some(usual)) => usual.said.clone(),
+            (None, None) => (of.part, self.default_zone(of).unwrap_or("UTC").to_owned()),
         };
-        Ok(match self.zone(name)? {
+        Ok((wall, said))
+    }
+
+    fn default_zone(&self, of: &Event) -> Option<&str> {
+        self.calendar.parts.get(of.part)?.zone.as_deref()
+    }
+
+    /// The time that clocks show, in a zone that is right up to another time or, without that, for ever. What comes again
+    /// needs a zone of the server's, of anything else the moment is enough.
+    fn placed(
+        &mut self,
+        wall: i64,
+        said: (usize, String),
+        last: Option<i64>,
+        comes_again: bool,
+    ) -> Result<Read<Time<Z::Zone>>, Z::Error> {
+        let (wall, name) = match self.zone(said.0, &said.1, (wall, last))? {
+            Known::Zone((zone_name, zone)) => {
+                return Ok(Ok(Time {
+                    zone_name,
+                    zone,
+                    wall,
+                    said,
+                }));
+            }
+            Known::Offsets(offsets) if !comes_again => {
+                (Clock::of(offsets).moment(wall).0, "UTC".to_owned())
+            }
+            Known::Offsets(_) => {
+                let why = format!("time zone {:.60} is like none that is known", said.1);
+                return Ok(Err(why));
+            }
+            Known::Unknown => (wall, said.1.clone()),
+        };
+        let found = if name == "UTC" {
+            self.zones.named("UTC")?
+        } else {
+            None
+        };
+        Ok(match found {
             Some((zone_name, zone)) => Ok(Time {
                 zone_name,
                 zone,
                 wall,
+                said: (said.0, name),
             }),
             None => Err(format!("time zone {name:.60} is not known")),
         })
     }
 
     /// The schedule that an event makes, or why there is none; adds to `notes` what is left out.
-    pub fn schedule(
+    fn schedule(
         &mut self,
         event: &Event,
         notes: &mut Vec<String>,
@@ -174,25 +232,41 @@ impl<'a, Z: Zones> Events<'a, Z> {
         let Some(line) = event.one("DTSTART") else {
             return Ok(Err("DTSTART is missing".to_owned()));
         };
-        let start = match self.time(line, &line.value, None)? {
-            Ok(start) => start,
+        let (wall, said) = match self.wall(event, line, &line.value, None) {
+            Ok(read) => read,
             Err(why) => return Ok(Err(why)),
         };
-        let (end_wall, minutes) = match self.length(event, &start)? {
-            Ok(length) => length,
-            Err(why) => return Ok(Err(why)),
-        };
-        if event.one("EXRULE").is_some() || event.all("RRULE").count() > 1 {
-            return Ok(Err("it has several rules".to_owned()));
-        }
         let mut rule = match event
             .one("RRULE")
-            .map(|line| Rule::parse(&line.value))
+            .map(|line| Rule::parse(line.word()))
             .transpose()
         {
             Ok(rule) => rule,
             Err(wrong) => return Ok(Err(format!("RRULE: {wrong}"))),
         };
+        let last = match rule.as_ref().map(|rule| expand::bounds(rule, wall)) {
+            Some(Ok((_, last))) => last,
+            Some(Err(wrong)) => return Ok(Err(format!("RRULE: {wrong}"))),
+            None => Some(wall),
+        };
+        let last = last.map(|last| last.max(self.last_said(event)));
+        let start = match self.placed(wall, said, last, rule.is_some())? {
+            Ok(start) => start,
+            Err(why) => return Ok(Err(why)),
+        };
+        if line.parameter("TZID").is_none()
+            && !line.word().ends_with('Z')
+            && self.default_zone(event).is_none()
+        {
+            notes.push("DTSTART has no time zone and is taken for UTC".to_owned());
+        }
+        let (end_wall, minutes) = match self.length(event, &start)? {
+            Ok(length) => length,
+            Err(why) => return Ok(Err(why)),
+        };
+        if event.all("RRULE").count() > 1 {
+            return Ok(Err("it has several rules".to_owned()));
+        }
         let mut first_is_extra = false;
         let mut to_look_up = None;
         if let Some(rule) = &mut rule {
@@ -216,7 +290,7 @@ impl<'a, Z: Zones> Events<'a, Z> {
             "SUMMARY",
             notes,
         );
-        let title = if title.trim().is_empty() {
+        let title = if is_blank(&title) {
             "Untitled".to_owned()
         } else {
             title
@@ -224,10 +298,10 @@ impl<'a, Z: Zones> Events<'a, Z> {
         let description = event.text("DESCRIPTION");
         let description =
             description.map(|text| shortened(text, MAX_DESCRIPTION, "DESCRIPTION", notes));
-        let is_private = event
-            .one("CLASS")
-            .is_some_and(|line| !line.value.eq_ignore_ascii_case("PUBLIC"));
-
+        let is_private = event.one("CLASS").is_some_and(|line| {
+            let class = line.word();
+            class.eq_ignore_ascii_case("PRIVATE") || class.eq_ignore_ascii_case("CONFIDENTIAL")
+        });
         Ok(Ok(Planned {
             title,
             description,
@@ -241,9 +315,20 @@ impl<'a, Z: Zones> Events<'a, Z> {
         }))
     }
 
-    fn length(&mut self, event: &Event, start: &Time<Z::Zone>) -> Result<Read<Ending>, Z::Error> {
-        let seconds = match (event.one("DTEND"), event.one("DURATION")) {
-            (Some(line), _) => match self.time(line, &line.value, Some(start))? {
+    /// The latest time that an event and its changed occurrences name, by whichever clocks.
+    fn last_said(&self, event: &Event) -> i64 {
+        let names = ["DTEND", "RDATE", "EXDATE", "DTSTART", "RECURRENCE-ID"];
+        let events = std::iter::once(event).chain(self.calendar.overrides_of(event));
+        let lines = events.flat_map(|event| names.iter().flat_map(|name| event.all(name)));
+        let values = lines.flat_map(|line| line.value.split([',', '/']));
+        let walls = values.filter_map(|value| Some(read_stamp(value.trim())?.0));
+        walls.max().unwrap_or(i64::MIN)
+    }
+
+    /// How long an event lasts. One that ends as it begins does not say.
+    fn length(&mut self, of: &Event, start: &Time<Z::Zone>) -> Result<Read<Ending>, Z::Error> {
+        let seconds = match (of.one("DTEND"), of.one("DURATION")) {
+            (Some(line), _) => match self.time(of, line, &line.value, Some(start))? {
                 Ok(end) => {
                     let by_clock = end.wall - start.wall;
                     if end.zone_name == start.zone_name && (1..=DAY_SECONDS).contains(&by_clock) {
@@ -256,13 +341,16 @@ impl<'a, Z: Zones> Events<'a, Z> {
                 }
                 Err(why) => return Ok(Err(why)),
             },
-            (None, Some(line)) => match duration(&line.value) {
+            (None, Some(line)) => match duration(line.word()) {
                 Some(seconds) => seconds,
-                None => return Ok(Err(format!("DURATION {:.40} is no time", line.value))),
+                None => return Ok(Err(format!("DURATION {:.40} is no time", line.word()))),
             },
-            (None, None) => return Ok(Ok((None, None))),
+            (None, None) => 0,
         };
-        let minutes = (seconds + 59).div_euclid(60);
+        if seconds == 0 {
+            return Ok(Ok((None, None)));
+        }
+        let minutes = seconds.saturating_add(59).div_euclid(60);
         match i32::try_from(minutes) {
             Ok(minutes @ 1..=MAX_DURATION_MINUTES) => Ok(Ok((None, Some(minutes)))),
             _ => Ok(Err("it does not last from a minute to a week".to_owned())),
@@ -270,21 +358,10 @@ impl<'a, Z: Zones> Events<'a, Z> {
     }
 }
 
-/// The zone of a name, or of its end: /citadel.org/20070227_1/Europe/Berlin is
-/// Europe/Berlin.
-fn named<Z: Zones>(zones: &Z, name: &str) -> Result<Option<Named<Z::Zone>>, Z::Error> {
-    const MAX_PARTS: usize = 3;
-    let begins = name.rmatch_indices('/').map(|(at, _)| at + 1);
-    let mut begins: Vec<usize> = begins.take(MAX_PARTS).collect();
-    if begins.len() < MAX_PARTS {
-        begins.push(0);
-    }
-    for begin in begins.into_iter().rev() {
-        if let Some(found) = zones.named(&name[begin..])? {
-            return Ok(Some(found));
-        }
-    }
-    Ok(None)
+/// True for a text in which there is nothing to see.
+fn is_blank(text: &str) -> bool {
+    text.chars()
+        .all(|one| one.is_whitespace() || one.is_control())
 }
 
 fn left_out(names: &BTreeSet<String>) -> Option<String> {
