@@ -221,12 +221,16 @@ class Api:
         return self._send(method, f"/{table}", wrapped, one)
 
     def _send(self, method: str, path: str, query: "_Query", one: bool = False) -> Any:
+        return self._answer(method, path, query, one)["body"]
+
+    def _answer(self, method: str, path: str, query: "_Query", one: bool = False, **headers: str) -> Row:
+        """The body, and what functions have set of the answer (response_headers, response_status)."""
         settings = [
             ("search_path", '"public", "extensions"'),
             ("role", self.role),
             ("request.method", method),
             ("request.path", path),
-            ("request.headers", json.dumps(self.headers)),
+            ("request.headers", json.dumps(self.headers | headers)),
             ("request.cookies", "{}"),
         ]
         if self.legacy:
@@ -235,7 +239,7 @@ class Api:
             claims = self.claims if isinstance(self.claims, str) else json.dumps(self.claims, default=_json)
             settings.insert(2, ("request.jwt.claims", claims))
         try:
-            return self._gateway.run(method == "GET", settings, query, one)
+            return self._gateway.run(method in ("GET", "HEAD"), settings, query, one)
         except psycopg.Error as error:
             raise _refusal(error, anonymous=self.role == "anon") from error
 
@@ -282,7 +286,7 @@ class Gateway:
     def reload_schema(self) -> None:
         self._schema = None
 
-    def run(self, read_only: bool, settings: list[tuple[str, str]], query: "_Query", one: bool) -> Any:
+    def run(self, read_only: bool, settings: list[tuple[str, str]], query: "_Query", one: bool) -> Row:
         with self._lock:
             connection = self._idle.pop() if self._idle else None
         if connection is None:
@@ -293,11 +297,10 @@ class Gateway:
             calls = ", ".join("set_config(%s, %s, true)" for _ in settings)
             connection.execute("select " + calls, [text for pair in settings for text in pair], prepare=True)
             row = connection.execute(query.sql, query.params, prepare=True).fetchone()
-            body = row["body"]
             if one:
-                body = _single(body)
+                row["body"] = _single(row["body"])
             connection.execute("commit")
-            return body
+            return row
         except BaseException:
             if not connection.closed:
                 connection.execute("rollback")

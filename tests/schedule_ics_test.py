@@ -1,4 +1,4 @@
-"""The calendar feed, read by a parser that is not ours, and calendars from elsewhere."""
+"""Calendars from elsewhere, imported."""
 
 from __future__ import annotations
 
@@ -6,249 +6,13 @@ import json
 import random
 import time
 from datetime import datetime, timedelta, timezone
-from zoneinfo import ZoneInfo
 
-import icalendar
 import pytest
-from dateutil.rrule import rruleset, rrulestr
 
+from calendars import END, START, TODAY, calendar_of, feed_text, ours, stored, take, zone_of
 from people import people
 from refusals import refused
 from sizes import own_db
-from schedule_rules_test import random_rule
-
-
-def feed_text(world, api=None):
-    return (api or world.anon).rpc_get("live_stream_calendar_feed", influencer_id=world.influencer.influencer_id)
-
-
-def feed(world, api=None):
-    return icalendar.Calendar.from_ical(feed_text(world, api))
-
-
-def as_list(value):
-    return value if isinstance(value, list) else [] if value is None else [value]
-
-
-def utc(moment):
-    """The clock time that the feed says, as a moment: the server's zone rules are zoneinfo's."""
-    zone = getattr(moment.tzinfo, "key", None)
-    return moment.replace(tzinfo=ZoneInfo(zone), fold=0).astimezone(timezone.utc) if zone else moment.astimezone(timezone.utc)
-
-
-def expanded(calendar, start, end):
-    """What a calendar program shows of each event from start to end: begin, end, original start and title."""
-    masters = {str(event["UID"]): event for event in calendar.walk("VEVENT") if "RECURRENCE-ID" not in event}
-    shown = []
-    changed = {}
-    for event in calendar.walk("VEVENT"):
-        if "RECURRENCE-ID" in event:
-            changed[str(event["UID"]), utc(event["RECURRENCE-ID"].dt)] = event
-    for uid, event in masters.items():
-        first = event["DTSTART"].dt
-        length = utc(event["DTEND"].dt) - utc(first) if "DTEND" in event else event["DURATION"].dt
-        starts = rruleset()
-        starts.rdate(first)
-        if "RRULE" in event:
-            rule = event["RRULE"].to_ical().decode()
-            starts.rrule(rrulestr(rule, dtstart=first))
-        for date in as_list(event.get("RDATE")):
-            for one in date.dts:
-                starts.rdate(one.dt)
-        for date in as_list(event.get("EXDATE")):
-            for one in date.dts:
-                starts.exdate(one.dt)
-        for local in starts:
-            original = utc(local)
-            if original > end + timedelta(days=30):
-                break
-            one = changed.get((uid, original), event)
-            begins = utc(one["DTSTART"].dt) if one is not event else original
-            ends = begins + length
-            if one is not event:
-                ends = utc(one["DTEND"].dt) if "DTEND" in one else begins + one["DURATION"].dt
-            if ends > start and begins < end:
-                shown.append((begins, ends, original, str(one["SUMMARY"])))
-    return sorted(shown)
-
-
-def ours(world, rows, start, end):
-    listed = []
-    for row in rows:
-        for one in world.anon.rpc(
-            "live_stream_occurrences", schedule_id=row["id"], range_start=start.isoformat(), range_end=end.isoformat()
-        ):
-            if one["status"] != "cancelled":
-                times = (datetime.fromisoformat(one[name]) for name in ("starts_at", "ends_at", "original_starts_at"))
-                listed.append((*times, one["title"]))
-    return sorted(listed)
-
-
-# What is over is left out of the feed, and clock changes far ahead are not told one by one.
-TODAY = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
-START, END = TODAY - timedelta(days=2), TODAY + timedelta(days=380)
-
-
-def test_the_feed_is_well_formed(world):
-    title = "Ünïcode; with, all\\the \"things\" 👩‍🚀 " + "and a long end " * 10
-    world.schedule(title, description="One\nTwo; three, four\r\nfive", timezone="Europe/Berlin", recurrence_rule="FREQ=WEEKLY")
-    text = feed_text(world)
-    lines = text.split("\r\n")
-    assert lines[0] == "BEGIN:VCALENDAR" and lines[-2:] == ["END:VCALENDAR", ""]
-    assert all(len(line.encode()) <= 75 for line in lines) and "\n" not in text.replace("\r\n", "")
-    calendar = feed(world)
-    assert str(calendar["VERSION"]) == "2.0" and str(calendar["X-WR-CALNAME"]) == "Ada" and calendar["PRODID"]
-    (event,) = calendar.walk("VEVENT")
-    assert str(event["SUMMARY"]) == title and str(event["DESCRIPTION"]) == "One\nTwo; three, four\nfive"
-    assert event["DTSTAMP"].dt.tzinfo and event["UID"]
-    assert not any(component.errors for component in calendar.walk())
-
-
-def test_the_feed_is_served_as_a_calendar(world):
-    """PostgREST sends a function's result as the media type that its domain is named after."""
-    assert world.db.sql(
-        "select t.typname, t.typtype::text, t.typbasetype::regtype::text from pg_proc p join pg_type t on t.oid = p.prorettype"
-        " where p.proname = 'live_stream_calendar_feed'"
-    ) == [{"typname": "text/calendar", "typtype": "d", "typbasetype": "text"}]
-
-
-def test_the_same_event_keeps_its_uid(world):
-    row = world.schedule(recurrence_rule="FREQ=DAILY")
-    before = [event["UID"] for event in feed(world).walk("VEVENT")]
-    world.influencer.api.update("live_stream_schedule", {"title": "Other"}, where={"id": row["id"]})
-    moved = {"original_starts_at": "2030-01-08T15:00Z", "starts_at": "2030-01-08T17:00Z"}
-    world.influencer.api.rpc("live_stream_move_occurrence", schedule_id=row["id"], **moved)
-    after = [event["UID"] for event in feed(world).walk("VEVENT")]
-    assert len(before) == 1 and after == before * 2 and row["id"] in before[0]
-
-
-def test_the_feed_shows_the_same_occurrences(world):
-    """Rules, exceptions, zones, clock changes: what another program makes of the feed is what we say."""
-    base = {"scheduled_date": f"{TODAY:%Y-%m-%d}"}
-    zones = ["Europe/Berlin", "America/New_York", "Asia/Kolkata", "UTC", "Australia/Lord_Howe", "Africa/Casablanca"]
-    rules = [
-        None, "FREQ=DAILY", "FREQ=DAILY;INTERVAL=3;COUNT=50", f"FREQ=WEEKLY;BYDAY=MO,FR;UNTIL={TODAY + timedelta(150):%Y%m%d}T120000",
-        "FREQ=MONTHLY;BYDAY=1TU,-1SU", "FREQ=MONTHLY;BYMONTHDAY=31", "FREQ=YEARLY;BYWEEKNO=1,53;BYDAY=MO,SU",
-        "FREQ=YEARLY;BYWEEKNO=20", "FREQ=DAILY;BYHOUR=9,21;BYMINUTE=30;INTERVAL=2",
-        "FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR;BYSETPOS=-1", "FREQ=WEEKLY;INTERVAL=2;WKST=SU;BYDAY=SU,TU",
-    ]  # fmt: skip
-    rows = []
-    for n, rule in enumerate(rules):
-        for more in ({"scheduled_end_time": "16:00"}, {"scheduled_start_time": "23:00", "scheduled_end_time": "04:00"},
-                     {"scheduled_start_time": "02:30", "scheduled_end_time": None, "expected_duration_minutes": 90}):  # fmt: skip
-            rows.append(world.schedule(f"Show {len(rows)}", timezone=zones[n % 6], recurrence_rule=rule, **base, **more))
-    chosen = random.Random(7)
-    for row in rows:
-        all_of_it = ours(world, [row], START, END)
-        if len(all_of_it) < 5:
-            continue
-        skipped, moved, named = chosen.sample(all_of_it, 3)
-        api, of = world.influencer.api, {"schedule_id": row["id"]}
-        api.rpc("live_stream_skip_occurrence", **of, original_starts_at=skipped[2].isoformat())
-        api.rpc("live_stream_move_occurrence", **of, original_starts_at=moved[2].isoformat(),
-                starts_at=(moved[0] + timedelta(hours=5)).isoformat())  # fmt: skip
-        api.rpc("live_stream_move_occurrence", **of, original_starts_at=named[2].isoformat(), title="Special")
-        api.rpc("live_stream_add_occurrence", **of, starts_at=(named[0] + timedelta(hours=7)).isoformat())
-    expected = ours(world, rows, START, END)
-    assert len(expected) > 1_500
-    assert expanded(feed(world), START, END) == expected
-
-
-@own_db("reads the schedules of everybody")
-def test_random_rules_in_the_feed(plain_db):
-    world = people(plain_db)
-    chosen = random.Random(11)
-    rows = []
-    while len(rows) < 150:
-        rule, first, *_ = random_rule(chosen)
-        # Weeks are told in dateutil's own way (see schedule_rules_test); the others are not for every day.
-        if "BYWEEKNO" in rule or "HOURLY" in rule or "MINUTELY" in rule or "SECONDLY" in rule or "BYSETPOS" in rule:
-            continue
-        first = first.replace(year=TODAY.year, day=min(first.day, 28))
-        body = {
-            "scheduled_date": f"{first:%Y-%m-%d}", "scheduled_start_time": f"{first:%H:%M:%S}", "scheduled_end_time": None,
-            "timezone": chosen.choice(["Europe/Berlin", "America/New_York"]), "recurrence_rule": rule,
-        }  # fmt: skip
-        try:
-            rows.append(world.schedule(f"Show {len(rows)}", **body))
-        except Exception as error:
-            assert "of the recurrence rule is not valid" in str(error), error
-    rows = world.influencer.api.select("live_stream_schedule")
-    rows = [row for row in rows if row["last_start"] is None or row["last_start"] > f"{START:%Y-%m-%d}"]
-    listed = ours(world, rows, START, END)
-    assert len(listed) > 1_000
-    assert expanded(feed(world), START, END) == listed
-
-
-@own_db("counts or changes all that is there")
-def test_every_zone_is_described_right(plain_db):
-    """The offsets that VTIMEZONE gives, as icalendar reads it, against zoneinfo."""
-    world = people(plain_db)
-    plain_db.owner(
-        r"""insert into public.live_stream_schedule (influencer_id, title, scheduled_date, scheduled_start_time, timezone, recurrence_rule)
-            select %s, name, '2024-01-01', '12:00', name, 'FREQ=DAILY' from pg_timezone_names
-             where name !~ '^(posix|right)/' and name not in ('localtime', 'posixrules', 'Factory', 'UTC', 'Etc/UTC')""",
-        [world.influencer.influencer_id],
-    )
-    components = feed(world).walk("VTIMEZONE")
-    assert len(components) == plain_db.value("select count(*) from public.live_stream_schedule") > 400
-    for component in components:
-        check_zone(component, str(component["TZID"]))
-
-
-def check_zone(component, zone):
-    info = ZoneInfo(zone)
-    changes = []
-    for one in component.walk():
-        if one.name not in ("STANDARD", "DAYLIGHT"):
-            continue
-        first = one["DTSTART"].dt
-        before, after = one["TZOFFSETFROM"].td, one["TZOFFSETTO"].td
-        walls = [first]
-        if "RRULE" in one:
-            walls = rrulestr(one["RRULE"].to_ical().decode(), dtstart=first).between(first, datetime(2035, 1, 1), inc=True)
-        changes += [(wall - before, after) for wall in walls]
-    changes.sort()
-    at = datetime(2024, 1, 2)
-    while at < datetime(2034, 1, 1):
-        offset = [after for change, after in changes if change <= at][-1]
-        assert offset == at.replace(tzinfo=timezone.utc).astimezone(info).utcoffset(), (zone, at)
-        at += timedelta(days=11)
-    # A moment before and after each change.
-    for change, after in changes[1:]:
-        if change < datetime(2034, 1, 1):
-            around = (change + timedelta(seconds=n) for n in (-1, 0))
-            before, now = (one.replace(tzinfo=timezone.utc).astimezone(info).utcoffset() for one in around)
-            assert now == after != before, (zone, change)
-
-
-def test_hidden_and_cancelled_schedules_are_not_in_the_feed(world):
-    world.schedule("private", visibility="private")
-    world.schedule("unlisted", visibility="unlisted")
-    world.schedule("cancelled", status="cancelled")
-    world.schedule("over", scheduled_date="2020-01-01")
-    world.schedule("another's", by=world.new_influencer())
-    assert feed(world).walk("VEVENT") == []
-    assert len(feed(world, world.influencer.api).walk("VEVENT")) == 2
-    assert world.anon.rpc("live_stream_calendar_feed", influencer_id=None).startswith("BEGIN:VCALENDAR")
-
-
-# Import.
-
-
-def calendar_of(*events, head=""):
-    lines = ["BEGIN:VCALENDAR", "VERSION:2.0", *head.splitlines()]
-    for event in events:
-        lines += ["BEGIN:VEVENT", *event.strip().splitlines(), "END:VEVENT"]
-    return "\r\n".join([*lines, "END:VCALENDAR", ""])
-
-
-def take(world, text):
-    return world.influencer.api.rpc("live_stream_import_ics", influencer_id=world.influencer.influencer_id, ics=text)
-
-
-def stored(world):
-    return world.influencer.api.select("live_stream_schedule", order="title")
 
 
 @own_db("counts or changes all that is there")
@@ -343,8 +107,9 @@ NOT_TAKEN = {
 
 @own_db("counts or changes all that is there")
 def test_what_is_not_taken_is_told(world):
-    report = take(world, calendar_of(*NOT_TAKEN))
-    assert {(one["schedule_id"], one["not_taken"]) for one in report} == {(None, why) for why in NOT_TAKEN.values()}
+    # Each is an event of its own.
+    report = take(world, calendar_of(*(event.replace("UID:1", f"UID:n{n}") for n, event in enumerate(NOT_TAKEN))))
+    assert len(report) == len(NOT_TAKEN) and {(one["schedule_id"], one["not_taken"]) for one in report} == {(None, why) for why in NOT_TAKEN.values()}
     assert stored(world) == []
     text = calendar_of("UID:2\nDTSTART:20300101T100000Z\nRRULE:FREQ=WEEKLY;BYDAY=WE\nEXDATE:20300105T100000Z\n"
                        "RDATE;VALUE=PERIOD:20300107T100000Z/PT1H").replace("END:VCALENDAR", "BEGIN:VTODO\r\nEND:VTODO\r\nEND:VCALENDAR")  # fmt: skip
@@ -400,9 +165,11 @@ DURATION:PT2H"""
 def hostile():
     """What a calendar of ten megabytes can be made of, and the words of the refusal, if it is one."""
     dates = ",".join(f"{datetime(2030, 1, 1, 10) + timedelta(n):%Y%m%dT%H%M%S}" for n in range(10_001))
-    event = "UID:1\nDTSTART{}:20300101T100000\nRRULE:FREQ=DAILY".format
-    bomb = "UID:1\nDTSTART:20300101T100000Z\nRRULE:FREQ=SECONDLY;BYMONTH=2;BYMONTHDAY=30;COUNT=999999999"
+    event = "DTSTART{}:20300101T100000\nRRULE:FREQ=DAILY".format
+    bomb = "DTSTART:20300101T100000Z\nRRULE:FREQ=SECONDLY;BYMONTH=2;BYMONTHDAY=30;COUNT=999999999"
     late_uid = "X:1\n" * 1_000 + "UID:{}\nDTSTART:20300101T100000Z"
+    days = [f"{datetime(2030, 1, 1) + timedelta(n):%Y%m%d}" for n in range(900)]
+    follows = "UID:r\nRECURRENCE-ID;RANGE=THISANDFUTURE:{0}T100000\nDTSTART:{0}T110000".format
     orphan = "UID:o{}\nRECURRENCE-ID:20300101T100000Z"
     return {
         "rules": (calendar_of(*[bomb] * 1_000), None),
@@ -416,6 +183,10 @@ def hostile():
         "lines that count": ("BEGIN:VCALENDAR\nBEGIN:VEVENT\n" + "UID:\n" * 1_900_000, "too many lines"),
         "parameters": ("BEGIN:VCALENDAR\nBEGIN:VEVENT\nDTSTART" + ";a=b" * 2_450_000 + ":x", None),
         "folds": ("BEGIN:VCALENDAR\nBEGIN:VEVENT\nSUMMARY:x" + "\n x" * 3_300_000, None),
+        "a zone that changes all the time": (calendar_of(*[event(";TZID=Z")] * 900, head=zone_of("RRULE:FREQ=YEARLY;BYHOUR=0,1,2,3;BYDAY=MO,TU")), None),
+        "a zone like none": (calendar_of(*[event(";TZID=Z")] * 900, head=zone_of("", "+0517")), None),
+        "exclusions": (calendar_of(*[event("") + ";UNTIL=20900101T000000\nEXRULE:FREQ=SECONDLY;INTERVAL=7;UNTIL=20900101T000000"] * 20), None),
+        "changes of all that follow": (calendar_of(event("") + "\nUID:r", *map(follows, days)), None),
         "overrides": (calendar_of(*[late_uid.format(n) for n in range(500)], *[orphan.format(n) for n in range(500)]), None),
     }
 
@@ -447,7 +218,7 @@ def test_an_import_is_all_or_nothing(world):
 
 
 def test_texts_that_are_no_calendar_are_refused(world):
-    many = calendar_of(*["UID:1\nDTSTART:20300101T100000Z"] * 1001)
+    many = calendar_of(*["DTSTART:20300101T100000Z"] * 1001)
     for text, words in {"": "no calendar", "hello": "no calendar", None: "null", "x" * 10_000_001: "too large", many: "too many"}.items():
         with refused("22023", words, hint=True):
             take(world, text)

@@ -314,18 +314,20 @@ impl<'a, Z: Zones> Events<'a, Z> {
         let starts = Starts::of(planned);
         let calendar = self.calendar;
         let mut known = Vec::new();
-        for change in calendar.overrides_of(event) {
+        // By the place of what they are of.
+        let mut doubts = Vec::new();
+        for (number, change) in calendar.overrides_of(event).iter().enumerate() {
             let Some(line) = change.one("RECURRENCE-ID") else {
                 continue;
             };
             self.count_date()?;
             match self.original(change, line, &starts, exceptions)? {
-                Ok((moment, follows)) => known.push((moment, follows, line, change)),
-                Err(why) => notes.push(told(line, &why)),
+                Ok((moment, follows)) => known.push((moment, follows, line, change, number)),
+                Err(why) => doubts.push((number, told(line, &why))),
             }
         }
         let mut latest = HashMap::new();
-        for (place, (moment, follows, _, change)) in known.iter().enumerate() {
+        for (place, (moment, follows, _, change, _)) in known.iter().enumerate() {
             let one = latest.entry((*moment, *follows)).or_insert(place);
             let counts: &Event = known[*one].3;
             if change.version() > counts.version() {
@@ -333,7 +335,7 @@ impl<'a, Z: Zones> Events<'a, Z> {
             }
         }
         let mut ranges = Vec::new();
-        for (place, (moment, follows, line, change)) in known.iter().enumerate() {
+        for (place, (moment, follows, line, change, number)) in known.iter().enumerate() {
             let said = if latest.get(&(*moment, *follows)) != Some(&place) {
                 Some("another version of it is taken".to_owned())
             } else if *follows {
@@ -350,9 +352,11 @@ impl<'a, Z: Zones> Events<'a, Z> {
             let mut said: Vec<String> = said.into_iter().collect();
             said.extend(change.doubts());
             if !said.is_empty() {
-                notes.push(told(line, &said.join("; ")));
+                doubts.push((*number, told(line, &said.join("; "))));
             }
         }
+        doubts.sort_by_key(|(number, _)| *number);
+        notes.extend(doubts.into_iter().map(|(_, why)| why));
         ranges.sort_by_key(|range| range.from);
         Ok(ranges)
     }

@@ -10,10 +10,13 @@ use recurrence::daylight_saving::{Clock, TimeZone};
 use recurrence::days::{DAY_SECONDS, EARLIEST, LATEST};
 use recurrence::expand::{self, Expansion};
 use recurrence::ics::calendar::Event;
-use recurrence::rule::{End, Freq, Rule};
+use recurrence::rule::{End, Rule};
 
 /// The starts by which it is seen that a rule has the same ones, later.
 const COMPARED: usize = 1_000;
+
+/// How many schedules one event becomes, the first one apart.
+const MAX_RANGES: usize = 50;
 
 /// How many occurrences are moved one by one where no rule has them.
 const MAX_MOVED: usize = 1_000;
@@ -53,6 +56,9 @@ impl<Z: Zones> Events<'_, Z> {
             };
             piece.name();
             return Ok(Ok(vec![piece]));
+        }
+        if ranges.len() > MAX_RANGES {
+            return Ok(Err("it changes too often for all that follow".to_owned()));
         }
         let starts = Starts::of(&planned);
         let wall_of = |moment| starts.at(moment).unwrap_or_else(|| zone.wall(moment));
@@ -279,11 +285,9 @@ fn shifted(rule: &Rule, first: i64, from: i64, shift: i64) -> Option<Rule> {
     }
     let days = begin.div_euclid(DAY_SECONDS) - from.div_euclid(DAY_SECONDS);
     let turned = |mut rule: Rule| {
-        if rule.freq == Freq::Weekly {
-            let by = days.rem_euclid(7) as u32;
-            let week = u32::from(rule.weekdays);
-            rule.weekdays = ((week << by | week >> (7 - by)) & 0x7f) as u8;
-        }
+        let by = days.rem_euclid(7) as u32;
+        let week = u32::from(rule.weekdays);
+        rule.weekdays = ((week << by | week >> (7 - by)) & 0x7f) as u8;
         rule
     };
     let timed = |mut rule: Rule| {
