@@ -96,9 +96,9 @@ impl Event {
         self.one(name).map(|line| unescape(&line.value))
     }
 
-    /// What the event is called.
+    /// What the event is called, without white space around it.
     pub fn title(&self) -> Option<String> {
-        self.text("SUMMARY")
+        self.text("SUMMARY").map(|title| title.trim().to_owned())
     }
 
     /// True when it does not take place.
