@@ -120,20 +120,23 @@ fn is_invited(session: Uuid, influencer: Uuid) -> Result<bool> {
     }
 }
 
-/// Checks that a user, who has joined a session, is welcome there: whoever the caller is.
+/// Checks that a user, or somebody without an account, who has joined a session is welcome there: whoever the caller is.
 ///
 /// Errors: as [`admit`].
-pub fn check_welcome(session: Uuid, entered: &Entered, user: Uuid) -> Result<()> {
+pub fn check_welcome(session: Uuid, entered: &Entered, user: Option<Uuid>) -> Result<()> {
     unwelcome(session, entered, user)?.map_or(Ok(()), Err)
 }
 
-/// As [`check_welcome`].
+/// As [`check_welcome`], of a user.
 pub fn is_welcome(session: Uuid, entered: &Entered, user: Uuid) -> Result<bool> {
-    Ok(unwelcome(session, entered, user)?.is_none())
+    Ok(unwelcome(session, entered, Some(user))?.is_none())
 }
 
-/// What a user is told who is not welcome in a session.
-fn unwelcome(session: Uuid, entered: &Entered, user: Uuid) -> Result<Option<Error>> {
+/// What a user is told who is not welcome in a session. For statements, `is_let_in` says who is let in.
+fn unwelcome(session: Uuid, entered: &Entered, user: Option<Uuid>) -> Result<Option<Error>> {
+    let Some(user) = user else {
+        return Ok(entered.private.then(|| no_such_session(session)));
+    };
     let influencer = entered.influencer;
     let hosts = || -> Result<bool> { Ok(owner_of(influencer)? == Some(user)) };
     if entered.private && !is_guest(session, user)? && !is_moderator(influencer, user)? && !hosts()?

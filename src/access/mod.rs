@@ -18,6 +18,7 @@ pub use joining::{
     define_settings, is_exempt, is_welcome,
 };
 pub use ownership::{check_owned, manages, own_session, owner_of, owns};
+pub(crate) use parts::is_let_in;
 pub use parts::{check_moderated, check_session_of, is_moderator};
 pub use visibility::{influencer_of, sees};
 

@@ -20,6 +20,28 @@ thread_local! {
     ) };
 }
 
+/// Whether a user is let in to a private session of an influencer's: its guests, its moderators and its owner.
+macro_rules! is_let_in {
+    ($session:literal, $influencer:literal, $user:literal) => {
+        concat!(
+            "(exists (select from public.live_stream_guests g where g.session_id = ",
+            $session,
+            " and g.user_id = ",
+            $user,
+            ") or exists (select from public.live_stream_moderators m where m.influencer_id = ",
+            $influencer,
+            " and m.user_id = ",
+            $user,
+            ") or exists (select from public.influencers i where i.id = ",
+            $influencer,
+            " and i.user_id = ",
+            $user,
+            "))"
+        )
+    };
+}
+pub(crate) use is_let_in;
+
 fn has_row(
     table: &'static CStr,
     index: &'static CStr,

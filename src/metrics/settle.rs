@@ -9,7 +9,7 @@
 //! 1. invitations; tallies in rows of products, messages and viewers that are free (`rows.rs`);
 //! 2. rows of sessions that are waited for: where no worker folds, or where a number might not fit its row;
 //! 3. seats, from the lowest session up: of sessions that viewers come to, shared, or alone where they are nearly full; of
-//!    those that this transaction has ended or limited, alone;
+//!    those that this transaction has ended, limited or hidden, alone;
 //! 4. what the rooms above have left for the end ([`AT_END`]): people are counted, and those who came are closed where
 //!    they are not welcome any more;
 //! 5. the numbers: into the row for who is alone in a session, else into the log;
@@ -53,7 +53,7 @@ pub static CLOSE_LATE: Callback<fn(Uuid) -> Result<()>> =
 thread_local! {
     /// Whether there is anything to settle.
     static IS_NEEDED: Cell<bool> = const { Cell::new(false) };
-    /// Sessions that this transaction has ended or limited: nobody comes to them as they were before.
+    /// Sessions that this transaction has ended, limited or hidden: nobody comes to them as they were before.
     static CLOSED: RefCell<Trail<Uuid>> = const { RefCell::new(Trail::new()) };
     /// The one of them whose seats it has taken as it ended it.
     static HELD: RefCell<Trail<Uuid>> = const { RefCell::new(Trail::new()) };
@@ -115,8 +115,8 @@ pub fn need() {
     IS_NEEDED.set(true);
 }
 
-/// This transaction has ended or deleted a session, or limits its places. As it commits, it waits for those who are just
-/// coming, and nobody comes afterwards who has seen the session as it was; in one that is limited, all who have come are in
+/// This transaction has ended or deleted a session, limits its places, or shows it to fewer people. As it commits, it waits for those who are just
+/// coming, and nobody comes afterwards who has seen the session as it was; in one that goes on, all who have come are in
 /// the row then.
 pub fn close_seats(session: Uuid) {
     CLOSED.with_borrow_mut(|closed| closed.push(session));
@@ -206,7 +206,7 @@ fn fold_left() -> Result<()> {
     Ok(())
 }
 
-/// The sessions that this transaction has ended or limited, and those that it has deleted.
+/// The sessions that this transaction has ended, limited or hidden, and those that it has deleted.
 fn take_closed() -> Result<(BTreeSet<Uuid>, BTreeSet<Uuid>)> {
     let all: BTreeSet<Uuid> = CLOSED.with_borrow_mut(Trail::take).into_iter().collect();
     let (mut closed, mut deleted) = (BTreeSet::new(), BTreeSet::new());

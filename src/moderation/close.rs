@@ -1,6 +1,6 @@
 //! Closing people out of sessions in which they are welcome no longer.
 
-use crate::access::in_force;
+use crate::access::{in_force, is_let_in};
 use crate::metrics::entry;
 use crate::metrics::rows::look_at;
 use crate::pg::error::Result;
@@ -30,12 +30,8 @@ thread_local! {
              and (exists (select from public.live_stream_bans b
                            where b.influencer_id = p.influencer_id and b.user_id = p.user_id
                              and ", in_force!(), ")
-                  or s.visibility = 'private'
-                     and not exists (select from public.live_stream_guests g
-                                      where g.session_id = s.id and g.user_id = p.user_id)
-                     and not exists (select from public.live_stream_moderators m
-                                      where m.influencer_id = p.influencer_id
-                                        and m.user_id = p.user_id))"),
+                  or s.visibility = 'private' and not ",
+                     is_let_in!("s.id", "p.influencer_id", "p.user_id"), ")"),
         &[pg_sys::UUIDARRAYOID, pg_sys::UUIDARRAYOID],
     ) };
     static INFLUENCERS: Plan = const { Plan::writing(

@@ -8,7 +8,7 @@
 //! | --- | --- | --- |
 //! | hot | the worker, alone, while it folds a session | make others append |
 //! | present | whoever changes a session's numbers, shared, to its end | be counted: nobody ever waits for it |
-//! | seats | who comes to a session, shared, or alone near its limit; who ends or limits it, alone | count exactly who came before |
+//! | seats | who comes to a session, shared, or alone near its limit; who ends, limits or hides it, alone | count exactly who came before |
 //! | all seats | who takes seats, shared; alone, who would take too many | the same |
 //! | person | who counts that user, or one of the same slot, or closes it out | count a person once; let nobody join meanwhile |
 //! | acting | who joins as a user, shared; who erases it, alone | erase who is joining too |
@@ -45,7 +45,7 @@
 //!
 //! Of the rows of line 5 those of sessions and of tallies are not waited for, where there is a worker: the change is
 //! appended. Without one they are tried for a second, and then it is appended too: who has the row may be waiting for this
-//! transaction, as one that deletes the session. Rows of viewers that are closed because a session ends, or because of a
+//! transaction, as one that deletes the session. Rows of viewers that are closed because a session ends or is hidden, or because of a
 //! ban, are passed by where somebody has them: whoever has them closes them, or the worker does (`viewers/closing.rs`).
 //!
 //! A statement that deletes a session has its row, and wants all else after it. So whoever writes what refers to a session

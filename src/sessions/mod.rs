@@ -27,6 +27,10 @@ use session::{Status, code, on_air};
 pub static CLOSE_VIEWERS: Callback<fn(Uuid, TimestampWithTimeZone) -> Result<()>> =
     Callback::new("close the viewers of a session that ends");
 
+/// Closes out who may not see a session any more, of this influencer, which becomes private, or else unlisted.
+pub static CLOSE_OUT: Callback<CloseOut> = Callback::new("close people out of a session");
+type CloseOut = fn(session: Uuid, influencer: Uuid, is_private: bool) -> Result<()>;
+
 const TITLE_CHARS: usize = 255;
 const DESCRIPTION_CHARS: usize = 10_000;
 const SLOW_MODE_SECONDS: i32 = 3_600;
@@ -299,10 +303,40 @@ fn change_status(old: &Row<'_>, new: &mut Row<'_>, id: Uuid, service: bool) -> R
     } else if let Some((settled, doubtful)) = metrics::take_pending_without_worker(id, old)? {
         metrics::add(id, new, settled, doubtful)?;
     }
-    if !to.is_finished() && lowers_limit(old, new)? {
-        metrics::settle::close_seats(id);
+    if !to.is_finished() {
+        if lowers_limit(old, new)? {
+            metrics::settle::close_seats(id);
+        }
+        let before = ShownTo::find(old)?;
+        let after = ShownTo::find(new)?;
+        if after > before {
+            metrics::settle::close_seats(id);
+            CLOSE_OUT.get()?(
+                id,
+                required(new, "influencer_id")?,
+                after == ShownTo::Guests,
+            )?;
+        }
     }
     check_actual_times(new)
+}
+
+/// To whom a session is shown, from the most people to the fewest.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum ShownTo {
+    All,
+    WithItsCode,
+    Guests,
+}
+
+impl ShownTo {
+    fn find(session: &Row<'_>) -> Result<Self> {
+        Ok(match session.label("visibility")?.as_deref() {
+            Some("public") => Self::All,
+            Some("unlisted") => Self::WithItsCode,
+            _ => Self::Guests,
+        })
+    }
 }
 
 fn lowers_limit(old: &Row<'_>, new: &Row<'_>) -> Result<bool> {

@@ -43,7 +43,7 @@ macro_rules! watched_until {
 
 /// Closes the open rows `o` that a condition holds of, but those that somebody has just now.
 macro_rules! close {
-    ($of:literal, $at:literal, $timeout:literal) => {
+    ($of:expr, $at:literal, $timeout:literal) => {
         sql!(
             "update public.live_stream_viewers v set is_still_watching = false, left_at = ",
             watched_until!($at, $timeout),
@@ -55,6 +55,8 @@ macro_rules! close {
         )
     };
 }
+
+pub(super) use {close, watched_until};
 
 thread_local! {
     static CLOSE_USER: Plan = const { Plan::writing(
@@ -97,7 +99,8 @@ thread_local! {
     static WHO: Plan = const { Plan::writing(
         sql!("select v.session_id, v.user_id,
                  case when s.status in ", finished!(), "
-                      then coalesce(s.actual_end_time, s.updated_at) end
+                      then coalesce(s.actual_end_time, s.updated_at) end,
+                 s.visibility <> 'public' and v.user_id is null
             from public.live_stream_viewers v
             join public.live_stream_sessions s on s.id = v.session_id
            where v.id = $1 and v.is_still_watching"),
@@ -191,7 +194,7 @@ fn look_at_all(
 /// Closes the row of a viewer, which this transaction has locked and not written, where it has been passed by: its session
 /// is finished, the user is not welcome there any more, or has more places than a person may have.
 pub(super) fn look(viewer: Uuid) -> Result<()> {
-    match due(viewer)? {
+    match due(viewer, true)? {
         Some((_, at)) => close_rows_at(vec![viewer], at),
         None => Ok(()),
     }
@@ -201,7 +204,7 @@ pub(super) fn look(viewer: Uuid) -> Result<()> {
 /// it, it is looked at later.
 pub(super) fn look_at_own(viewer: Uuid) -> Result<()> {
     let (table, key) = (c"live_stream_viewers", c"live_stream_viewers_pkey");
-    match due(viewer)? {
+    match due(viewer, false)? {
         Some((_, at)) if keep::may_write_again(table, key, viewer)? => {
             close_rows_at(vec![viewer], at)
         }
@@ -210,17 +213,20 @@ pub(super) fn look_at_own(viewer: Uuid) -> Result<()> {
     }
 }
 
-/// The session of an open row that is to be closed, and until when it has watched.
-fn due(viewer: Uuid) -> Result<Option<(Uuid, TimestampWithTimeZone)>> {
+/// The session of an open row that is to be closed, and until when it has watched. One that `was_passed_by` as somebody
+/// closed it is, too, where the viewer has no account and the session is public no longer.
+fn due(viewer: Uuid, was_passed_by: bool) -> Result<Option<(Uuid, TimestampWithTimeZone)>> {
     let who = as_owner(|| {
         plan::run(&WHO, &[viewer.into()], |rows| {
             let session: Option<Uuid> = rows.get(0, 0);
-            Ok(session.map(|session| (session, rows.get::<Uuid>(0, 1), rows.get(0, 2))))
+            let is_out = was_passed_by && rows.get(0, 3) == Some(true);
+            Ok(session.map(|session| (session, rows.get(0, 1), rows.get(0, 2), is_out)))
         })
     })?;
     Ok(match who {
-        Some((session, _, Some(ended))) => Some((session, ended)),
-        Some((session, Some(user), None)) if is_due(session, user, viewer)? => {
+        Some((session, _, Some(ended), _)) => Some((session, ended)),
+        Some((session, _, None, true)) => Some((session, transaction_time())),
+        Some((session, Some(user), None, false)) if is_due(session, user, viewer)? => {
             Some((session, transaction_time()))
         }
         _ => None,

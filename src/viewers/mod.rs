@@ -3,6 +3,7 @@
 mod acting_viewer;
 mod closing;
 mod guard;
+mod hiding;
 mod joining;
 mod one_each;
 mod people;
@@ -30,6 +31,7 @@ pub static ADDRESS_CAME: Callback<fn(Uuid) -> Result<()>> =
 /// Called once per backend.
 pub fn watch_transactions() {
     sessions::CLOSE_VIEWERS.register(closing::close_all);
+    sessions::CLOSE_OUT.register(hiding::close_out);
     metrics::settle::CLOSE_LATE.register(closing::close_late);
     metrics::rows::ADD_TO_VIEWER.register(rows::add);
     metrics::rows::LOOK_AT_VIEWER.register(closing::look);

@@ -3,6 +3,7 @@
 //! banned meanwhile either sees it here or is seen by the one who bans.
 
 use super::closing::{close_spare, look_at_own};
+use super::hiding;
 use super::settle::Columns;
 use crate::access;
 use crate::identity;
@@ -88,11 +89,13 @@ struct Done {
     gained_or_lost: Trail<(Person, i64)>,
     settled: Settled,
     /// Who came by a request of its own.
-    comers: Trail<Person>,
+    comers: Trail<(Uuid, Option<Uuid>)>,
     /// Open rows that requests of their own have written to, each with its user.
     staying: Trail<(Uuid, Option<Uuid>)>,
     /// People who were closed out, each with the influencer.
     unwelcome: Trail<OfInfluencer>,
+    /// Sessions that fewer people may see than before.
+    hidden: Trail<Uuid>,
     counted: Trail<Counted>,
 }
 
@@ -104,6 +107,7 @@ impl Done {
             comers: Trail::new(),
             staying: Trail::new(),
             unwelcome: Trail::new(),
+            hidden: Trail::new(),
             counted: Trail::new(),
         }
     }
@@ -114,6 +118,7 @@ impl Done {
         self.comers.clear();
         self.staying.clear();
         self.unwelcome.clear();
+        self.hidden.clear();
         self.counted.clear();
     }
 
@@ -123,6 +128,7 @@ impl Done {
         self.comers.undo(sub);
         self.staying.undo(sub);
         self.unwelcome.undo(sub);
+        self.hidden.undo(sub);
         self.counted.undo(sub);
     }
 }
@@ -264,8 +270,8 @@ pub fn gains_or_loses(session: Uuid, user: Uuid, rows: i64) -> Result<()> {
     Ok(())
 }
 
-/// A user has come to a session by its own request.
-pub fn comes(session: Uuid, user: Uuid) {
+/// A user, or somebody without an account, has come to a session by its own request.
+pub fn comes(session: Uuid, user: Option<Uuid>) {
     DONE.with_borrow_mut(|done| done.comers.push((session, user)));
     metrics::settle::need();
 }
@@ -286,6 +292,12 @@ pub fn keep_out(people: &[(Uuid, Uuid)]) {
     metrics::settle::need();
 }
 
+/// Closes out, as this transaction commits, whoever may not see a session any more and has come there meanwhile.
+pub(super) fn hide(session: Uuid) {
+    DONE.with_borrow_mut(|done| done.hidden.push(session));
+    metrics::settle::need();
+}
+
 /// Each once, in order; they are settled from here on.
 fn all_of<T: Ord>(trail: &mut Trail<T>) -> BTreeSet<T> {
     trail.take().into_iter().collect()
@@ -293,7 +305,7 @@ fn all_of<T: Ord>(trail: &mut Trail<T>) -> BTreeSet<T> {
 
 /// As the transaction commits.
 fn settle_all() -> Result<()> {
-    let (changed, comers, staying, unwelcome) = DONE.with_borrow_mut(|done| {
+    let (changed, comers, staying, unwelcome, hidden) = DONE.with_borrow_mut(|done| {
         let mut changed: BTreeMap<Uuid, BTreeMap<Uuid, i64>> = BTreeMap::new();
         for ((session, user), rows) in done.gained_or_lost.take() {
             *changed.entry(session).or_default().entry(user).or_default() += rows;
@@ -303,11 +315,16 @@ fn settle_all() -> Result<()> {
             all_of(&mut done.comers),
             all_of(&mut done.staying),
             Vec::from_iter(all_of(&mut done.unwelcome)),
+            all_of(&mut done.hidden),
         )
     });
     let gaining = changed.values().flat_map(BTreeMap::keys).copied();
-    let users = gaining.chain(comers.iter().chain(&unwelcome).map(|(_, user)| *user));
-    hold(users.chain(staying.iter().filter_map(|(_, user)| *user)));
+    let coming = comers.iter().filter_map(|(_, user)| *user);
+    let users = gaining
+        .chain(coming)
+        .chain(unwelcome.iter().map(|(_, user)| *user));
+    let users = users.chain(staying.iter().filter_map(|(_, user)| *user));
+    hold(users.chain(hiding::let_in(&hidden)?));
     for (session, users) in changed {
         let unique_viewers = gained(session, &users)?;
         metrics::apply(
@@ -325,10 +342,10 @@ fn settle_all() -> Result<()> {
         // It may have been passed by, as the session ended or the user was banned.
         look_at_own(viewer)?;
     }
-    if unwelcome.is_empty() {
-        return Ok(());
+    if !unwelcome.is_empty() {
+        CLOSE_UNWELCOME.get()?(&unwelcome)?;
     }
-    CLOSE_UNWELCOME.get()?(&unwelcome)
+    hiding::close_late(&hidden)
 }
 
 /// Holds these users, or those of the same slots, until the transaction ends.
@@ -430,11 +447,13 @@ pub fn gained_now(session: Uuid, user: Uuid, rows: i64) -> Result<i64> {
     gained(session, &BTreeMap::from([(user, rows)]))
 }
 
-/// Checks once more that a user may join, who is held.
+/// Checks once more that a user, who is held, or somebody without an account may join.
 ///
 /// Errors: as joining.
-fn check_comer(session: Uuid, user: Uuid) -> Result<()> {
-    if has_several_rows(session, user)? {
+fn check_comer(session: Uuid, user: Option<Uuid>) -> Result<()> {
+    if let Some(user) = user
+        && has_several_rows(session, user)?
+    {
         limits::check_joined(session, user)?;
         close_spare(session, user)?;
     }

@@ -140,8 +140,7 @@ fn viewers_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
             {
                 match (new.at(columns.user_id), new.at(columns.id)) {
                     (user, Some(viewer)) if watched => people::stays(viewer, user),
-                    (Some(user), _) => people::comes(session, user),
-                    _ => {}
+                    (user, _) => people::comes(session, user),
                 }
             }
             Ok(())
