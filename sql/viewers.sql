@@ -34,6 +34,7 @@ create table public.live_stream_viewers (
   counted_since timestamptz,
   counted_until timestamptz,
   counted_before timestamptz[],
+  tabs uuid[],
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   constraint live_stream_viewers_pkey primary key (id),
@@ -72,7 +73,7 @@ comment on column public.live_stream_viewers.watch_duration_seconds is
   'Seconds watched, all times together, credited as the viewer leaves; measured by the database.';
 comment on column public.live_stream_viewers.watch_duration_minutes is 'Whole minutes of watch_duration_seconds.';
 comment on column public.live_stream_viewers.is_still_watching is
-  'Whether the viewer watches now. Set it to false to leave, to true to come back.';
+  'Whether the viewer watches now. Set it to false to leave, to true to come back. Who watches in several tabs leaves with the last one.';
 comment on column public.live_stream_viewers.messages_sent is 'Chat messages sent.';
 comment on column public.live_stream_viewers.reactions_sent is 'Reactions sent.';
 comment on column public.live_stream_viewers.shares_sent is 'Times the viewer shared the session.';
@@ -90,6 +91,8 @@ comment on column public.live_stream_viewers.counted_until is
   'Until when it counted; null while it counts.';
 comment on column public.live_stream_viewers.counted_before is
   'Beginnings and ends of the times before, one after the other.';
+comment on column public.live_stream_viewers.tabs is
+  'The tabs in which the viewer watches where they are several, or have ids: each by the tab_id that it gave, or null; the last 20. Written by the database.';
 comment on column public.live_stream_viewers.created_at is 'When the row was made.';
 comment on column public.live_stream_viewers.updated_at is 'When the row was last changed.';
 
@@ -211,14 +214,15 @@ create or replace function public.live_stream_join(
     user_agent text default null,
     country text default null,
     city text default null,
-    viewer_id uuid default null)
+    viewer_id uuid default null,
+    tab_id uuid default null)
   returns public.live_stream_viewers
   language sql volatile set search_path = '' as $$
-  select live_stream.join_session($1, $2, $3::pg_catalog.text, $4, $5, $6, $7, $8, $9);
+  select live_stream.join_session($1, $2, $3::pg_catalog.text, $4, $5, $6, $7, $8, $9, $10);
   select live_stream.acting_viewer(null::public.live_stream_viewers)
 $$;
 comment on function public.live_stream_join is
-  'Joins a session, by id or by code, and returns the caller''s viewer row. Joining again comes back to the same row; an anonymous viewer passes the viewer_id it had.';
+  'Joins a session, by id or by code, and returns the caller''s viewer row. Joining again comes back to the same row; an anonymous viewer passes the viewer_id it had. While it watches, each join is another tab, but where the same tab_id has joined.';
 
 create or replace function public.live_stream_heartbeat(viewer_id uuid default null)
   returns public.live_stream_viewers
@@ -229,16 +233,16 @@ $$;
 comment on function public.live_stream_heartbeat is
   'Says that the viewer is still there; call it every 20 seconds. Returns the viewer row: where is_still_watching is false, join again.';
 
-create or replace function public.live_stream_leave(viewer_id uuid default null)
+create or replace function public.live_stream_leave(viewer_id uuid default null, tab_id uuid default null)
   returns public.live_stream_viewers
   language sql volatile set search_path = '' as $$
-  select live_stream.act_as_viewer($1);
+  select live_stream.act_as_viewer($1, $2);
   update public.live_stream_viewers v set is_still_watching = false
    where v.id = (select live_stream.viewer_id()) and v.is_still_watching;
   select live_stream.acting_viewer(null::public.live_stream_viewers)
 $$;
 comment on function public.live_stream_leave is
-  'Leaves a session and returns the viewer row with its watch time. Leaving twice changes nothing.';
+  'Leaves a session and returns the viewer row with its watch time. A viewer who has joined in several tabs watches on until the last one leaves; tab_id says which one does. Leaving once more changes nothing.';
 
 create or replace function public.live_stream_report_quality(
     viewer_id uuid default null,

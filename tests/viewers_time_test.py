@@ -291,7 +291,7 @@ def test_the_same_person_joins_at_once(world):
     until(lambda: counts(world, session) == (1, 1, 1))
     at_once(*[lambda: world.join(session, world.viewer) for _ in range(8)])
     until(lambda: counts(world, session) == (9, 9, 1))
-    results = at_once(*[lambda: world.viewer.api.rpc("live_stream_leave", viewer_id=results[0]["id"])] * 4)
+    results = at_once(*[lambda: world.viewer.api.rpc("live_stream_leave", viewer_id=results[0]["id"])] * 10)
     until(lambda: counts(world, session) == (8, 9, 1))
 
 

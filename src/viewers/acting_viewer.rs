@@ -20,7 +20,14 @@ thread_local! {
         &[pg_sys::UUIDOID],
     ) };
     /// Unlike the setting `live_stream.viewer_id`, nobody else can write it.
-    static ACTING: RefCell<Scoped<Uuid>> = const { RefCell::new(Scoped::new()) };
+    static ACTING: RefCell<Scoped<Acting>> = const { RefCell::new(Scoped::new()) };
+}
+
+/// A viewer row, and the tab in which the request was made, if it said so.
+#[derive(Clone, Copy)]
+struct Acting {
+    viewer: Uuid,
+    tab: Option<Uuid>,
 }
 
 /// Forgets with each transaction for whom it acted. Called once per backend.
@@ -34,9 +41,20 @@ pub fn watch_transactions() {
 
 /// Lets the rest of the transaction act for a viewer row that the caller may act for.
 pub fn act_for(viewer: Uuid) -> Result<Uuid> {
+    act_in(viewer, None)
+}
+
+/// As [`act_for`], in a tab of the viewer's.
+pub fn act_in(viewer: Uuid, tab: Option<Uuid>) -> Result<Uuid> {
     identity::set_viewer_id(&viewer)?;
-    ACTING.with_borrow_mut(|acting| acting.set(viewer));
+    ACTING.with_borrow_mut(|acting| acting.set(Acting { viewer, tab }));
     Ok(viewer)
+}
+
+/// The tab in which this transaction acts for a viewer row.
+pub(super) fn tab_of(viewer: Uuid) -> Option<Uuid> {
+    let acting = ACTING.with_borrow(|acting| acting.get().copied());
+    acting.filter(|acting| acting.viewer == viewer)?.tab
 }
 
 /// The viewer row that this transaction acts for since an API function has checked that the
@@ -50,7 +68,7 @@ fn acting_viewer(
     call: pg_sys::FunctionCallInfo,
 ) -> Option<AnyElement> {
     let find = || {
-        let acting = ACTING.with_borrow(|acting| acting.get().copied());
+        let acting = ACTING.with_borrow(|acting| acting.get().map(|acting| acting.viewer));
         let row = returned::row(
             call,
             c"live_stream_viewers",
@@ -110,15 +128,15 @@ pub fn own_viewer(viewer_id: Option<Uuid>) -> Result<Own> {
 }
 
 /// Lets the rest of the transaction act for a viewer row that the caller may act for, with its
-/// session entered; returns the id.
+/// session entered; returns the id. `tab_id` is the tab of the viewer's in which it is called, where it has one.
 ///
 /// Errors: 22023 without an id; PT404 for no such row of the caller's.
 #[pg_extern(volatile)]
-fn act_as_viewer(viewer_id: Option<Uuid>) -> Uuid {
+fn act_as_viewer(viewer_id: Option<Uuid>, tab_id: default!(Option<Uuid>, "NULL")) -> Uuid {
     let act = || {
         let own = own_viewer(viewer_id)?;
         entry::enter(own.session)?;
-        act_for(own.id)
+        act_in(own.id, tab_id)
     };
     act().or_raise()
 }

@@ -17,7 +17,7 @@ use crate::pg::row::{check_length, finite, required};
 use crate::pg::trigger;
 use crate::pg::trigger::Outcome;
 use crate::pg::upsert;
-use crate::viewers::{one_each, people};
+use crate::viewers::{acting_viewer, one_each, people, tabs};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::{Inet, Uuid};
@@ -181,6 +181,7 @@ fn guard_insert(trigger: &PgTrigger<'_>, new: &mut Row<'_>) -> Result<()> {
     } else if !new.is_null("ip_address")? {
         new.set("ip_address", address::reduced(new.get("ip_address")?))?;
     }
+    tabs::keep(None, new)?;
     new.set_zero(COUNTERS)?;
     new.set_zero(&["buffering_time_seconds", "disconnections_count"])?;
     times(None, new)?;
@@ -226,6 +227,7 @@ fn claim(new: &mut Row<'_>, user: Option<Uuid>) -> Result<()> {
 fn guard_update(trigger: &PgTrigger<'_>, old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
     new.keep(old, &["id", "created_at"])?;
     new.keep(old, COUNTERS)?;
+    tabs::keep(Some(old), new)?;
     new.set("updated_at", Some(transaction_time()))?;
     let service = identity::is_service()?;
     if !service {
@@ -254,14 +256,16 @@ fn guard_update(trigger: &PgTrigger<'_>, old: &Row<'_>, new: &mut Row<'_>) -> Re
             new.keep(old, ADDRESSES)?;
         }
         let was_watching = old.get("is_still_watching")?.unwrap_or(false);
-        let watches = watches(Some(old), new)?;
+        let id: Uuid = required(old, "id")?;
+        let watches = watches(Some(old), new)?
+            || was_watching && tabs::stays(old, new, acting_viewer::tab_of(id))?;
         new.set("is_still_watching", Some(watches))?;
         new.keep(old, &["left_at"])?;
         if watches && !was_watching {
             one_each::bring_back(trigger)?;
             joinable(session)?;
             entry::keep_or_fail(session)?;
-            limits::check_return(session, old.get("user_id")?, required(old, "id")?)?;
+            limits::check_return(session, old.get("user_id")?, id)?;
         }
     } else {
         if !new.same::<Inet>(old, "ip_address")? {
@@ -466,6 +470,9 @@ fn times(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
         }
     };
     new.set("is_still_watching", Some(watches))?;
+    if !watches {
+        tabs::forget(new)?;
+    }
     let watched = i32::try_from(watched.max(0)).unwrap_or(i32::MAX);
     new.set("watch_duration_seconds", Some(watched))?;
     new.set("watch_duration_minutes", Some(watched / 60))

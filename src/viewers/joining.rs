@@ -1,11 +1,12 @@
 //! Joining a session: a new row, or the one that the person had there, opened again.
 
-use super::acting_viewer::act_for;
+use super::acting_viewer::act_in;
 use super::guard::{USER_AGENT_CHARS, kind, visitable};
 use super::one_each;
 use super::people;
 use super::presence::touch;
-use super::rows::{RETURN_OF_USER, find};
+use super::rows::row_of_user;
+use super::tabs::{self, Tabs};
 use crate::access;
 use crate::identity;
 use crate::identity::address;
@@ -14,8 +15,10 @@ use crate::metrics::entry::{self, no_such_session};
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::fits;
 use crate::pg::lock::{Lock, Mode};
-use crate::pg::plan::{self, Plan};
+use crate::pg::owner::as_owner;
+use crate::pg::plan::{self, Plan, sql};
 use crate::pg::row::check_length;
+use crate::pg::subtransaction::without_waiting;
 use crate::pg::transaction;
 use crate::sessions;
 use pgrx::Uuid;
@@ -23,32 +26,46 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 thread_local! {
+    // Locked, so that what leaves in another tab at this moment is decided before: the row is as it is then.
+    static RETURN_OF_USER: Plan = const { Plan::writing(
+        sql!(row_of_user!("id, is_still_watching, tabs"), " for no key update"),
+        &[pg_sys::UUIDOID, pg_sys::UUIDOID],
+    ) };
     static RETURN_OF_ANONYMOUS: Plan = const { Plan::writing(
-        c"select id, is_still_watching from public.live_stream_viewers
+        c"select id, is_still_watching, tabs from public.live_stream_viewers
            where session_id = $1 and id = $2 and user_id is null and viewer_type = 'anonymous'
-             for key share",
+             for no key update",
         &[pg_sys::UUIDOID, pg_sys::UUIDOID],
     ) };
     static INSERT: Plan = const { Plan::writing(
         c"insert into public.live_stream_viewers
             (session_id, user_id, viewer_type, device_type, browser, user_agent, country, city,
-             ip_address)
-          values ($1, $2, $3::public.live_stream_viewer_type, $4, $5, $6, $7, $8, $9)
+             ip_address, tabs)
+          values ($1, $2, $3::public.live_stream_viewer_type, $4, $5, $6, $7, $8, $9, $10)
           returning id",
         &[
             pg_sys::UUIDOID, pg_sys::UUIDOID, pg_sys::TEXTOID, pg_sys::TEXTOID, pg_sys::TEXTOID,
             pg_sys::TEXTOID, pg_sys::TEXTOID, pg_sys::TEXTOID, pg_sys::INETOID,
+            pg_sys::UUIDARRAYOID,
         ],
     ) };
-    static REOPEN: Plan = const { Plan::writing(
-        c"update public.live_stream_viewers set is_still_watching = true where id = $1",
-        &[pg_sys::UUIDOID],
+    static OPEN: Plan = const { Plan::writing(
+        c"update public.live_stream_viewers set is_still_watching = true, tabs = $2 where id = $1",
+        &[pg_sys::UUIDOID, pg_sys::UUIDARRAYOID],
     ) };
+}
+
+/// A row that the caller has in a session already.
+struct Found {
+    id: Uuid,
+    watching: bool,
+    tabs: Option<Tabs>,
 }
 
 /// Makes the caller a viewer of a session, given by id or by code, and returns the id of its
 /// row: the one it has there already, opened again if it was closed, or a new one. `viewer_id`
-/// is the row that an anonymous caller had before.
+/// is the row that an anonymous caller had before; `tab_id` the tab that joins. A row that is open has one tab more then, but
+/// where it has that one.
 ///
 /// Errors: PT404 for no session that the caller may join; 42501 where it is banned, or must sign in first; PT409 for
 /// one that is finished or full.
@@ -64,6 +81,7 @@ fn join_session(
     country: Option<&str>,
     city: Option<&str>,
     viewer_id: Option<Uuid>,
+    tab_id: default!(Option<Uuid>, "NULL"),
 ) -> Uuid {
     let join = || {
         let session = match (session_id, session_code) {
@@ -109,21 +127,27 @@ fn join_session(
             _ => error,
         })?;
         let found = match user {
-            Some(user) => find(&RETURN_OF_USER, session, user)?,
+            Some(user) => find_locked(&RETURN_OF_USER, session, user)?,
             None => find_anonymous(session, viewer_id.or_else(identity::viewer_id))?,
         };
-        if !matches!(found, Some((_, true))) {
+        if !found.as_ref().is_some_and(|found| found.watching) {
             access::check_signed_in(session, &entered)?;
         }
         let id = match found {
-            Some((id, true)) => {
-                touch(id)?;
-                id
+            Some(found) if found.watching => {
+                // Where another request of the viewer's has its heartbeat just now, it is heard of by that; and in one
+                // transaction that may go on to the viewer's row, which is locked here.
+                without_waiting(|| touch(found.id))?;
+                let tabs = tabs::with(found.tabs.clone(), tab_id);
+                if tabs != found.tabs {
+                    open(found.id, tabs)?;
+                }
+                found.id
             }
-            Some((id, false)) => {
-                limits::check_return(session, user, id)?;
-                access::as_joiner(|| plan::execute(&REOPEN, &[id.into()]))?;
-                id
+            Some(found) => {
+                limits::check_return(session, user, found.id)?;
+                open(found.id, tabs::first(tab_id))?;
+                found.id
             }
             None => {
                 let address = address::of_request()?;
@@ -140,24 +164,48 @@ fn join_session(
                     country.into(),
                     city.into(),
                     address.into(),
+                    tabs::first(tab_id).into(),
                 ];
-                let id =
-                    access::as_joiner(|| plan::run(&INSERT, &args, |rows| Ok(rows.get(0, 0))))?
-                        .ok_or_else(|| no_such_session(session))?;
+                let insert = || plan::run(&INSERT, &args, |rows| Ok(rows.get(0, 0)));
+                let id = access::as_joiner(|| tabs::writing(insert))?
+                    .ok_or_else(|| no_such_session(session))?;
                 one_each::note_made(session, id);
                 id
             }
         };
-        act_for(id)
+        act_in(id, tab_id)
     };
     join().or_raise()
 }
 
+/// Lets a viewer watch in these tabs.
+fn open(viewer: Uuid, tabs: Option<Tabs>) -> Result<()> {
+    let args = [viewer.into(), tabs.into()];
+    access::as_joiner(|| tabs::writing(|| plan::execute(&OPEN, &args))).map(drop)
+}
+
+fn find_locked(
+    plan: &'static std::thread::LocalKey<Plan>,
+    session: Uuid,
+    who: Uuid,
+) -> Result<Option<Found>> {
+    as_owner(|| {
+        plan::run(plan, &[session.into(), who.into()], |rows| {
+            let found = rows.get(0, 0).zip(rows.get(0, 1));
+            Ok(found.map(|(id, watching)| Found {
+                id,
+                watching,
+                tabs: rows.get(0, 2),
+            }))
+        })
+    })
+}
+
 /// The row that an anonymous caller names, or the one that its request has made in this session: a request that calls the
 /// function for each of a list makes one.
-fn find_anonymous(session: Uuid, named: Option<Uuid>) -> Result<Option<(Uuid, bool)>> {
+fn find_anonymous(session: Uuid, named: Option<Uuid>) -> Result<Option<Found>> {
     for viewer in named.into_iter().chain(one_each::made(session)) {
-        let found = find(&RETURN_OF_ANONYMOUS, session, viewer)?;
+        let found = find_locked(&RETURN_OF_ANONYMOUS, session, viewer)?;
         if found.is_some() {
             return Ok(found);
         }

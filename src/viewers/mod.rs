@@ -11,6 +11,7 @@ mod presence;
 mod rows;
 mod settle;
 mod sharing;
+mod tabs;
 
 use crate::metrics;
 use crate::pg::callback::Callback;

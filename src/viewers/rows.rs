@@ -9,16 +9,21 @@ use pgrx::pg_sys;
 
 /// The row of a user in a session: the open one, or else the one that it joined with last.
 macro_rules! row_of_user {
-    () => {
-        "select id, is_still_watching from public.live_stream_viewers
-          where session_id = $1 and user_id = $2
-          order by is_still_watching desc, joined_at desc limit 1"
+    ($columns:literal) => {
+        concat!(
+            "select ",
+            $columns,
+            " from public.live_stream_viewers
+               where session_id = $1 and user_id = $2
+               order by is_still_watching desc, joined_at desc limit 1"
+        )
     };
 }
+pub(super) use row_of_user;
 
 thread_local! {
     static ROW_OF_USER: Plan = const { Plan::writing(
-        sql!(row_of_user!()),
+        sql!(row_of_user!("id, is_still_watching")),
         &[pg_sys::UUIDOID, pg_sys::UUIDOID],
     ) };
     static COUNT: Plan = const { Plan::writing(
@@ -31,8 +36,8 @@ thread_local! {
         &[pg_sys::UUIDOID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID],
     ) };
     // Locked, so that the row is still there when it is returned.
-    pub(super) static RETURN_OF_USER: Plan = const { Plan::writing(
-        sql!(row_of_user!(), " for key share"),
+    static RETURN_OF_USER: Plan = const { Plan::writing(
+        sql!(row_of_user!("id, is_still_watching"), " for key share"),
         &[pg_sys::UUIDOID, pg_sys::UUIDOID],
     ) };
 }
@@ -49,7 +54,7 @@ pub(super) fn add(counted: &Counted, tally: &Tally) -> Result<bool> {
     Ok(plan::execute(&COUNT, &args)? > 0)
 }
 
-pub(super) fn find(
+fn find(
     plan: &'static std::thread::LocalKey<Plan>,
     session: Uuid,
     who: Uuid,
