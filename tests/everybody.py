@@ -63,6 +63,7 @@ REQUESTS: dict[str, Request] = {
     ),
     "comes back": Request("guest", _set("viewers", "is_still_watching = true", "user_id = %(me)s")),
     "comes back by the function": Request("second guest", _call("join", "%(session)s")),
+    "joins in another tab": Request("in two tabs", _call("join", "%(session)s", "tab_id => gen_random_uuid()")),
     "whom the server erases joins": Request("erased", _call("join", "%(session)s")),
     "brings nobody back": Request("viewer", "update public.live_stream_viewers set is_still_watching = true where id = gen_random_uuid()"),
     "accept_invitation": Request("fourth newcomer", _call("accept_invitation", "%(token)s")),
@@ -223,13 +224,14 @@ REQUESTS: dict[str, Request] = {
     "recount": Request("service_role", "select live_stream.recount(%(session)s)"),
     "erase_user": Request("service_role", "select live_stream.erase_user(%(other_erased)s)"),
     # And then it is over.
+    "host hides": Request("host", _set("sessions", "visibility = 'private'", "id = %(session)s")),
     "end": Request("host", _call("end", "%(session)s", "'https://example.org/recording'")),
     "server deletes the session": Request("service_role", "delete from public.live_stream_sessions where id = %(session)s returning *", back=True),
 }  # fmt: skip
 
 CASTS = ("one", "two")
 OF_EACH = ("newcomer", "second newcomer", "third newcomer", "fourth newcomer", "guest", "second guest", "viewer", "leaver",
-           "moderator", "erased")  # fmt: skip
+           "in two tabs", "moderator", "erased")  # fmt: skip
 NOBODIES = ("loud", "helper", "nobody", "second_nobody", "third_nobody", "fourth_nobody", "fifth_nobody", "banned", "second_banned",
             "former", "second_former", "private_guest", "second_private_guest")  # fmt: skip
 
@@ -297,6 +299,7 @@ class Stage:
             world.leave(world.join(session, who[name]), who[name])
         for name in ("viewer", "guest"):
             who[name].api.rpc("live_stream_follow", influencer_id=host.influencer_id)
+        world.join(session, who["in two tabs"])
         viewer, erased = world.join(session, who["viewer"]), world.join(session, who["erased"])
         names |= {
             "viewer": viewer["id"],

@@ -35,6 +35,7 @@ COMES = of(
     "anonymous join", "anonymous join by the function", "anonymous comes back", "join", "join by the function", "join saved again",
     "comes back", "comes back by the function", "another host joins",
 )  # fmt: skip
+ANOTHER_TAB = of("joins in another tab", "whom the server erases joins")
 OWN_ROW = of("report_quality", "share", "viewer saved again", "changes its row", "leave")
 OTHER_ROWS = of("anonymous share", "anonymous leave", "leave by the function")
 EDITS = of("edit_message", "message saved again", "edits directly")
@@ -49,13 +50,13 @@ TO_A_PRODUCT = of("host features", "host changes a product", "product saved agai
                   "host records an order directly")  # fmt: skip
 ORDERS = of("server records an order", "server corrects an order", "server deletes an order")
 REMINDED = of("follow", "changes a follow")
-TO_THE_SESSION = of("host renames", "session saved again", "host limits", "host pauses", "host resumes", "end")
+TO_THE_SESSION = of("host renames", "session saved again", "host limits", "host pauses", "host resumes", "host hides", "end")
 COUNTS_ANEW = of("erase_user", "recount")
 FLUSHES = of("flush_metrics")
 TRACKS = of("track_view", "track_click", "track_add_to_cart", "track_share")
 CHATS = of("message", "reply", "react", "unreact", "moderator writes")
 KEEPS = (
-    COMES | OWN_ROW | OTHER_ROWS | EDITS | CHATS | TRACKS | ORDERS | LISTS_OF_BANS | COUNTS_ANEW
+    COMES | ANOTHER_TAB | OWN_ROW | OTHER_ROWS | EDITS | CHATS | TRACKS | ORDERS | LISTS_OF_BANS | COUNTS_ANEW
     | of("whom the server erases joins", "accept_invitation", "heartbeat", "anonymous heartbeat", "flag_message", "flags what many flag",
          "moderator deletes", "moderator puts back", "moderator clears a flag", "moderator times out", "moderator bans a stranger",
          "moderator bans who watches", "server notifies")
@@ -68,8 +69,11 @@ DELETES = of("server deletes the session")
 
 WAITS = [
     Rule("joining, coming back, leaving; sharing, reporting and changing one's own viewer row",
-         "the host that is ending that session", COMES | OWN_ROW | OTHER_ROWS, of("end")),
-    Rule("leaving, sharing, reporting and changing one's own viewer row", "who is just banning that person", OWN_ROW, BANS_WHO_WATCHES),
+         "the host that is ending that session", COMES | ANOTHER_TAB | OWN_ROW | OTHER_ROWS, of("end")),
+    Rule("leaving, sharing, reporting and changing one's own viewer row; joining in another tab", "who is just banning that person",
+         OWN_ROW, BANS_WHO_WATCHES),
+    Rule("leaving, sharing, reporting and changing one's own viewer row; joining in another tab",
+         "the host that is just making that session private or unlisted", ANOTHER_TAB | OWN_ROW | OTHER_ROWS, of("host hides")),
     Rule("writing to a message (edit, delete, flag)", "who is writing to the same message", TO_A_MESSAGE, EDITS),
     Rule("writing to a message (edit, delete, flag)", "who is writing to the same message", EDITS, TO_A_MESSAGE),
     Rule("writing to a message (edit, delete, flag)", "who is writing to the same message",
@@ -101,8 +105,8 @@ COUNTS = COMES | OWN_ROW | OTHER_ROWS | CHATS | TRACKS | ORDERS | BANS_WHO_WATCH
 )  # fmt: skip
 HELD_IN_ITS_ROW = of("report_quality", "viewer saved again", "changes its row")
 WAITS_FOR_A_COMMIT = [
-    Rule("ending or limiting a session", "who is coming to it", of("end", "host limits"), COMES),
-    Rule("coming to a session", "who limits it", COMES, of("host limits")),
+    Rule("ending, limiting or hiding a session", "who is coming to it", of("end", "host limits", "host hides"), COMES),
+    Rule("coming to a session", "who limits or hides it", COMES, of("host limits", "host hides")),
     Rule("changing a session", "who counts in its row, being alone there", TO_THE_SESSION | COUNTS_ANEW | FLUSHES, COUNTS, always=False),
     Rule("revoking a link", "who accepts it", of("host revokes a link"), of("accept_invitation")),
     Rule("bans by another host of who watches", "who deletes the session", of("another host bans who watches"), DELETES),
