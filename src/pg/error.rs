@@ -88,6 +88,10 @@ impl Error {
         self.state == SqlState::NOT_FOUND
     }
 
+    pub fn is_conflict(&self) -> bool {
+        self.state == SqlState::CONFLICT
+    }
+
     pub fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.hint = Some(hint.into());
         self

@@ -81,6 +81,7 @@ fn check_user_agent(new: &Row<'_>) -> Result<()> {
 fn guard_again(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
     new.keep(old, COUNTERS)?;
     new.keep(old, COUNTED)?;
+    tabs::keep(Some(old), new)?;
     new.keep(old, &["created_at", "updated_at"])?;
     if !identity::is_service()? {
         let caller = identity::user_id()?;
@@ -134,7 +135,16 @@ pub fn joinable(session: Uuid) -> Result<Entered> {
 
 /// As [`joinable`], for one who may be there already: whether it must be signed in is not asked.
 pub fn visitable(session: Uuid) -> Result<Entered> {
-    let entered = entry::admit(session)?.ok_or_else(|| no_such_session(session))?;
+    check_visitable(session, entry::admit(session)?)
+}
+
+/// As [`visitable`], for one who is there: it needs no place.
+pub fn visited(session: Uuid) -> Result<Entered> {
+    check_visitable(session, entry::enter(session)?)
+}
+
+fn check_visitable(session: Uuid, entered: Option<Entered>) -> Result<Entered> {
+    let entered = entered.ok_or_else(|| no_such_session(session))?;
     access::admit(session, &entered)?;
     entered.check_unfinished(session)?;
     Ok(entered)

@@ -1,7 +1,7 @@
 //! Joining a session: a new row, or the one that the person had there, opened again.
 
 use super::acting_viewer::act_in;
-use super::guard::{USER_AGENT_CHARS, kind, visitable};
+use super::guard::{USER_AGENT_CHARS, kind, visitable, visited};
 use super::one_each;
 use super::people;
 use super::presence::touch;
@@ -48,6 +48,17 @@ thread_local! {
             pg_sys::TEXTOID, pg_sys::TEXTOID, pg_sys::TEXTOID, pg_sys::INETOID,
             pg_sys::UUIDARRAYOID,
         ],
+    ) };
+    static USER_WATCHES: Plan = const { Plan::writing(
+        c"select from public.live_stream_viewers
+           where session_id = $1 and user_id = $2 and is_still_watching limit 1",
+        &[pg_sys::UUIDOID, pg_sys::UUIDOID],
+    ) };
+    static ANONYMOUS_WATCHES: Plan = const { Plan::writing(
+        c"select from public.live_stream_viewers
+           where session_id = $1 and id = $2 and is_still_watching
+             and user_id is null and viewer_type = 'anonymous'",
+        &[pg_sys::UUIDOID, pg_sys::UUIDOID],
     ) };
     static OPEN: Plan = const { Plan::writing(
         c"update public.live_stream_viewers set is_still_watching = true, tabs = $2 where id = $1",
@@ -104,12 +115,20 @@ fn join_session(
         }
         check_length("user_agent", "viewer", user_agent, USER_AGENT_CHARS)?;
         let by_code = session_id.is_none();
-        let entered = visitable(session).map_err(|error| match error.is_not_found() {
+        let user = identity::user_id()?;
+        let viewer_id = viewer_id.or_else(identity::viewer_id);
+        let entered = match visitable(session) {
+            // Full, of this person too.
+            Err(error) if error.is_conflict() && is_there(session, user, viewer_id)? => {
+                visited(session)
+            }
+            entered => entered,
+        };
+        let entered = entered.map_err(|error| match error.is_not_found() {
             // Who has a code alone is not told the id that it belongs to, nor that there is one.
             true if by_code => no_such_code(),
             _ => error,
         })?;
-        let user = identity::user_id()?;
         people::act()?;
         if let Some(user) = user {
             // The same person twice at once finds the row that it makes first.
@@ -128,7 +147,7 @@ fn join_session(
         })?;
         let found = match user {
             Some(user) => find_locked(&RETURN_OF_USER, session, user)?,
-            None => find_anonymous(session, viewer_id.or_else(identity::viewer_id))?,
+            None => find_anonymous(session, viewer_id)?,
         };
         if !found.as_ref().is_some_and(|found| found.watching) {
             access::check_signed_in(session, &entered)?;
@@ -176,6 +195,16 @@ fn join_session(
         act_in(id, tab_id)
     };
     join().or_raise()
+}
+
+/// Whether a person watches a session already; of an anonymous one, as the row that it names.
+fn is_there(session: Uuid, user: Option<Uuid>, viewer: Option<Uuid>) -> Result<bool> {
+    let (plan, who) = match user {
+        Some(user) => (&USER_WATCHES, Some(user)),
+        None => (&ANONYMOUS_WATCHES, viewer),
+    };
+    let Some(who) = who else { return Ok(false) };
+    Ok(as_owner(|| plan::execute(plan, &[session.into(), who.into()]))? > 0)
 }
 
 /// Lets a viewer watch in these tabs.
