@@ -31,7 +31,7 @@ create table public.live_stream_chat (
   constraint live_stream_chat_parent_message_id_fkey foreign key (parent_message_id)
     references public.live_stream_chat (id) on delete set null,
   constraint live_stream_chat_message_check check (
-    btrim(message) <> '' and length(message) <= 2000),
+    (btrim(message) <> '' or is_deleted) and length(message) <= 2000),
   constraint live_stream_chat_reactions_check check (jsonb_typeof(reactions) = 'object'),
   constraint live_stream_chat_replies_count_check check (replies_count >= 0)
 ) with (fillfactor = 90);
@@ -42,7 +42,8 @@ comment on column public.live_stream_chat.id is 'Id of the message.';
 comment on column public.live_stream_chat.session_id is 'Session that the message belongs to.';
 comment on column public.live_stream_chat.viewer_id is 'Viewer row of the author in this session; found by the database.';
 comment on column public.live_stream_chat.user_id is 'Author: always the signed-in user.';
-comment on column public.live_stream_chat.message is 'Text, 1 to 2,000 characters.';
+comment on column public.live_stream_chat.message is
+  'Text, 1 to 2,000 characters; empty while the message is taken away: live_stream_removed_messages has it.';
 comment on column public.live_stream_chat.message_type is
   'chat, reaction, or, from the host, system or product_highlight.';
 comment on column public.live_stream_chat.username is 'Name that the author shows.';
@@ -51,9 +52,11 @@ comment on column public.live_stream_chat.is_influencer is 'Whether the host wro
 comment on column public.live_stream_chat.is_moderator is 'Whether a moderator wrote it; decided by the database.';
 comment on column public.live_stream_chat.is_deleted is
   'Whether it was taken away: by its author for good, by the host or a moderator until one of them puts it back.';
-comment on column public.live_stream_chat.is_flagged is 'Whether somebody asked the host and the moderators to look at it.';
-comment on column public.live_stream_chat.deleted_by is 'User who took it away; set by the database.';
-comment on column public.live_stream_chat.deletion_reason is 'Why it was taken away.';
+comment on column public.live_stream_chat.is_flagged is
+  'Always false, since everybody reads the row: live_stream_flagged_messages says it. To write false, as the host or a moderator, clears the flag.';
+comment on column public.live_stream_chat.deleted_by is 'Always null: live_stream_removed_messages says who took it away.';
+comment on column public.live_stream_chat.deletion_reason is
+  'Why it is taken away, to be written with is_deleted; always null when it is read: live_stream_removed_messages says it.';
 comment on column public.live_stream_chat.reactions is 'Reactions and how many people gave each, as in {"🔥": 3}.';
 comment on column public.live_stream_chat.replies_count is 'Replies that are not deleted.';
 comment on column public.live_stream_chat.parent_message_id is 'Message that this one answers.';
@@ -88,12 +91,50 @@ comment on column public.live_stream_chat_reactions.viewer_id is
   'Viewer row of the user in that session; found by the database.';
 comment on column public.live_stream_chat_reactions.created_at is 'When the user reacted.';
 
+create table public.live_stream_removed_messages (
+  message_id uuid not null,
+  session_id uuid not null,
+  message text not null,
+  deletion_reason varchar(500),
+  deleted_by uuid,
+  constraint live_stream_removed_messages_pkey primary key (message_id),
+  constraint live_stream_removed_messages_message_id_fkey foreign key (message_id)
+    references public.live_stream_chat (id) on delete cascade
+);
+
+comment on table public.live_stream_removed_messages is
+  'What messages said that were taken away, by whom and why. Kept by the database alone while they are away, read by the influencer and its moderators.';
+comment on column public.live_stream_removed_messages.message_id is 'Message that was taken away.';
+comment on column public.live_stream_removed_messages.session_id is 'Session of the message.';
+comment on column public.live_stream_removed_messages.message is 'Text of the message, which returns to it when it is put back.';
+comment on column public.live_stream_removed_messages.deletion_reason is 'Why it was taken away.';
+comment on column public.live_stream_removed_messages.deleted_by is
+  'User who took it away; null for the server, or if the account is gone.';
+
+create table public.live_stream_flagged_messages (
+  message_id uuid not null,
+  session_id uuid not null,
+  created_at timestamptz not null default now(),
+  constraint live_stream_flagged_messages_pkey primary key (message_id),
+  constraint live_stream_flagged_messages_message_id_fkey foreign key (message_id)
+    references public.live_stream_chat (id) on delete cascade
+);
+
+comment on table public.live_stream_flagged_messages is
+  'Messages that somebody asked the host and the moderators to look at. Kept by the database alone until one of them clears the flag, read by the influencer and its moderators.';
+comment on column public.live_stream_flagged_messages.message_id is 'Message that was flagged.';
+comment on column public.live_stream_flagged_messages.session_id is 'Session of the message.';
+comment on column public.live_stream_flagged_messages.created_at is 'When it was first flagged.';
+
 alter table public.live_stream_chat add constraint live_stream_chat_user_id_fkey
   foreign key (user_id) references auth.users (id) on delete set null;
 alter table public.live_stream_chat add constraint live_stream_chat_deleted_by_fkey
   foreign key (deleted_by) references auth.users (id) on delete set null;
 alter table public.live_stream_chat_reactions add constraint live_stream_chat_reactions_user_id_fkey
   foreign key (user_id) references auth.users (id) on delete cascade;
+
+alter table public.live_stream_removed_messages add constraint live_stream_removed_messages_deleted_by_fkey
+  foreign key (deleted_by) references auth.users (id) on delete set null;
 
 create index live_stream_chat_session_id_sent_at_idx
   on public.live_stream_chat (session_id, sent_at desc);
@@ -112,8 +153,17 @@ create index live_stream_chat_reactions_session_id_idx
 create index live_stream_chat_reactions_viewer_id_idx
   on public.live_stream_chat_reactions (viewer_id) where viewer_id is not null;
 
+create index live_stream_removed_messages_session_id_idx
+  on public.live_stream_removed_messages (session_id);
+create index live_stream_removed_messages_deleted_by_idx
+  on public.live_stream_removed_messages (deleted_by) where deleted_by is not null;
+create index live_stream_flagged_messages_session_id_created_at_idx
+  on public.live_stream_flagged_messages (session_id, created_at desc);
+
 alter table public.live_stream_chat enable row level security;
 alter table public.live_stream_chat_reactions enable row level security;
+alter table public.live_stream_removed_messages enable row level security;
+alter table public.live_stream_flagged_messages enable row level security;
 
 revoke all on table public.live_stream_chat from public, anon, authenticated, service_role;
 grant select on table public.live_stream_chat to anon;
@@ -123,6 +173,14 @@ grant select, insert, update, delete, truncate on table public.live_stream_chat 
 revoke all on table public.live_stream_chat_reactions from public, anon, authenticated, service_role;
 grant select on table public.live_stream_chat_reactions to authenticated;
 grant select, insert, update, delete, truncate on table public.live_stream_chat_reactions to service_role;
+
+-- TRUNCATE, without which the server could not empty the chat, on which they hang.
+revoke all on table public.live_stream_removed_messages from public, anon, authenticated, service_role;
+grant select on table public.live_stream_removed_messages to authenticated;
+grant select, truncate on table public.live_stream_removed_messages to service_role;
+revoke all on table public.live_stream_flagged_messages from public, anon, authenticated, service_role;
+grant select on table public.live_stream_flagged_messages to authenticated;
+grant select, truncate on table public.live_stream_flagged_messages to service_role;
 
 -- The session is looked up for each row that is read. With EXISTS, PostgreSQL may read all sessions of the database first,
 -- for a page of a long chat too.
@@ -161,6 +219,21 @@ create policy live_stream_chat_reactions_update on public.live_stream_chat_react
   using ((select live_stream.is_service())) with check ((select live_stream.is_service()));
 create policy live_stream_chat_reactions_delete on public.live_stream_chat_reactions
   for delete to public using ((select live_stream.is_service()));
+
+create policy live_stream_removed_messages_select on public.live_stream_removed_messages
+  for select to public
+  using (
+    (select live_stream.is_service())
+    or session_id in (select s.id from public.live_stream_sessions s
+                       where s.influencer_id = any ((select live_stream.influencer_ids())::uuid[])
+                          or s.influencer_id = any ((select live_stream.moderated_influencer_ids())::uuid[])));
+create policy live_stream_flagged_messages_select on public.live_stream_flagged_messages
+  for select to public
+  using (
+    (select live_stream.is_service())
+    or session_id in (select s.id from public.live_stream_sessions s
+                       where s.influencer_id = any ((select live_stream.influencer_ids())::uuid[])
+                          or s.influencer_id = any ((select live_stream.moderated_influencer_ids())::uuid[])));
 
 create or replace trigger live_stream_chat_guard
   before insert or update on public.live_stream_chat
@@ -257,10 +330,17 @@ create or replace function public.live_stream_delete_message(message_id uuid, re
   language sql volatile set search_path = '' as $$
   select live_stream.require_own_message($1);
   update public.live_stream_chat m set is_deleted = true, deletion_reason = live_stream.fitting_text('live_stream_chat', 'deletion_reason', $2)
-   where m.id = $1 returning m.*
+   where m.id = $1;
+  -- Who may read what was taken away gets it with the message.
+  select w.* from public.live_stream_chat m
+    left join public.live_stream_removed_messages r on r.message_id = m.id
+   cross join lateral pg_catalog.jsonb_populate_record(
+           m, pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
+                'message', r.message, 'deletion_reason', r.deletion_reason, 'deleted_by', r.deleted_by))) as w
+   where m.id = $1
 $$;
 comment on function public.live_stream_delete_message is
-  'Takes away a message of the caller''s own, or one of a session that the caller hosts or moderates, and returns it.';
+  'Takes away a message of the caller''s own, or one of a session that the caller hosts or moderates, and returns what the caller may read of it.';
 
 create or replace function public.live_stream_react(message_id uuid, reaction text)
   returns public.live_stream_chat
@@ -289,27 +369,40 @@ create or replace function public.live_stream_flag_message(message_id uuid)
   returns public.live_stream_chat
   language sql volatile set search_path = '' as $$
   select live_stream.flag_message($1);
-  select * from live_stream.message($1)
+  select f.* from live_stream.message($1) m
+   cross join lateral pg_catalog.jsonb_populate_record(m, '{"is_flagged": true}') as f
   union all
-  select m.* from public.live_stream_chat m where m.id = $1
+  select f.* from public.live_stream_chat m
+   cross join lateral pg_catalog.jsonb_populate_record(m, '{"is_flagged": true}') as f
+   where m.id = $1
   limit 1
 $$;
 comment on function public.live_stream_flag_message is
-  'Asks the host to look at a message and returns it.';
+  'Asks the host and the moderators to look at a message, and returns it as flagged: to the caller alone, who knows.';
+
+create or replace function public.live_stream_clear_flag(message_id uuid)
+  returns public.live_stream_chat
+  language sql volatile set search_path = '' as $$
+  select live_stream.clear_flag($1);
+  select m.* from public.live_stream_chat m where m.id = $1
+$$;
+comment on function public.live_stream_clear_flag is
+  'Clears the flag of a message in a session that the caller hosts or moderates, and returns the message. Clearing it again changes nothing.';
 
 comment on function live_stream.react is 'Adds or takes back a reaction; behind live_stream_react.';
 comment on function live_stream.flag_message is 'Flags a message; behind live_stream_flag_message.';
+comment on function live_stream.clear_flag is 'Clears the flag of a message; behind live_stream_clear_flag.';
 comment on function live_stream.send_message is 'Writes in the chat; behind live_stream_send_message.';
 comment on function live_stream.require_own_message is
   'Nothing if the caller may change the message; an error that says why not otherwise.';
 
 revoke all on function live_stream.message from public;
 grant execute on function live_stream.message, live_stream.react, live_stream.flag_message,
-  live_stream.require_own_message, live_stream.send_message to authenticated, service_role;
+  live_stream.clear_flag, live_stream.require_own_message, live_stream.send_message to authenticated, service_role;
 
 revoke all on function public.live_stream_send_message, public.live_stream_edit_message,
   public.live_stream_delete_message, public.live_stream_react, public.live_stream_unreact,
-  public.live_stream_flag_message from public, anon;
+  public.live_stream_flag_message, public.live_stream_clear_flag from public, anon;
 grant execute on function public.live_stream_send_message, public.live_stream_edit_message,
   public.live_stream_delete_message, public.live_stream_react, public.live_stream_unreact,
-  public.live_stream_flag_message to authenticated, service_role;
+  public.live_stream_flag_message, public.live_stream_clear_flag to authenticated, service_role;

@@ -338,6 +338,9 @@ class Scene:
             self._owner("live_stream_followers", user_id=user_id, influencer_id=self.influencer_id)
             self._owner("live_stream_notifications", user_id=user_id, influencer_id=self.influencer_id,
                         session_id=self.session, type="special_offer", title="Look", delivery_method="push")  # fmt: skip
+        about = {"message_id": self.messages["influencer"], "session_id": self.session}
+        self._owner("live_stream_removed_messages", message="rude", **about)
+        self._owner("live_stream_flagged_messages", **about)
         for name in ("viewer", "another_viewer", "anonymous_viewer"):
             self._owner("live_stream_heartbeats", viewer_id=self.viewers[name])
         rule = {"recurrence_rule": "FREQ=DAILY", "scheduled_date": "2030-01-07", "scheduled_start_time": "15:00"}
@@ -397,6 +400,8 @@ class Scene:
             "live_stream_heartbeats": ({"viewer_id": list(beats.values())}, "viewer_id", beats),
             "live_stream_chat": (session, "id", self.messages),
             "live_stream_chat_reactions": (session, "user_id", users),
+            "live_stream_removed_messages": (session, "message_id", host(self.messages["influencer"])),
+            "live_stream_flagged_messages": (session, "message_id", host(self.messages["influencer"])),
             "live_stream_products": (session, "id", host(self.product)),
             "live_stream_orders": (session, "user_id", users),
             "live_stream_schedule": ({"id": self.schedule}, "id", host(self.schedule)),
@@ -431,6 +436,8 @@ class Scene:
             "live_stream_heartbeats": {"viewer_id": self.viewers["influencer"]},
             "live_stream_chat": {"session_id": session, "user_id": user_id, "message": "new"},
             "live_stream_chat_reactions": {"message_id": self.messages["viewer"], "user_id": user_id or self.people["stranger"].user_id, "reaction": "new"},
+            "live_stream_removed_messages": {"message_id": self.messages["viewer"], "session_id": session, "message": "new"},
+            "live_stream_flagged_messages": {"message_id": self.messages["viewer"], "session_id": session},
             "live_stream_products": {"session_id": session, "product_id": self.spare_product_id},
             "live_stream_orders": {"session_id": session, "product_id": self.product_id, "amount": 7},
             "live_stream_schedule": {"influencer_id": influencer_id, "title": "New", "scheduled_date": "2030-03-01", "scheduled_start_time": "10:00"},

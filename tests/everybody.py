@@ -110,6 +110,7 @@ REQUESTS: dict[str, Request] = {
     "moderator deletes": Request("moderator", _call("delete_message", "%(message)s", "'spam'")),
     "moderator puts back": Request("moderator", _set("chat", "is_deleted = false", "id = %(taken_away)s")),
     "moderator clears a flag": Request("moderator", _set("chat", "is_flagged = false", "id = %(flagged)s")),
+    "moderator clears a flag by the function": Request("moderator", _call("clear_flag", "%(flagged)s")),
     "moderator times out": Request("moderator", _call("timeout", "%(loud)s", "60", "session_id => %(session)s")),
     "moderator bans a stranger": Request("moderator", _call("ban", "%(nobody)s", "session_id => %(session)s")),
     "moderator bans who watches": Request("moderator", _call("ban", "%(other_viewing)s", "session_id => %(session)s")),

@@ -18,6 +18,8 @@ TABLES = {
     "public.live_stream_heartbeats": (set(), set(), SERVER),
     "public.live_stream_chat": ({S}, {S, I, U}, SERVER),
     "public.live_stream_chat_reactions": (set(), {S}, SERVER),
+    "public.live_stream_removed_messages": (set(), {S}, {S, T}),
+    "public.live_stream_flagged_messages": (set(), {S}, {S, T}),
     "public.live_stream_moderators": (set(), {S, I, D}, {S, I, D}),
     "public.live_stream_bans": (set(), WRITE, WRITE),
     "public.live_stream_guests": (set(), {S, I, D}, {S, I, D}),

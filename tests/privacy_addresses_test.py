@@ -161,11 +161,15 @@ def test_export(db, world):
     assert [row["id"] for row in tables["live_stream_viewers"]] == [asking["id"]]
     assert tables["live_stream_viewers"][0]["city"] == "Lisboa"
     assert [row["viewer_id"] for row in tables["live_stream_heartbeats"]] == [asking["id"]]
-    assert {row.get("message") for row in tables["live_stream_chat"]} == {"how much?", "wow", None}
+    assert {row["message"] for row in tables["live_stream_chat"]} == {"how much?", "wow"}
     # Of somebody else's message, only what this person did.
-    (acted,) = [row for row in tables["live_stream_chat"] if "message" not in row]
-    assert acted["id"] == taken["id"] and acted["deletion_reason"] == "rude"
-    assert set(acted) == {"id", "session_id", "deleted_by", "deleted_at", "deletion_reason"}
+    (acted,) = tables["live_stream_removed_messages"]
+    assert acted["message_id"] == taken["id"] and acted["deletion_reason"] == "rude"
+    assert set(acted) == {"message_id", "session_id", "deleted_by", "deletion_reason"}
+    # Of its own, only what it said.
+    assert export(db, world.stranger.user_id)["tables"]["live_stream_removed_messages"] == [
+        {"message_id": taken["id"], "session_id": session["id"], "message": "rude"}
+    ]
     assert [row["reaction"] for row in tables["live_stream_chat_reactions"]] == ["👍"]
     assert [row["order_reference"] for row in tables["live_stream_orders"]] == ["A-1"]
     assert [row["type"] for row in tables["live_stream_notifications"]] == ["special_offer"]

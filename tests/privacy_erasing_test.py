@@ -95,14 +95,14 @@ def test_erasing_a_person_keeps_every_number(db, world, state):
     }  # fmt: skip
     # The log keeps its rows, those of this erasure as well.
     assert done["anonymised"].pop("live_stream_moderation_log") >= 4
-    assert done["anonymised"] == {"live_stream_orders": 1, "live_stream_chat": 1, "live_stream_bans": 1}
+    assert done["anonymised"] == {"live_stream_orders": 1, "live_stream_removed_messages": 1, "live_stream_bans": 1}
     assert traces(db, user) == []
     assert row_of(db, session) == before
     assert db.sql("select * from live_stream.verify_metrics()") == [] and differences(db) == []
     (order,) = db.sql("select amount, user_id, viewer_id, order_reference from public.live_stream_orders")
     assert (float(order["amount"]), order["user_id"], order["viewer_id"]) == (19.99, None, None)
-    (row,) = db.sql("select is_deleted, deleted_by from public.live_stream_chat where id = %s", [taken["id"]])
-    assert (row["is_deleted"], row["deleted_by"]) == (True, None)
+    (row,) = db.sql("select is_deleted, message from public.live_stream_chat where id = %s", [taken["id"]])
+    assert (row["is_deleted"], row["message"], removed(world, taken)) == (True, "", ("rude", "rude", None))
     (row,) = db.sql("select parent_message_id, message from public.live_stream_chat where id = %s", [reply["id"]])
     assert (row["parent_message_id"], row["message"]) == (None, "me too")
     kept = archive_of(db, session)

@@ -39,7 +39,8 @@ ANOTHER_TAB = of("joins in another tab", "whom the server erases joins")
 OWN_ROW = of("report_quality", "share", "viewer saved again", "changes its row", "leave")
 OTHER_ROWS = of("anonymous share", "anonymous leave", "leave by the function")
 EDITS = of("edit_message", "message saved again", "edits directly")
-TO_A_MESSAGE = of("flag_message", "moderator deletes", "host deletes a message")
+CLEARS = of("moderator clears a flag", "moderator clears a flag by the function")
+TO_A_MESSAGE = of("moderator deletes", "host deletes a message")
 BANS_WHO_WATCHES = of("moderator bans who watches", "host bans who watches")
 PARTS = BANS_WHO_WATCHES | of(
     "moderator times out", "moderator bans a stranger", "moderator bans directly", "host bans a stranger", "add_moderator",
@@ -58,7 +59,7 @@ CHATS = of("message", "reply", "react", "unreact", "moderator writes")
 KEEPS = (
     COMES | ANOTHER_TAB | OWN_ROW | OTHER_ROWS | EDITS | CHATS | TRACKS | ORDERS | LISTS_OF_BANS | COUNTS_ANEW
     | of("whom the server erases joins", "accept_invitation", "heartbeat", "anonymous heartbeat", "flag_message", "flags what many flag",
-         "moderator deletes", "moderator puts back", "moderator clears a flag", "moderator times out", "moderator bans a stranger",
+         "moderator deletes", "moderator puts back", "moderator clears a flag", "moderator clears a flag by the function", "moderator times out", "moderator bans a stranger",
          "moderator bans who watches", "server notifies")
     | TO_THE_SESSION
     | of("host features", "host shows another product", "host changes a product", "product saved again", "product metrics",
@@ -74,12 +75,12 @@ WAITS = [
          OWN_ROW, BANS_WHO_WATCHES),
     Rule("leaving, sharing, reporting and changing one's own viewer row; joining in another tab",
          "the host that is just making that session private or unlisted", ANOTHER_TAB | OWN_ROW | OTHER_ROWS, of("host hides")),
-    Rule("writing to a message (edit, delete, flag)", "who is writing to the same message", TO_A_MESSAGE, EDITS),
-    Rule("writing to a message (edit, delete, flag)", "who is writing to the same message", EDITS, TO_A_MESSAGE),
-    Rule("writing to a message (edit, delete, flag)", "who is writing to the same message",
+    Rule("writing to a message (edit, delete)", "who is writing to the same message", TO_A_MESSAGE, EDITS),
+    Rule("writing to a message (edit, delete)", "who is writing to the same message", EDITS, TO_A_MESSAGE),
+    Rule("flagging a message, clearing its flag", "who is just doing either to the same one",
          of("flags what many flag"), of("flags what many flag")),
-    Rule("writing to a message (edit, delete, flag)", "who is writing to the same message",
-         of("moderator clears a flag"), of("moderator clears a flag")),
+    Rule("flagging a message, clearing its flag", "who is just doing either to the same one",
+         CLEARS, CLEARS),
     Rule("a host or a moderator who bans, or chooses moderators", "another one of the same influencer's who does", PARTS, PARTS),
     Rule("an order of a product, and changing that product or its numbers", "another order of it, or the host who is changing it",
          TO_A_PRODUCT | ORDERS, TO_A_PRODUCT | ORDERS),

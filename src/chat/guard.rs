@@ -1,5 +1,6 @@
 //! What may be written to a message, and what the database decides itself.
 
+use super::removed;
 use crate::access;
 use crate::identity;
 use crate::limits;
@@ -50,7 +51,7 @@ fn chat_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         limits::write_row(old.is_none())?;
         match old {
             None => guard_insert(new),
-            Some(old) => guard_update(old, new),
+            Some(old) => guard_update(old, new, trigger::sets(trigger, "is_flagged")),
         }
     })
 }
@@ -121,8 +122,10 @@ thread_local! {
 
 fn guard_insert(new: &mut Row<'_>) -> Result<()> {
     let session: Uuid = required(new, "session_id")?;
-    check_message(new)?;
     let service = identity::is_service()?;
+    if !(service && removed::is_stub(new)?) {
+        check_message(new)?;
+    }
     if !service {
         limits::queue(writer()?);
     }
@@ -175,7 +178,7 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
     match parent {
         Some(parent) if !is_there => Err(no_such_message(parent)
             .detail("A reply and the message it answers belong to the same session.")),
-        _ => Ok(()),
+        _ => removed::take_out_of_new(new),
     }
 }
 
@@ -223,15 +226,18 @@ fn check_message(row: &Row<'_>) -> Result<()> {
     Ok(())
 }
 
-fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
+fn guard_update(old: &Row<'_>, new: &mut Row<'_>, sends_flag: bool) -> Result<()> {
     new.keep(old, &["id", "reactions", "replies_count"])?;
-    let edited = !new.same::<String>(old, "message")?;
+    let said = removed::complete(old, new)?;
+    let mut flag = new.get::<bool>("is_flagged")?.filter(|_| sends_flag);
+    let edited = new.get::<String>("message")?.as_ref() != Some(&said.message);
     if edited {
         check_message(new)?;
     }
     let service = identity::is_service()?;
     if !service {
         new.keep(old, DECIDED)?;
+        new.set("deleted_by", said.by)?;
         let session: Uuid = required(old, "session_id")?;
         // Who deletes the session waits then, with none of its messages: this statement may want several.
         entry::try_keep(session, Wait::Never)?;
@@ -258,14 +264,15 @@ fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
             return Err(closed(session));
         }
         if !moderates {
-            new.keep(old, &["is_flagged"])?;
+            flag = None;
         }
         // What its author took away stays away; the host and the moderators put back what one of
         // them took away, but no moderator a message of its own.
-        let by_author = old.get::<Uuid>("deleted_by")? == old.get::<Uuid>("user_id")?;
+        let by_author = said.by == old.get::<Uuid>("user_id")?;
         let may_put_back = moderates && !by_author && (hosts || !author);
         if old.get("is_deleted")? == Some(true) && !may_put_back {
-            new.keep(old, &["is_deleted", "deletion_reason"])?;
+            new.keep(old, &["is_deleted"])?;
+            new.set("deletion_reason", said.reason.as_deref())?;
         }
         if edited {
             limits::spend(user, limits::Kind::Edit)?;
@@ -290,7 +297,9 @@ fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
         }
         (true, true) => {}
     }
-    new.set("is_deleted", Some(is.unwrap_or(was)))
+    new.set("is_deleted", Some(is.unwrap_or(was)))?;
+    let known = was.then_some(&said);
+    removed::take_out(new, known, flag)
 }
 
 /// What a session's chat is to the caller.
@@ -324,35 +333,6 @@ fn chat_of(session: Uuid, user: Uuid) -> Result<Chat> {
 pub fn no_such_message(id: Uuid) -> Error {
     Error::new(SqlState::NOT_FOUND, format!("message {id} does not exist"))
         .hint("Read the chat again: the message may have been removed.")
-}
-
-thread_local! {
-    static FLAG: Plan = const { Plan::writing(
-        c"update public.live_stream_chat set is_flagged = true where id = $1 and not is_flagged",
-        &[pg_sys::UUIDOID],
-    ) };
-}
-
-/// Marks a message for the host to look at; returns its id. Anybody signed in may who can see it.
-///
-/// Errors: 42501 without a user, or for a banned one; PT404 for no message that the caller can see.
-#[pg_extern(volatile)]
-fn flag_message(message_id: Option<Uuid>) -> Uuid {
-    let flag = || {
-        let user = match identity::is_service()? {
-            true => None,
-            false => Some(writer()?),
-        };
-        let message = super::reactions::visible_message(message_id)?;
-        access::check_not_banned(message.influencer)?;
-        if let Some(user) = user {
-            access::check_account_to_write(message.influencer)?;
-            limits::spend(user, limits::Kind::Flag)?;
-        }
-        metrics::settling(|| plan::execute(&FLAG, &[message.id.into()]))?;
-        Ok(message.id)
-    };
-    flag().or_raise()
 }
 
 /// Nothing if the caller may change a message: its author, or the host or a moderator of its

@@ -1,7 +1,9 @@
 //! The chat of a session: messages, and reactions to them.
 
+mod flags;
 mod guard;
 mod reactions;
+mod removed;
 mod send;
 mod settle;
 
@@ -9,5 +11,6 @@ use crate::metrics::rows;
 
 /// Called once per backend.
 pub fn register() {
+    removed::watch_transactions();
     rows::ADD_TO_MESSAGE.register(reactions::add);
 }

@@ -1,11 +1,10 @@
 //! What a statement on the chat changes in the numbers of sessions, viewers and messages.
 
+use super::removed::Changed;
 use crate::metrics::rows::{self, Counted, Tally};
 use crate::metrics::{self, Delta};
-use crate::moderation::{self, Act};
-use crate::pg::error::Result;
+use crate::moderation;
 use crate::pg::plan::{self, Plan};
-use crate::pg::row::{Column, Row};
 use crate::pg::transition;
 use crate::pg::trigger::Outcome;
 use pgrx::Uuid;
@@ -59,9 +58,12 @@ fn chat_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
 
         let mut sessions: BTreeMap<Uuid, Delta> = BTreeMap::new();
         let mut acts = Vec::new();
+        let mut removed = (!metrics::is_settling())
+            .then(|| Changed::of(&changes))
+            .transpose()?;
         changes.for_each(|old, new| {
-            if let (Some(old), Some(new)) = (old, new) {
-                acts.extend(moderated(old, new, is_deleted)?);
+            if let Some((removed, new)) = removed.as_mut().zip(new) {
+                acts.extend(removed.see(old, new)?);
             }
             for (row, sign) in [(old, -1), (new, 1)] {
                 let Some(row) = row else { continue };
@@ -99,34 +101,9 @@ fn chat_settle<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         for (session, delta) in sessions {
             metrics::apply(session, delta);
         }
+        if let Some(removed) = removed {
+            acts.extend(removed.settle()?);
+        }
         moderation::note(acts)
     })
-}
-
-/// What a host or a moderator did to a message: an author who takes its own away is neither.
-fn moderated(old: &Row<'_>, new: &Row<'_>, is_deleted: Column<bool>) -> Result<Option<Act>> {
-    let (was, is) = (
-        old.at(is_deleted) == Some(true),
-        new.at(is_deleted) == Some(true),
-    );
-    let author: Option<Uuid> = new.get("user_id")?;
-    let deleted_by: Option<Uuid> = new.get("deleted_by")?;
-    let flagged =
-        |row: &Row<'_>| Ok::<_, crate::pg::error::Error>(row.get("is_flagged")? == Some(true));
-    let action = match (was, is) {
-        (false, true) if deleted_by.is_some() && deleted_by == author => return Ok(None),
-        (false, true) => "delete_message",
-        (true, false) => "restore_message",
-        _ if flagged(old)? && !flagged(new)? => "unflag_message",
-        _ => return Ok(None),
-    };
-    Ok(Some(Act {
-        action,
-        session: new.get("session_id")?,
-        user: author,
-        message: new.get("id")?,
-        reason: new.get("deletion_reason")?,
-        actor: deleted_by.filter(|_| is && !was),
-        ..Act::default()
-    }))
 }

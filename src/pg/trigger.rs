@@ -236,6 +236,20 @@ pub(super) fn updated_columns(trigger: &PgTrigger<'_>) -> Vec<pg_sys::AttrNumber
     }
 }
 
+/// Whether the UPDATE that fired a row trigger sets a column, if only to what it is.
+pub fn sets(trigger: &PgTrigger<'_>, column: &str) -> bool {
+    let fired = trigger.trigger_data();
+    // SAFETY: PostgreSQL hands a trigger its relation, and the set of columns that its statement sets; none is empty.
+    unsafe {
+        let desc = Descriptor::of((*fired.tg_relation).rd_att);
+        let number = desc.find(column).and_then(|at| i32::try_from(at + 1).ok());
+        number.is_some_and(|number| {
+            let member = number - pg_sys::FirstLowInvalidHeapAttributeNumber;
+            pg_sys::bms_is_member(member, fired.tg_updatedcols)
+        })
+    }
+}
+
 pub(super) fn wrong_trigger(wanted: &str) -> Error {
     Error::new(
         SqlState::WRONG_OBJECT_TYPE,

@@ -89,6 +89,11 @@ pub const HELD: &[Held] = &[
             "deletion_reason",
         ],
     ),
+    acted(
+        REMOVED,
+        "deleted_by",
+        &["message_id", "session_id", "deleted_by", "deletion_reason"],
+    ),
     own("live_stream_chat_reactions", "user_id", OnErase::Archived),
     own("live_stream_orders", "user_id", OnErase::Anonymised),
     own("live_stream_notifications", "user_id", OnErase::Deleted),
@@ -210,6 +215,13 @@ const OF_SESSION: &str = "t.session_id in (select s.id from public.live_stream_s
 const OF_SCHEDULE: &str = "t.schedule_id in (select s.id from public.live_stream_schedule s
     join public.influencers i on i.id = s.influencer_id where i.user_id = $1)";
 
+/// What messages said that were taken away: their authors' texts, which go with the messages.
+const REMOVED: &str = "live_stream_removed_messages";
+const OF_AUTHOR: &str = "t.message_id in (select m.id from public.live_stream_chat m
+    where m.user_id = $1
+       or m.user_id is null
+          and m.viewer_id in (select v.id from public.live_stream_viewers v where v.user_id = $1))";
+
 /// The engine's own table of how often people do something.
 pub const RATES: &str = "person_rates";
 
@@ -310,6 +322,8 @@ fn export_query() -> Result<String> {
             add(table, &shown(held.shown), &(named + &whole.concat()));
         }
     }
+    let text = shown(&["message_id", "session_id", "message"]);
+    add(REMOVED, &text, OF_AUTHOR);
     for of in OF_VIEWER.iter().filter(|of| !of.has_user) {
         add(of.table, "to_jsonb(t)", MINE);
     }
