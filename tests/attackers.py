@@ -20,7 +20,7 @@ COUNTED = {
         "connection_issues_count", "buffering_events", "total_buffering_time_seconds", "updated_at",
     },
     "live_stream_products": {"views", "clicks", "add_to_cart", "shares", "updated_at"},
-    "live_stream_chat": {"reactions", "replies_count", "is_flagged", "updated_at"},
+    "live_stream_chat": {"reactions", "replies_count", "updated_at"},
 }  # fmt: skip
 
 
@@ -165,7 +165,9 @@ class Scene:
                 if old is None:
                     anonymous = name == "live_stream_viewers" and new["viewer_type"] == "anonymous" and new["user_id"] is None
                     mine = name == "live_stream_heartbeats" and (new["viewer_id"] in own_viewers or who == "anon")
-                    if anonymous or mine or self.is_own(who, new):
+                    # Anybody signed in flags what it can see.
+                    flag = name == "live_stream_flagged_messages" and who != "anon"
+                    if anonymous or mine or flag or self.is_own(who, new):
                         continue
                     yield name, "made", new
                 elif new is None:

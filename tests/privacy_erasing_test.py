@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from busy import until
+from chatting import removed
 from database import OWNER
 from holding import archive_of, everything_of, export, fill, purge, row_of
 from crowds import CONFLICTS, Crowd, EXPECTED, SEED
