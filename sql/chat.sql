@@ -46,7 +46,7 @@ comment on column public.live_stream_chat.message is
   'Text, 1 to 2,000 characters; empty while the message is taken away: live_stream_removed_messages has it.';
 comment on column public.live_stream_chat.message_type is
   'chat, reaction, or, from the host, system or product_highlight.';
-comment on column public.live_stream_chat.username is 'Name that the author shows.';
+comment on column public.live_stream_chat.username is 'Name that the author shows: in one line, and not taken for the host''s unless the host wrote it.';
 comment on column public.live_stream_chat.avatar_url is 'Picture that the author shows.';
 comment on column public.live_stream_chat.is_influencer is 'Whether the host wrote it; decided by the database.';
 comment on column public.live_stream_chat.is_moderator is 'Whether a moderator wrote it; decided by the database.';

@@ -17,7 +17,7 @@ create table public.influencers (
 comment on table public.influencers is 'People who stream. A user owns at most one influencer.';
 comment on column public.influencers.id is 'Id of the influencer.';
 comment on column public.influencers.user_id is 'User who owns the influencer and manages its streams.';
-comment on column public.influencers.display_name is 'Name that viewers see.';
+comment on column public.influencers.display_name is 'Name that viewers see, in one line; empty where there is none.';
 comment on column public.influencers.avatar_url is 'Picture that viewers see.';
 comment on column public.influencers.bio is 'A few words about the influencer.';
 comment on column public.influencers.followers_count is 'Number of followers, kept by the app.';
@@ -47,6 +47,9 @@ create policy live_stream_influencers_update on public.influencers
 create policy live_stream_influencers_delete on public.influencers
   for delete to public using ((select live_stream.is_service()));
 
+create or replace trigger live_stream_influencers_guard
+  before insert or update on public.influencers
+  for each row execute function live_stream.influencers_guard();
 create or replace trigger live_stream_influencers_touch
   before update on public.influencers
   for each row execute function live_stream.touch();

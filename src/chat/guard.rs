@@ -3,6 +3,7 @@
 use super::removed;
 use crate::access;
 use crate::identity;
+use crate::influencers;
 use crate::limits;
 use crate::metrics;
 use crate::metrics::entry;
@@ -122,6 +123,7 @@ thread_local! {
 
 fn guard_insert(new: &mut Row<'_>) -> Result<()> {
     let session: Uuid = required(new, "session_id")?;
+    check_username(new)?;
     let service = identity::is_service()?;
     if !(service && removed::is_stub(new)?) {
         check_message(new)?;
@@ -148,6 +150,9 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
             .hint("Leave user_id out, or send the id of the signed-in user."));
         }
         let moderates = !hosts && access::is_moderator(entered.influencer, user)?;
+        if !hosts && let Some(name) = new.get::<String>("username")? {
+            check_is_not_the_hosts(entered.influencer, &name)?;
+        }
         if !hosts && !moderates {
             limits::check_message(user, session, entered.slow_mode)?;
         }
@@ -209,7 +214,7 @@ fn set_viewer(new: &mut Row<'_>, session: Uuid, user: Uuid) -> Result<()> {
 fn check_message(row: &Row<'_>) -> Result<()> {
     let message: String = required(row, "message")?;
     let most = limits::message_length();
-    if message.trim().is_empty() {
+    if text::is_blank(&message) {
         return Err(
             Error::new(SqlState::CHECK_VIOLATION, "the message is empty")
                 .hint(format!("Write 1 to {most} characters.")),
@@ -226,6 +231,29 @@ fn check_message(row: &Row<'_>) -> Result<()> {
     Ok(())
 }
 
+/// The name that the author shows, where there is one.
+fn check_username(row: &Row<'_>) -> Result<()> {
+    match row.get::<String>("username")? {
+        Some(name) => influencers::check_name("username", &name),
+        None => Ok(()),
+    }
+}
+
+/// Only the host speaks under the name of the host.
+fn check_is_not_the_hosts(influencer: Uuid, name: &str) -> Result<()> {
+    if !influencers::has_name_like(influencer, name)? {
+        return Ok(());
+    }
+    Err(Error::new(
+        SqlState::CHECK_VIOLATION,
+        "username is taken for the name of the host",
+    )
+    .detail(
+        "It looks the same: case, spaces, style and letters of other scripts make no difference.",
+    )
+    .hint("Send another name."))
+}
+
 fn guard_update(old: &Row<'_>, new: &mut Row<'_>, sends_flag: bool) -> Result<()> {
     new.keep(old, &["id", "reactions", "replies_count"])?;
     let said = removed::complete(old, new)?;
@@ -235,6 +263,9 @@ fn guard_update(old: &Row<'_>, new: &mut Row<'_>, sends_flag: bool) -> Result<()
         check_message(new)?;
     }
     let service = identity::is_service()?;
+    if service && !new.same::<String>(old, "username")? {
+        check_username(new)?;
+    }
     if !service {
         new.keep(old, DECIDED)?;
         new.set("deleted_by", said.by)?;

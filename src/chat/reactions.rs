@@ -17,6 +17,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid};
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 const REACTION_CHARS: usize = 32;
@@ -120,11 +121,10 @@ pub fn visible_message(message_id: Option<Uuid>) -> Result<Message> {
 fn react(message_id: Option<Uuid>, reaction: Option<&str>, take_back: Option<bool>) -> Uuid {
     let react = || {
         let user = writer()?;
-        let reaction = reaction.map_or("", str::trim);
-        check_reaction(reaction)?;
+        let reaction = one_form(reaction.unwrap_or(""))?;
         let message = visible_message(message_id)?;
         limits::spend(user, limits::Kind::Reaction)?;
-        let args = [message.id.into(), user.into(), reaction.into()];
+        let args = [message.id.into(), user.into(), reaction.as_ref().into()];
         // The message before its reactions, as a message that is deleted takes those along; and both
         // before the session is entered, as by whoever deletes reactions.
         if !keep_message(message.session, message.id)? {
@@ -145,8 +145,12 @@ fn react(message_id: Option<Uuid>, reaction: Option<&str>, take_back: Option<boo
     react().or_raise()
 }
 
-fn check_reaction(reaction: &str) -> Result<()> {
-    if reaction.is_empty() || reaction.chars().count() > REACTION_CHARS {
+/// A reaction as it is stored and counted, in whichever spelling it was sent.
+///
+/// Errors: 23514.
+fn one_form(reaction: &str) -> Result<Cow<'_, str>> {
+    let reaction = text::one_form(reaction.trim());
+    if text::is_blank(&reaction) || reaction.chars().count() > REACTION_CHARS {
         return Err(Error::new(
             SqlState::CHECK_VIOLATION,
             "the reaction is empty or too long",
@@ -155,7 +159,7 @@ fn check_reaction(reaction: &str) -> Result<()> {
             "Send an emoji or a name of 1 to {REACTION_CHARS} characters."
         )));
     }
-    Ok(())
+    Ok(reaction)
 }
 
 /// BEFORE INSERT OR UPDATE of a reaction: finds its session and viewer.
@@ -172,8 +176,11 @@ fn chat_reactions_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         }
         let message: Uuid = required(new, "message_id")?;
         let user: Uuid = required(new, "user_id")?;
-        let reaction: String = required(new, "reaction")?;
-        check_reaction(&reaction)?;
+        let sent: String = required(new, "reaction")?;
+        let reaction = one_form(&sent)?.into_owned();
+        if reaction != sent {
+            new.set("reaction", Some(reaction.clone()))?;
+        }
         let found = as_owner(|| {
             plan::run(&TAKES, &[message.into(), reaction.clone().into()], |rows| {
                 let known = rows.get::<bool>(0, 2) == Some(true);

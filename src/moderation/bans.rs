@@ -141,7 +141,7 @@ fn check_reason(new: &mut Row<'_>) -> Result<()> {
     let Some(reason) = new.get::<String>("reason")? else {
         return Ok(());
     };
-    if reason.trim().is_empty() {
+    if text::is_blank(&reason) {
         return new.set::<String>("reason", None);
     }
     let chars = reason.chars().count();

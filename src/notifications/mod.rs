@@ -20,9 +20,9 @@ pub use reminders::remind;
 
 use crate::limits;
 use crate::pg::clock::transaction_time;
-use crate::pg::error::{OrRaise, Result};
+use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::owner::as_owner;
-use crate::pg::row::Row;
+use crate::pg::row::{Row, required};
 use crate::pg::transition;
 use crate::pg::trigger;
 use crate::pg::trigger::Outcome;
@@ -36,9 +36,23 @@ const MAX_MINUTES: i32 = 7 * 24 * 60;
 #[pg_trigger]
 fn notifications_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     trigger::before(trigger, |old, new| {
+        check_title(old, new)?;
         follow(old, new, "is_read", "read_at")?;
         follow(old, new, "is_sent", "sent_at")
     })
+}
+
+fn check_title(old: Option<&Row<'_>>, new: &Row<'_>) -> Result<()> {
+    let title: String = required(new, "title")?;
+    let is_same = |old: &Row<'_>| new.same::<String>(old, "title");
+    if old.map_or(Ok(false), is_same)? || !text::is_blank(&title) {
+        return Ok(());
+    }
+    Err(Error::new(
+        SqlState::CHECK_VIOLATION,
+        "the title of the notification is empty",
+    )
+    .hint("Give it 1 to 255 characters."))
 }
 
 fn follow(old: Option<&Row<'_>>, new: &mut Row<'_>, flag: &str, time: &str) -> Result<()> {

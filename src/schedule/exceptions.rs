@@ -184,9 +184,9 @@ fn check_title(new: &mut Row<'_>) -> Result<()> {
     let Some(title) = new.get::<String>("title")? else {
         return Ok(());
     };
-    if title.trim().is_empty() || title.chars().count() > MAX_TITLE {
+    if text::is_blank(&title) || title.chars().count() > MAX_TITLE {
         return Err(refused("the title of the occurrence is empty or too long")
-            .detail("A title has 1 to 255 characters, not only spaces.")
+            .detail("A title has 1 to 255 characters, and shows something.")
             .hint("Send a title, or null for that of the schedule."));
     }
     Ok(())

@@ -184,10 +184,10 @@ fn keep_identity(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
 
 fn check_title(new: &Row<'_>) -> Result<()> {
     let title: String = required(new, "title")?;
-    if title.trim().is_empty() {
+    if text::is_blank(&title) {
         return Err(refused(
             "the title of the schedule is empty",
-            "A title has 1 to 255 characters, not only spaces.".to_owned(),
+            "A title has 1 to 255 characters, and shows something.".to_owned(),
             "Send a title.",
         ));
     }
@@ -241,7 +241,7 @@ impl Timing {
                 .and_then(|name| Pattern::named(&name)),
             days_of_week: row.get("days_of_week")?,
             end_date: row.get("recurrence_end_date")?,
-            rule: rule.filter(|rule| !rule.trim().is_empty()),
+            rule: rule.filter(|rule| !text::is_blank(rule)),
         })
     }
 

@@ -349,7 +349,7 @@ fn check_fields(new: &mut Row<'_>) -> Result<()> {
     let nonsense = |message: &'static str| Error::new(SqlState::CHECK_VIOLATION, message);
     if new
         .get::<String>("title")?
-        .is_some_and(|title| title.trim().is_empty())
+        .is_some_and(|title| text::is_blank(&title))
     {
         return Err(nonsense("the title of a session is empty")
             .hint(format!("Give it 1 to {TITLE_CHARS} characters.")));

@@ -54,6 +54,14 @@ impl Table {
         Self::locked(schema, name, pg_sys::AccessShareLock)
     }
 
+    /// As [`of_app`](Self::of_app), for reading its rows; none where it is of another kind than ours are.
+    pub fn plain(schema: &'static CStr, name: &'static CStr) -> Result<Option<Self>> {
+        let table = Self::of_app(schema, name)?;
+        // SAFETY: the relation is open and locked.
+        let is_plain = unsafe { shape::check_table(table.relation, None) }.is_ok();
+        Ok(is_plain.then_some(table))
+    }
+
     /// A table by its OID, for locking rows; none if it is gone, or of another kind than ours are.
     pub fn of_others(id: pg_sys::Oid) -> Option<Self> {
         let lock = pg_sys::RowShareLock as pg_sys::LOCKMODE;

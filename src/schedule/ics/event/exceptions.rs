@@ -1,6 +1,6 @@
 //! What of a calendar's event is different from its rule.
 
-use super::{Events, MAX_TITLE, Planned, Read, Time, Zones, is_blank, left_out, shortened};
+use super::{Events, MAX_TITLE, Planned, Read, Time, Zones, left_out, shortened};
 use crate::schedule::fields::MAX_DURATION_MINUTES;
 use crate::schedule::series::ExceptionKind;
 use recurrence::daylight_saving::{Clock, TimeZone};
@@ -435,7 +435,7 @@ impl<'a, Z: Zones> Events<'a, Z> {
             one.times = Some((start.moment(), end));
         }
         let mut notes = Vec::new();
-        let title = change.title().filter(|title| !is_blank(title));
+        let title = change.title().filter(|title| !text::is_blank(title));
         one.title = title.map(|title| shortened(title, MAX_TITLE, "SUMMARY", &mut notes));
         exceptions.insert(moment, one);
         let mut names = change.left_out.clone();

@@ -290,7 +290,7 @@ impl<'a, Z: Zones> Events<'a, Z> {
             "SUMMARY",
             notes,
         );
-        let title = if is_blank(&title) {
+        let title = if text::is_blank(&title) {
             "Untitled".to_owned()
         } else {
             title
@@ -359,11 +359,6 @@ impl<'a, Z: Zones> Events<'a, Z> {
 }
 
 /// True for a text in which there is nothing to see.
-fn is_blank(text: &str) -> bool {
-    text.chars()
-        .all(|one| one.is_whitespace() || one.is_control())
-}
-
 fn left_out(names: &BTreeSet<String>) -> Option<String> {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     (!names.is_empty()).then(|| format!("left out: {}", names.join(", ")))

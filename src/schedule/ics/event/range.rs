@@ -2,7 +2,7 @@
 
 use super::exceptions::{Exception, Range, Starts};
 use super::{
-    Events, Exceptions, MAX_DESCRIPTION, MAX_TITLE, Planned, Read, Zones, is_blank, left_out,
+    Events, Exceptions, MAX_DESCRIPTION, MAX_TITLE, Planned, Read, Zones, left_out,
     shortened,
 };
 use crate::schedule::series::ExceptionKind;
@@ -140,7 +140,7 @@ impl<Z: Zones> Events<'_, Z> {
             next.minutes = minutes;
             next.start.wall = wall;
         }
-        if let Some(title) = change.title().filter(|title| !is_blank(title)) {
+        if let Some(title) = change.title().filter(|title| !text::is_blank(title)) {
             next.title = shortened(title, MAX_TITLE, "SUMMARY", notes);
         }
         if let Some(text) = change.text("DESCRIPTION") {

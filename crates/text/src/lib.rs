@@ -1,0 +1,11 @@
+//! What people see of a text, without PostgreSQL: whether it shows anything, whose name it looks like, and which emoji it is.
+//!
+//! A text is never changed here but for a reaction's, which is one of several spellings of the same emoji.
+
+mod blank;
+mod emoji;
+mod name;
+
+pub use blank::is_blank;
+pub use emoji::one_form;
+pub use name::{Outline, looks_like, not_in_names, outline};
