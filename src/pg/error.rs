@@ -26,6 +26,8 @@ impl SqlState {
     pub const NOT_SUPPORTED: Self = Self::new(b"0A000");
     pub const INVALID_PARAMETER: Self = Self::new(b"22023");
     pub const INVALID_TRANSACTION_STATE: Self = Self::new(b"25000");
+    /// PostgREST answers with HTTP 405.
+    pub const READ_ONLY_TRANSACTION: Self = Self::new(b"25006");
     pub const INVALID_AUTHORIZATION: Self = Self::new(b"28000");
     pub const OUT_OF_RANGE: Self = Self::new(b"22003");
     pub const NOT_NULL_VIOLATION: Self = Self::new(b"23502");

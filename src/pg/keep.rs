@@ -8,6 +8,7 @@ use crate::pg::heap::{Attempt, Table};
 use crate::pg::owner::as_owner;
 use crate::pg::plan;
 use crate::pg::subtransaction::without_waiting;
+use crate::pg::transaction;
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use std::ffi::CStr;
@@ -157,6 +158,7 @@ impl Referred {
 
 /// Keeps the row with this id of a table.
 pub fn row(table: &Table, index: Option<pg_sys::Oid>, id: Uuid, wait: Wait) -> Result<Kept> {
+    transaction::check_may_write()?;
     match wait {
         // PostgreSQL locks the versions that follow too, and waits there for who has one, whatever it was told.
         Wait::Never => {

@@ -17,6 +17,21 @@ pub fn is_on_standby() -> bool {
     unsafe { pg_sys::RecoveryInProgress() }
 }
 
+/// Checks that the transaction may write: not one that is read only, as every one is on a standby. The executor looks itself.
+///
+/// Errors: 25006, as PostgreSQL has it.
+pub fn check_may_write() -> Result<()> {
+    // SAFETY: a plain read of this transaction's state.
+    if !unsafe { pg_sys::XactReadOnly } {
+        return Ok(());
+    }
+    Err(Error::new(
+        SqlState::READ_ONLY_TRANSACTION,
+        "cannot write in a read-only transaction",
+    )
+    .hint("Send it by POST, and to the primary server."))
+}
+
 /// Checks that no query of several processes is under way, which may not write, and sees no more than
 /// it saw as it began. So it is where a function of ours is called by one that says of itself that it is
 /// parallel safe, and is not.

@@ -248,7 +248,7 @@ pub fn is_there(table: &str) -> Result<bool> {
 /// `asked` (the person streams; see there).
 ///
 /// Errors: 42501 unless the caller is service_role or has the rights of the tables' owner.
-#[pg_extern(volatile)]
+#[pg_extern(stable)]
 fn personal_data() -> TableIterator<
     'static,
     (
@@ -277,7 +277,7 @@ fn personal_data() -> TableIterator<
 ///
 /// Errors: 42501 unless the caller is service_role or has the rights of the tables' owner; 22023
 /// without an id.
-#[pg_extern(volatile)]
+#[pg_extern(stable)]
 fn export_user(user_id: Option<pgrx::Uuid>) -> pgrx::JsonB {
     let export = || {
         identity::require_service("export what is held on a user")?;

@@ -17,6 +17,7 @@ use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::row::{Column, Stored};
 use crate::pg::shape::{self, Descriptor};
 use crate::pg::tables;
+use crate::pg::transaction;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::ffi::CStr;
@@ -80,6 +81,9 @@ impl Table {
     }
 
     fn open(schema: &'static CStr, name: &'static CStr, lock: u32) -> Result<Self> {
+        if lock != pg_sys::AccessShareLock {
+            transaction::check_may_write()?;
+        }
         let table = Self::locked(schema, name, lock)?;
         if !catalog::is_checked(schema, name) {
             table.check(schema, name)?;
