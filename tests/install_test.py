@@ -388,8 +388,7 @@ def test_what_somebody_else_has_made_first_is_not_adopted(
 def test_a_squatter_in_the_engines_schema_stops_the_script(server: Server, mallory: str) -> None:
     """The script says CREATE FUNCTION, not OR REPLACE: nothing of somebody else's becomes a member."""
     with empty(server) as db:
-        db.sql(f"grant create on database {db.name} to {mallory}")
-        db.sql("create schema live_stream", user=mallory)
+        db.sql(f"create schema live_stream; grant create, usage on schema live_stream to {mallory}")
         db.sql("create function live_stream.uid() returns uuid language sql as 'select null::uuid'", user=mallory)
         before = schema_of(db)
         with pytest.raises(psycopg.errors.DuplicateFunction):

@@ -3,6 +3,7 @@
 //! Nothing of it is a member of the extension. PostgreSQL dumps nothing of a member but its
 //! rows, and drops it with the extension; the tables must survive both.
 
+mod home;
 mod influencers;
 mod statement;
 
@@ -12,6 +13,7 @@ use crate::pg::owner;
 use crate::pg::plan;
 use crate::pg::role::{self, has_rights_of};
 use crate::pg::tables::FILES;
+use crate::pg::transaction;
 use pgrx::guc::PostgresGucEnum;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -51,22 +53,11 @@ fn install() {
 }
 
 fn install_api() -> Result<()> {
+    transaction::check_may_write()?;
     check_encoding()?;
     let extension = extension()?;
-    // SAFETY: plain reads of this backend's state.
-    let (caller, creating, restoring) = unsafe {
-        (
-            pg_sys::GetUserId(),
-            pg_sys::creating_extension && pg_sys::CurrentExtensionObject == extension.id,
-            !pg_sys::row_security,
-        )
-    };
-    let skip = creating
-        && match INSTALL.get() {
-            When::auto => restoring,
-            When::on => false,
-            When::off => true,
-        };
+    let (caller, creating) = (role::current(), extension.is_being_created());
+    let skip = creating && makes_nothing();
     let role = extension.schema_owner;
     if !has_rights_of(caller, role) {
         return Err(Error::new(
@@ -74,9 +65,6 @@ fn install_api() -> Result<()> {
             "only the owner of the schema live_stream may install its tables and functions",
         )
         .hint(format!("Run live_stream.install() as {}.", name_of(role)?)));
-    }
-    if creating {
-        check_schema(&extension, skip)?;
     }
     owner::as_role(caller, 0, || adopt_engine(&extension, creating))?;
     if skip {
@@ -91,6 +79,16 @@ fn install_api() -> Result<()> {
             .iter()
             .try_for_each(|(name, sql)| statement::run_file(name, sql))
     })
+}
+
+/// Whether CREATE EXTENSION makes no tables, as in a restore, which brings them.
+fn makes_nothing() -> bool {
+    match INSTALL.get() {
+        // SAFETY: a plain read of a setting of PostgreSQL's.
+        When::auto => unsafe { !pg_sys::row_security },
+        When::on => false,
+        When::off => true,
+    }
 }
 
 /// Names, messages and calendars are UTF-8 wherever they pass through here.
@@ -109,24 +107,6 @@ fn check_encoding() -> Result<()> {
     )
     .detail(format!("The encoding of this one is {name}."))
     .hint("Make one: CREATE DATABASE app ENCODING 'UTF8' TEMPLATE template0."))
-}
-
-/// A restore makes the schema before the extension, with the owner that it had; else it is new.
-/// One of somebody else's would be theirs to change.
-fn check_schema(extension: &Extension, restoring: bool) -> Result<()> {
-    let owner = extension.schema_owner;
-    if owner == extension.owner || restoring && has_rights_of(extension.owner, owner) {
-        return Ok(());
-    }
-    let owner = name_of(owner)?;
-    Err(Error::new(
-        SqlState::DUPLICATE_TABLE,
-        "schema live_stream exists and is another role's",
-    )
-    .detail(format!("It belongs to {owner}. Nothing has been changed."))
-    .hint(format!(
-        "Drop it; or create the extension as {owner}, if {owner} did so before."
-    )))
 }
 
 fn check_public() -> Result<()> {
@@ -171,10 +151,19 @@ impl Drop for OrdinaryObjects {
 
 struct Extension {
     id: pg_sys::Oid,
+    schema: pg_sys::Oid,
     /// The role that created it. After a restore that is whoever restored.
     owner: pg_sys::Oid,
     /// The role that the API layer belongs to: a dump keeps the owner of the schema.
     schema_owner: pg_sys::Oid,
+}
+
+impl Extension {
+    /// Whether its script is running.
+    fn is_being_created(&self) -> bool {
+        // SAFETY: plain reads of this backend's state.
+        unsafe { pg_sys::creating_extension && pg_sys::CurrentExtensionObject == self.id }
+    }
 }
 
 fn extension() -> Result<Extension> {
@@ -188,9 +177,11 @@ fn extension() -> Result<Extension> {
             &[],
         )
     };
-    match (find("e.oid")?, find("e.extowner")?, find("n.nspowner")?) {
-        (Some(id), Some(owner), Some(schema_owner)) => Ok(Extension {
+    let (id, schema) = (find("e.oid")?, find("n.oid")?);
+    match (id.zip(schema), find("e.extowner")?, find("n.nspowner")?) {
+        (Some((id, schema)), Some(owner), Some(schema_owner)) => Ok(Extension {
             id,
+            schema,
             owner,
             schema_owner,
         }),
