@@ -89,6 +89,10 @@ create policy live_stream_analytics_update on public.live_stream_analytics
 create policy live_stream_analytics_delete on public.live_stream_analytics
   for delete to public using ((select live_stream.is_service()));
 
+create or replace trigger live_stream_analytics_guard
+  before insert on public.live_stream_analytics
+  for each row execute function live_stream.fill_in();
+
 create or replace view public.session_analytics_summary with (security_invoker = true) as
   select s.id as session_id,
          s.total_unique_viewers,

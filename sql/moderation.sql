@@ -257,6 +257,9 @@ create or replace trigger live_stream_bans_settle_delete
   referencing old table as old_rows
   for each statement execute function live_stream.bans_settle();
 
+create or replace trigger live_stream_invitations_guard
+  before insert on public.live_stream_invitations
+  for each row execute function live_stream.fill_in();
 create or replace trigger live_stream_invitations_settle_insert
   after insert on public.live_stream_invitations
   referencing new table as new_rows

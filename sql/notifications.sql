@@ -219,6 +219,9 @@ create policy live_stream_follow_changes_update on public.live_stream_follow_cha
 create policy live_stream_follow_changes_delete on public.live_stream_follow_changes
   for delete to public using ((select live_stream.is_service()));
 
+create or replace trigger live_stream_follow_changes_guard
+  before insert on public.live_stream_follow_changes
+  for each row execute function live_stream.fill_in();
 create or replace trigger live_stream_followers_guard
   before insert or update on public.live_stream_followers
   for each row execute function live_stream.followers_guard();

@@ -191,6 +191,9 @@ create policy live_stream_schedule_sessions_update on public.live_stream_schedul
 create policy live_stream_schedule_sessions_delete on public.live_stream_schedule_sessions
   for delete to public using ((select live_stream.is_service()));
 
+create or replace trigger live_stream_schedule_sessions_guard
+  before insert on public.live_stream_schedule_sessions
+  for each row execute function live_stream.fill_in();
 create or replace trigger live_stream_schedule_sessions_settle
   after delete on public.live_stream_schedule_sessions
   referencing old table as old_rows

@@ -242,6 +242,9 @@ create or replace trigger live_stream_sessions_plan
   after insert or update of status, scheduled_start_time on public.live_stream_sessions
   for each row execute function live_stream.sessions_plan();
 
+create or replace trigger live_stream_credentials_guard
+  before insert on public.live_stream_credentials
+  for each row execute function live_stream.fill_in();
 create or replace trigger live_stream_sessions_leave
   before delete on public.live_stream_sessions
   for each row execute function live_stream.sessions_leave();

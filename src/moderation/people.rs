@@ -46,7 +46,7 @@ fn moderators_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
             .hint("Name somebody else."));
         }
         check_is_not_banned(influencer, user)?;
-        if !identity::is_service()? || new.is_null("created_at")? {
+        if !identity::is_service()? {
             new.set("created_at", Some(transaction_time()))?;
         }
         super::queue(influencer)?;
@@ -125,8 +125,6 @@ fn guests_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
             new.set("created_by", identity::user_id()?)?;
             new.set("created_at", Some(transaction_time()))?;
             new.set::<Uuid>("invitation_id", None)?;
-        } else if new.is_null("created_at")? {
-            new.set("created_at", Some(transaction_time()))?;
         }
         let Some(influencer) = influencers_of(vec![session])?.first().map(|(_, id)| *id) else {
             return Err(entry::no_such_session(session));

@@ -62,7 +62,7 @@ pub fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
     }
     if let Some(old) = old {
         new.keep(old, &["user_id", "influencer_id", "created_at"])?;
-    } else if !service || new.is_null("created_at")? {
+    } else if !service {
         new.set("created_at", Some(transaction_time()))?;
     }
     new.set("updated_at", Some(transaction_time()))?;

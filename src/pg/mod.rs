@@ -5,6 +5,7 @@ pub mod background;
 pub mod callback;
 pub mod catalog;
 pub mod clock;
+pub mod defaults;
 pub mod error;
 pub mod fits;
 pub mod heap;

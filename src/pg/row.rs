@@ -82,6 +82,10 @@ impl<'a> Row<'a> {
         Ok(self.nulls[self.index(name)?])
     }
 
+    pub(super) fn is_null_at(&self, index: usize) -> bool {
+        self.nulls[index]
+    }
+
     /// The label of an enum column; none when it is null.
     pub fn label(&self, name: &str) -> Result<Option<String>> {
         let index = self.index(name)?;
@@ -194,7 +198,7 @@ impl<'a> Row<'a> {
         (!*self.nulls.get(index)?).then(|| self.values[index])
     }
 
-    fn put(&mut self, index: usize, datum: Option<pg_sys::Datum>) {
+    pub(super) fn put(&mut self, index: usize, datum: Option<pg_sys::Datum>) {
         self.values.to_mut()[index] = datum.unwrap_or(pg_sys::Datum::from(0));
         self.nulls.to_mut()[index] = datum.is_none();
         self.replaced[index] = true;
@@ -228,7 +232,7 @@ impl<'a> Row<'a> {
     }
 
     /// Whether `create table` of ours has the column.
-    fn is_ours(&self, index: usize) -> bool {
+    pub(super) fn is_ours(&self, index: usize) -> bool {
         let table = tables::table("public", &self.desc.relation_name());
         let name = self.desc.name(index);
         table.is_some_and(|table| table.columns.iter().any(|column| column.name == name))

@@ -1,6 +1,7 @@
 //! Row triggers: they get their rows as [`Row`]s, and what they return is checked once.
 
 use crate::pg::clock;
+use crate::pg::defaults;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::keep;
 use crate::pg::row::Row;
@@ -18,7 +19,8 @@ use std::ptr::null_mut;
 pub type Outcome<'a> =
     std::result::Result<Option<PgHeapTuple<'a, AllocatedByPostgres>>, Infallible>;
 
-/// A BEFORE ROW trigger: `guard` sees the old row (of an UPDATE) and may change the new one.
+/// A BEFORE ROW trigger: `guard` sees the old row (of an UPDATE) and may change the new one, in which nulls that mean a
+/// default have become it.
 /// A row that is deleted goes as it is.
 pub fn before<'a>(
     trigger: &'a PgTrigger<'a>,
@@ -81,6 +83,7 @@ fn before_row<'a>(
                 upsert::pass(trigger, &existing);
                 return done(row);
             }
+            defaults::fill_in(fired.tg_relation, &mut row);
             let outcome = guard(None, &mut row).and_then(|()| row.check_values(None));
             let Err(refused) = outcome else {
                 return done(row);
@@ -91,6 +94,9 @@ fn before_row<'a>(
             row.overlay(&existing.row, &[]);
             upsert::pass(trigger, &existing);
             return done(row);
+        }
+        if old.is_none() {
+            defaults::fill_in(fired.tg_relation, &mut row);
         }
         guard(old.as_ref(), &mut row)?;
         row.check_values(old.as_ref())?;
@@ -256,6 +262,12 @@ pub(super) fn wrong_trigger(wanted: &str) -> Error {
         format!("this function is for {wanted}"),
     )
     .hint("Run live_stream.install() to put the triggers of live_stream back.")
+}
+
+/// BEFORE INSERT into a table that has no rules of its own.
+#[pg_trigger]
+fn fill_in<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
+    before(trigger, |_, _| Ok(()))
 }
 
 /// BEFORE UPDATE of a row: keeps `updated_at`.
