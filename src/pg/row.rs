@@ -233,9 +233,7 @@ impl<'a> Row<'a> {
 
     /// Whether `create table` of ours has the column.
     pub(super) fn is_ours(&self, index: usize) -> bool {
-        let table = tables::table("public", &self.desc.relation_name());
-        let name = self.desc.name(index);
-        table.is_some_and(|table| table.columns.iter().any(|column| column.name == name))
+        tables::makes(&self.desc.relation_name(), &self.desc.name(index))
     }
 
     /// `tuple` as the row is now.

@@ -109,6 +109,10 @@ static TABLES: LazyLock<Vec<Table>> = LazyLock::new(|| {
     texts.chain([INFLUENCERS]).flat_map(tables_of).collect()
 });
 
+/// The table of influencers as we make it where the app has none.
+static OWN_INFLUENCERS: LazyLock<Vec<Table>> =
+    LazyLock::new(|| tables_of(include_str!("../../sql/influencers.sql")));
+
 static ENUMS: LazyLock<Vec<Enum>> =
     LazyLock::new(|| FILES.iter().flat_map(|(_, sql)| enums_of(sql)).collect());
 
@@ -123,6 +127,15 @@ pub fn table(schema: &str, name: &str) -> Option<&'static Table> {
     TABLES
         .iter()
         .find(|table| (table.schema, table.name) == (schema, name))
+}
+
+/// Whether we made a column of a table that a guard of ours is on: of influencers, that is our own table.
+pub fn makes(table: &str, column: &str) -> bool {
+    let table = OWN_INFLUENCERS
+        .iter()
+        .find(|own| own.name == table)
+        .or_else(|| self::table("public", table));
+    table.is_some_and(|table| table.columns.iter().any(|it| it.name == column))
 }
 
 /// Every enum of ours.
