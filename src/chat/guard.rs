@@ -60,10 +60,21 @@ fn chat_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
 /// A message that is there and is saved again: `guard_update` comes after it.
 fn guard_again(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
     new.keep(old, &["reactions", "replies_count"])?;
-    if !new.same::<String>(old, "message")? {
+    let service = identity::is_service()?;
+    if old.get("is_deleted")? == Some(true) && new.get("is_deleted")? != Some(true) {
+        // A stub that is sent back has no text to be put back with; who may not put it back is not told it.
+        match service || moderates(required(old, "session_id")?)? {
+            true => drop(removed::complete(old, new)?),
+            false => new.keep(old, &["is_deleted"])?,
+        }
+    }
+    if !removed::is_stub(new)? {
         check_message(new)?;
     }
-    if !identity::is_service()? {
+    if service && !new.same::<String>(old, "username")? {
+        check_username(new)?;
+    }
+    if !service {
         new.keep(old, DECIDED)?;
         // As row-level security asks of who inserts one. Whose message it is, the update leaves as it is.
         new.set("user_id", identity::user_id()?)?;
@@ -340,6 +351,14 @@ struct Chat {
     /// As a moderator, or as the host.
     moderates: bool,
     open: bool,
+}
+
+/// Whether the caller hosts or moderates a session.
+fn moderates(session: Uuid) -> Result<bool> {
+    let Some(user) = identity::user_id()? else {
+        return Ok(false);
+    };
+    Ok(chat_of(session, user)?.moderates)
 }
 
 /// Read without a lock: whoever changes a message holds its row, and the session's comes first.

@@ -2,8 +2,7 @@
 
 use super::exceptions::{Exception, Range, Starts};
 use super::{
-    Events, Exceptions, MAX_DESCRIPTION, MAX_TITLE, Planned, Read, Zones, left_out,
-    shortened,
+    Events, Exceptions, MAX_DESCRIPTION, MAX_TITLE, Planned, Read, Zones, left_out, shortened,
 };
 use crate::schedule::series::ExceptionKind;
 use recurrence::daylight_saving::{Clock, TimeZone};
