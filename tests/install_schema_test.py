@@ -161,7 +161,7 @@ def test_nothing_in_a_hostile_schema_runs(plain: Database, mallory: str, user: s
 @pytest.mark.parametrize("arguments", ["", "a integer default 0", "variadic a integer[] default '{}'"])
 def test_a_function_of_the_scripts_name_is_not_run(plain: Database, mallory: str, arguments: str) -> None:
     plain.sql(f"create schema extensions authorization {mallory}")
-    plain.sql(f"create function extensions.live_stream_come_home({arguments}) returns integer language sql as 'select 1/0'", user=mallory)
+    plain.sql(f"create function extensions.come_home_of_live_stream({arguments}) returns integer language sql as 'select 1/0'", user=mallory)
     with pytest.raises((psycopg.errors.DuplicateFunction, psycopg.errors.AmbiguousFunction)):
         make(plain, "with schema extensions", "postgres")
 

@@ -93,10 +93,10 @@ fn check_owner(extension: &Extension) -> Result<()> {
 // looked for in `live_stream`, as if CREATE EXTENSION had been told so.
 extension_sql!(
     r#"
-create function @extschema@.live_stream_come_home() returns void
+create function @extschema@.come_home_of_live_stream() returns void
   language c volatile as 'MODULE_PATHNAME', 'come_home_wrapper';
-select @extschema@.live_stream_come_home();
-drop function @extschema@.live_stream_come_home();
+select @extschema@.come_home_of_live_stream();
+drop function @extschema@.come_home_of_live_stream();
 set local search_path = live_stream, pg_temp;
 "#,
     name = "home",
