@@ -103,7 +103,7 @@ create table public.live_stream_removed_messages (
 );
 
 comment on table public.live_stream_removed_messages is
-  'What messages said that were taken away, by whom and why. Kept by the database alone while they are away, read by the influencer and its moderators.';
+  'What messages said that were taken away, by whom and why. Kept by the database alone while they are away, read by the influencer and its moderators, and by an author who took its own away.';
 comment on column public.live_stream_removed_messages.message_id is 'Message that was taken away.';
 comment on column public.live_stream_removed_messages.session_id is 'Session of the message.';
 comment on column public.live_stream_removed_messages.message is 'Text of the message, which returns to it when it is put back.';
@@ -224,6 +224,8 @@ create policy live_stream_removed_messages_select on public.live_stream_removed_
   for select to public
   using (
     (select live_stream.is_service())
+    or deleted_by = (select live_stream.uid())
+       and (select m.user_id from public.live_stream_chat m where m.id = message_id) = deleted_by
     or session_id in (select s.id from public.live_stream_sessions s
                        where s.influencer_id = any ((select live_stream.influencer_ids())::uuid[])
                           or s.influencer_id = any ((select live_stream.moderated_influencer_ids())::uuid[])));

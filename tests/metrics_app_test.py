@@ -176,7 +176,7 @@ TRUNCATIONS = (
     "live_stream_chat cascade",
     "live_stream_products cascade",
     "live_stream_viewers cascade",
-    "live_stream_chat, live_stream_chat_reactions, live_stream_orders",
+    "live_stream_chat, live_stream_chat_reactions, live_stream_removed_messages, live_stream_flagged_messages, live_stream_orders",
     "live_stream_heartbeats",
     "live_stream_sessions cascade",
 )
