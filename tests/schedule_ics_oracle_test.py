@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import icalendar
 import recurring_ical_events
 
-from calendars import END, START, TODAY, calendar_of, expanded, feed, feed_text, ours, stored, take, utc
+from calendars import END, START, TODAY, as_list, calendar_of, expanded, feed, feed_text, ours, stored, take, utc
 from people import people
 from sizes import own_db, scale
 
@@ -20,7 +20,8 @@ RULES = ["FREQ=DAILY", "FREQ=DAILY;INTERVAL=3", "FREQ=WEEKLY", "FREQ=WEEKLY;INTE
 
 def oracle(text, start, end):
     events = recurring_ical_events.of(icalendar.Calendar.from_ical(text)).between(start, end)
-    return sorted((utc(event["DTSTART"].dt), utc(event["DTEND"].dt), str(event["SUMMARY"])) for event in events)
+    # A line that is there twice is a list to them.
+    return sorted((utc(event["DTSTART"].dt), utc(event["DTEND"].dt), str(as_list(event["SUMMARY"])[0])) for event in events)
 
 
 def shown(world, rows, start, end):

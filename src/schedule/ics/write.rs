@@ -145,7 +145,10 @@ fn feed(influencer: Option<Uuid>) -> Result<String> {
         ),
     ]);
     let ids = events.iter().map(|event| event.id).collect();
-    let links = Links::of(of, ids, behind)?;
+    let told = Told {
+        now,
+        links: Links::of(of, ids, behind)?,
+    };
     let stored = events.iter().map(|event| (of, &event.stored));
     let known = Known::within(
         stored,
@@ -194,8 +197,7 @@ fn feed(influencer: Option<Uuid>) -> Result<String> {
             series,
             &exceptions,
             &times,
-            now,
-            &links,
+            &told,
             &mut share,
         );
         if whole.is_none() {
@@ -256,6 +258,12 @@ fn stamp_of(micros: i64) -> String {
     stamp(micros.div_euclid(SECOND) + EPOCH)
 }
 
+/// What is the same for all schedules.
+struct Told {
+    now: i64,
+    links: Links,
+}
+
 /// None where the text is too long with it, or the share is spent.
 fn push_schedule(
     out: &mut String,
@@ -263,10 +271,10 @@ fn push_schedule(
     series: Series,
     exceptions: &Rc<[Exception]>,
     times: &Times,
-    now: i64,
-    links: &Links,
+    told: &Told,
     share: &mut Share,
 ) -> Option<()> {
+    let Told { now, links } = told;
     let url = |original| links.url(event.id, original);
     let first = Expansion::first_start(series.rule.as_ref(), series.first);
     let Some(first) = first.map(|first| (first - EPOCH) * SECOND + series.micros) else {
@@ -334,7 +342,7 @@ fn push_schedule(
             push_event(out, event, times, &one, None, &again(&one));
         }
     }
-    let told: HashSet<i64> = links.originals(event.id).collect();
+    let linked: HashSet<i64> = links.originals(event.id).collect();
     if matches!(series.length, Length::Clock(_)) {
         let usual = series.length.nominal();
         let since = now - 31 * DAY_MICROS;
@@ -345,7 +353,7 @@ fn push_schedule(
             .by_ref()
             .take(5_000)
             .filter(|one| one.end - one.start != usual)
-            .filter(|one| !listed(one.original_wall) && !told.contains(&one.original_wall))
+            .filter(|one| !listed(one.original_wall) && !linked.contains(&one.original_wall))
         {
             push_event(out, event, times, &one, None, &again(&one));
         }

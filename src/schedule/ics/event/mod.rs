@@ -9,7 +9,7 @@ mod tests;
 mod zones;
 
 pub use exceptions::Exceptions;
-pub use range::Piece;
+pub use range::Pieces;
 pub use zones::Zones;
 
 use crate::schedule::fields::MAX_DURATION_MINUTES;
@@ -114,7 +114,7 @@ impl<'a, Z: Zones> Events<'a, Z> {
         &mut self,
         event: &Event,
         notes: &mut Vec<String>,
-    ) -> Result<Read<Vec<Piece<Z::Zone>>>, Z::Error> {
+    ) -> Result<Read<Pieces<Z::Zone>>, Z::Error> {
         notes.extend(event.doubts());
         let planned = match self.schedule(event, notes)? {
             Ok(planned) => planned,

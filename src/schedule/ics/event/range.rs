@@ -26,6 +26,9 @@ pub struct Piece<Z> {
     pub exceptions: Exceptions,
 }
 
+/// What an event makes.
+pub type Pieces<Z> = Vec<Piece<Z>>;
+
 impl<Z> Piece<Z> {
     /// Leaves a title of their own to those that have another one.
     fn name(&mut self) {
@@ -46,7 +49,7 @@ impl<Z: Zones> Events<'_, Z> {
         exceptions: Exceptions,
         ranges: Vec<Range<'_>>,
         notes: &mut Vec<String>,
-    ) -> Result<Read<Vec<Piece<Z::Zone>>>, Z::Error> {
+    ) -> Result<Read<Pieces<Z::Zone>>, Z::Error> {
         let zone = planned.start.zone;
         if ranges.is_empty() {
             let mut piece = Piece {

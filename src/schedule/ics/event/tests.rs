@@ -1,3 +1,4 @@
+use super::range::Piece;
 use super::*;
 use recurrence::daylight_saving::Offset;
 use recurrence::ics::calendar::InvalidCalendar;
