@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from dateutil.rrule import rrulestr
 
-from schedule_ics_test import expanded, feed
+from calendars import expanded, feed
 from scheduling import at
 
 NOW = datetime.now(timezone.utc).replace(microsecond=0, second=0)
