@@ -266,7 +266,7 @@ def test_tabs_join_and_leave_at_once(world):
     assert differences(world.db) == []
 
 
-@pytest.mark.parametrize("tab", [None, new_tab()])
+@pytest.mark.parametrize("tab", [None, new_tab()], ids=["without id", "with id"])
 @pytest.mark.parametrize("ends", ["commit", "rollback"])
 def test_a_tab_joins_while_the_last_one_leaves(plain_db, ends, tab):
     """A page that is reloaded. Nobody is told to watch whose row is closed a moment later."""
