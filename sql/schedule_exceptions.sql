@@ -153,10 +153,12 @@ create or replace function public.live_stream_add_occurrence(
   insert into public.live_stream_schedule_exceptions as e
     (schedule_id, original_starts_at, kind, ends_at, title)
   values ($1, $2, 'add', $3, $4)
+  on conflict on constraint live_stream_schedule_exceptions_pkey do update
+    set kind = 'add', starts_at = null, ends_at = $3, title = $4
   returning e.*
 $$;
 comment on function public.live_stream_add_occurrence is
-  'Adds an occurrence that the rule of a schedule does not have, and returns the exception.';
+  'Adds an occurrence that the rule of a schedule does not have, and returns the exception. One that was added there already gets this end and title.';
 
 create or replace function public.live_stream_restore_occurrence(
     schedule_id uuid, original_starts_at timestamptz)

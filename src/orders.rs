@@ -9,6 +9,7 @@ use crate::metrics::rows::{self, Counted, Tally};
 use crate::metrics::{self, Delta};
 use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
+use crate::pg::keep;
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
 use crate::pg::row::Row;
@@ -123,6 +124,9 @@ fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
     new.set("session_product_id", Some(showcased))?;
     if identity::is_service()? {
         finite(new, "created_at")?;
+        if let Some(buyer) = new.get("user_id")? {
+            keep::keep_referred("live_stream_orders_user_id_fkey", buyer, "user")?;
+        }
         return name_buyer(session, new);
     }
     new.set("created_at", Some(transaction_time()))?;
@@ -133,7 +137,7 @@ fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
 /// The shop's number as it is stored: without white space around it, and none if nothing is left.
 fn reference_of(sent: Option<&str>) -> Option<String> {
     let number = sent?.trim();
-    (!number.is_empty()).then(|| number.to_owned())
+    (!text::is_blank(number)).then(|| number.to_owned())
 }
 
 thread_local! {

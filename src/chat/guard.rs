@@ -145,8 +145,11 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
     let parent = new.get::<Uuid>("parent_message_id")?;
     let is_there = parent.map_or(Ok(true), |parent| keep_message(session, parent))?;
     if service {
-        entry::enter(session)?.ok_or_else(|| no_such_session(session))?;
+        let entered = entry::enter(session)?.ok_or_else(|| no_such_session(session))?;
         entry::keep(session)?;
+        if let Some(author) = new.get::<Uuid>("user_id")? {
+            set_author(new, session, &entered, author)?;
+        }
     } else {
         let user = writer()?;
         let (entered, hosts) = writable(session)?;
@@ -205,6 +208,20 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
 pub fn keep_message(session: Uuid, message: Uuid) -> Result<bool> {
     entry::keep(session)?;
     as_owner(|| Ok(plan::execute(&MESSAGE, &[message.into(), session.into()])? > 0))
+}
+
+/// What follows from who has written a message that a server brings along.
+fn set_author(new: &mut Row<'_>, session: Uuid, entered: &Entered, author: Uuid) -> Result<()> {
+    if new.is_null("viewer_id")? {
+        new.set("viewer_id", viewers::kept_viewer_of(session, author)?)?;
+    }
+    if access::owner_of(entered.influencer)? == Some(author) {
+        return new.set("is_influencer", Some(true));
+    }
+    match access::is_moderator(entered.influencer, author)? {
+        true => new.set("is_moderator", Some(true)),
+        false => Ok(()),
+    }
 }
 
 fn set_viewer(new: &mut Row<'_>, session: Uuid, user: Uuid) -> Result<()> {

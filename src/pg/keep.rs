@@ -67,7 +67,7 @@ pub fn keep_referred(constraint: &str, id: Uuid, what: &str) -> Result<()> {
             format!("{what} {id} does not exist"),
         )
         .detail("Or it is deleted at this moment.")
-        .hint(format!("Give the id of a {what} that is there."))),
+        .hint("Give the id of one that is there.")),
         _ => Ok(()),
     }
 }

@@ -188,8 +188,14 @@ fn guard_insert(trigger: &PgTrigger<'_>, new: &mut Row<'_>) -> Result<()> {
         new.set::<TimestampWithTimeZone>("left_at", None)?;
         new.set("is_still_watching", Some(true))?;
         new.set("ip_address", address)?;
-    } else if !new.is_null("ip_address")? {
-        new.set("ip_address", address::reduced(new.get("ip_address")?))?;
+    } else {
+        if !new.is_null("ip_address")? {
+            new.set("ip_address", address::reduced(new.get("ip_address")?))?;
+        }
+        if new.is_null("user_id")? && new.label("viewer_type")?.as_deref() == Some("customer") {
+            // As the default has it. Its id is the key to the row of an anonymous viewer alone.
+            new.set_label("viewer_type", "anonymous")?;
+        }
     }
     tabs::keep(None, new)?;
     new.set_zero(COUNTERS)?;

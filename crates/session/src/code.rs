@@ -2,7 +2,7 @@
 //!
 //! A generated code has twelve characters of Crockford's base 32 (60 random bits) in three
 //! groups, as in `7K3M-9QXT-2B4D`. Two codes are the same when their normal forms are: upper
-//! case, no spaces or dashes of any kind, and O as 0, I and L as 1. `sql/sessions.sql` indexes that form.
+//! case, no spaces or dashes of any kind, nothing unseen, and O as 0, I and L as 1. `sql/sessions.sql` indexes that form.
 
 use std::fmt;
 
@@ -43,15 +43,15 @@ pub fn normalize(typed: &str) -> Option<String> {
     }
     let mut normal = String::with_capacity(MAX_CHARS);
     for c in typed.chars() {
-        match c.to_ascii_uppercase() {
-            '-'
-            | '_'
-            | '.'
-            | '\u{2010}'..='\u{2015}'
-            | '\u{2212}'
-            | '\u{fe58}'
-            | '\u{fe63}'
-            | '\u{ff0d}' => {}
+        match half_width(c).to_ascii_uppercase() {
+            '-' | '_' | '.' | '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{fe58}' | '\u{fe63}' => {}
+            // What comes along unseen where a code is copied from a page or a message.
+            '\u{ad}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'
+            | '\u{2066}'..='\u{2069}'
+            | '\u{feff}' => {}
             c if c.is_whitespace() => {}
             'O' => normal.push('0'),
             'I' | 'L' => normal.push('1'),
@@ -62,6 +62,14 @@ pub fn normalize(typed: &str) -> Option<String> {
     (MIN_CHARS..=MAX_CHARS)
         .contains(&normal.len())
         .then_some(normal)
+}
+
+/// A letter or digit as Latin keyboards have it, where a Japanese or Chinese one has typed it full-width.
+fn half_width(c: char) -> char {
+    match c {
+        '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(c) - 0xfee0).unwrap_or(c),
+        c => c,
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]

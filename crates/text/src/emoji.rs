@@ -1,6 +1,7 @@
 //! One spelling for what is one emoji to those who look at it.
 
 use std::borrow::Cow;
+use unicode_normalization::UnicodeNormalization;
 use unicode_properties::emoji::{EmojiStatus, UnicodeEmoji};
 
 const TEXT_STYLE: char = '\u{fe0e}';
@@ -8,13 +9,14 @@ const EMOJI_STYLE: char = '\u{fe0f}';
 const KEYCAP: char = '\u{20e3}';
 
 /// A text in which each emoji is spelt as Unicode lists it ("fully qualified"): with U+FE0F after what is drawn as a text
-/// without it, and nowhere else. So an emoji is one, whether it was sent with U+FE0F, without, or with U+FE0E.
+/// without it, and nowhere else. So an emoji is one, whether it was sent with U+FE0F, without, or with U+FE0E. Letters are
+/// composed (NFC): an é is one, whether it was typed as one character or as two.
 pub fn one_form(text: &str) -> Cow<'_, str> {
     if text.is_ascii() {
         return Cow::Borrowed(text);
     }
     let mut one = String::with_capacity(text.len() + EMOJI_STYLE.len_utf8());
-    let mut rest = text.chars().filter(|c| !is_style(*c)).peekable();
+    let mut rest = text.nfc().filter(|c| !is_style(*c)).peekable();
     while let Some(c) = rest.next() {
         one.push(c);
         if wants_style(c, rest.peek().copied()) {
@@ -93,6 +95,7 @@ mod tests {
             assert!(matches!(one_form(name), Cow::Borrowed(_)), "{name}");
         }
         assert_ne!(one_form("☝🏽"), one_form("☝🏿"));
+        assert_eq!(one_form("ole\u{301}"), "olé");
     }
 
     /// The properties as another program has them.
