@@ -91,11 +91,30 @@ def test_a_reaction_has_one_to_32_characters(world, reaction):
 def test_a_message_has_50_different_reactions_at_most(world):
     world.db.without_limits()
     message = world.say(world.session(), world.viewer)
-    for n in range(50):
-        react(world.viewer, message, f"r{n}")
+    for n, person in enumerate([world.new_user() for _ in range(5)] * 10):
+        react(person, message, f"r{n}")
     with refused("23514", "too many different", hint=True):
         react(world.viewer, message, "one more")
     assert react(world.stranger, message, "r7")["reactions"]["r7"] == 2
+
+
+def test_nobody_fills_a_message_alone(world):
+    world.db.without_limits()
+    message = world.say(world.session(), world.viewer)
+    for n in range(10):
+        react(world.stranger, message, f"r{n}")
+    with refused("23514", "a person gives a message 10 reactions at most", hint=True):
+        react(world.stranger, message, "one more")
+    assert len(react(world.stranger, message, "r9")["reactions"]) == 10
+    unreact(world.stranger, message, "r0")
+    assert "🔥" in react(world.stranger, message, "🔥")["reactions"]
+    assert react(world.viewer, message, "❤")["reactions"]["❤️"] == 1
+
+
+def test_letters_are_composed(world):
+    message = world.say(world.session(), world.viewer)
+    react(world.viewer, message, "ole\u0301")
+    assert react(world.stranger, message, "ol\u00e9")["reactions"] == {"ol\u00e9": 2}
 
 
 def test_reactions_are_made_by_the_functions_alone(world):

@@ -147,6 +147,22 @@ def test_the_server_writes_for_the_app(world):
     assert message["user_id"] is None and message["is_moderator"] is True
 
 
+def test_what_the_server_writes_for_somebody_is_its_authors(world, db):
+    """It finds the viewer of the author, counts for it, and says who hosts or moderates."""
+    session = world.session()
+    viewer = world.join(session, world.viewer)
+    world.influencer.api.rpc("live_stream_add_moderator", user_id=world.stranger.user_id)
+    said = [
+        world.service.insert("live_stream_chat", {"session_id": session["id"], "user_id": who.user_id, "message": "hello"})
+        for who in (world.viewer, world.influencer, world.stranger, world.new_user())
+    ]
+    assert [message["viewer_id"] for message in said] == [viewer["id"], None, None, None]
+    assert [message["is_influencer"] for message in said] == [False, True, False, False]
+    assert [message["is_moderator"] for message in said] == [False, False, True, False]
+    assert db.value("select messages_sent from public.live_stream_viewers where id = %s", [viewer["id"]]) == 1
+    assert counts(world, session) == (4, 0)
+
+
 @pytest.mark.parametrize("text", ["", "   ", "\t\n", "\u2003", "x" * 2001, "ö" * 2001])
 def test_empty_and_long_texts_are_refused(world, text):
     session = world.session()

@@ -269,6 +269,17 @@ def test_nonsense_is_refused(world, shop, args, sqlstate, words):
     assert numbers(world, session, product) == (0, 0, 0, 0, 0)
 
 
+def test_a_buyer_without_an_account(world, shop, db):
+    """Where there are accounts, the server names one of them."""
+    session, product = shop
+    buyer = str(uuid.uuid4())
+    if not db.is_supabase:
+        assert record(world.service, session, product, user_id=buyer)["user_id"] == buyer
+        return
+    with refused("23503", f"user {buyer} does not exist", hint=True):
+        record(world.service, session, product, user_id=buyer)
+
+
 def test_a_viewer_of_another_session_orders_nothing_here(world, shop):
     session, product = shop
     other = world.session(by=world.new_influencer())

@@ -8,11 +8,39 @@ from busy import code_of, crowd, join, leave, watching
 from crowds import numbers
 from people import people
 from recount import differences
+from refusals import refused
 from sizes import own_db
 
 pytestmark = own_db("has many connections")
 
 CONNECTIONS = 50
+
+
+@pytest.mark.parametrize("worker", ["on", "off"])
+@pytest.mark.parametrize("places", [1, 2])
+def test_who_is_in_a_full_session_joins_again(plain_db, places, worker):
+    """As a page that is reloaded does, or another tab: it has a place. Who is not there has none, nor who has left."""
+    plain_db.set(background_worker=worker)
+    world = people(plain_db)
+    session = world.session(max_viewers=places)
+    come = lambda api, **args: api.rpc("live_stream_join", session_id=session["id"], **args)
+    guest = come(world.anon) if places == 2 else None
+    viewer = come(world.viewer.api)
+    for _ in range(2):
+        assert come(world.viewer.api)["id"] == viewer["id"]
+        if guest:
+            assert come(world.anonymous(guest))["id"] == come(world.anon, viewer_id=guest["id"])["id"] == guest["id"]
+        for api in (world.stranger.api, world.anon):
+            with refused("PT409", "is full", hint=True):
+                come(api)
+    for _ in range(3):
+        world.viewer.api.rpc("live_stream_leave", viewer_id=viewer["id"])
+    come(world.stranger.api)
+    with refused("PT409", "is full", hint=True):
+        come(world.viewer.api)
+    world.set_session(session, max_viewers=1)
+    come(world.stranger.api)
+    assert watching(plain_db, session) == places and differences(plain_db) == []
 
 
 @pytest.mark.parametrize("worker", ["on", "off"])

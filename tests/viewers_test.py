@@ -159,6 +159,18 @@ def test_an_upsert_takes_no_row_over(world, db):
     assert counts(world, session) == (2, 2, 2)
 
 
+def test_a_guest_whom_the_server_brings_along(world):
+    """It is an anonymous viewer, and its id is the key to its row."""
+    session = world.session()
+    viewer = world.service.insert("live_stream_viewers", {"session_id": session["id"]})
+    assert viewer["viewer_type"] == "anonymous"
+    assert world.anon.rpc("live_stream_heartbeat", viewer_id=viewer["id"])["id"] == viewer["id"]
+    assert join(world.anon, session, viewer_id=viewer["id"])["id"] == viewer["id"]
+    assert [row["id"] for row in world.anonymous(viewer).select("live_stream_viewers")] == [viewer["id"]]
+    wholesaler = world.service.insert("live_stream_viewers", {"session_id": session["id"], "viewer_type": "wholesaler"})
+    assert wholesaler["viewer_type"] == "wholesaler"
+
+
 def test_what_a_viewer_has_no_say_in(world):
     session = world.session()
     long_ago = "2001-01-01T00:00:00+00:00"

@@ -202,7 +202,7 @@ fn chat_reactions_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         let Some((session, known, different, of_person)) = found else {
             return Err(no_such_message(message));
         };
-        if of_person >= MAX_OF_PERSON && !identity::is_service()? {
+        if of_person >= MAX_OF_PERSON && !identity::service_began()? {
             return Err(Error::new(
                 SqlState::CHECK_VIOLATION,
                 format!("a person gives a message {MAX_OF_PERSON} reactions at most"),

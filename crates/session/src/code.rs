@@ -135,6 +135,8 @@ mod tests {
             "7k3m9q1t2b0d",
             " 7K3M 9qIt 2bOd ",
             "7k3m-9qlt-2bod",
+            "\u{feff}7K3M\u{200b}-9Q1T\u{2060}-2B0D\u{200e}",
+            "７Ｋ３Ｍ－９ｑ１ｔ\u{3000}２Ｂ０Ｄ",
         ] {
             assert_eq!(
                 normalize(typed).as_deref(),
