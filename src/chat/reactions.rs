@@ -2,7 +2,6 @@
 
 use super::guard::{keep_message, no_such_message, writable, writer};
 use crate::access;
-use crate::identity;
 use crate::limits;
 use crate::metrics::rows::{self, Counted, Of, Tally};
 use crate::metrics::{self, Delta};
@@ -25,7 +24,7 @@ const REACTION_CHARS: usize = 32;
 /// Different reactions that one message may have.
 const MAX_DIFFERENT: i64 = 50;
 /// Reactions that one person may give to a message: nobody fills one alone.
-const MAX_OF_PERSON: i64 = 10;
+const MAX_OF_PERSON: usize = 10;
 
 /// A message that the caller can see.
 pub struct Message {
@@ -45,15 +44,18 @@ thread_local! {
     ) };
     static TAKES: Plan = const { Plan::writing(
         c"select session_id, is_deleted, reactions ? $2,
-                 (select count(*) from jsonb_object_keys(reactions)),
-                 (select count(*) from public.live_stream_chat_reactions r
-                   where r.message_id = $1 and r.user_id = $3 and r.reaction <> $2)
+                 (select count(*) from jsonb_object_keys(reactions))
             from public.live_stream_chat where id = $1 for key share",
-        &[pg_sys::UUIDOID, pg_sys::TEXTOID, pg_sys::UUIDOID],
+        &[pg_sys::UUIDOID, pg_sys::TEXTOID],
     ) };
     static ADD: Plan = const { Plan::writing(
         c"insert into public.live_stream_chat_reactions (message_id, user_id, reaction)
           values ($1, $2, $3) on conflict do nothing",
+        &[pg_sys::UUIDOID, pg_sys::UUIDOID, pg_sys::TEXTOID],
+    ) };
+    static OTHERS_OF_PERSON: Plan = const { Plan::writing(
+        c"select from public.live_stream_chat_reactions
+           where message_id = $1 and user_id = $2 and reaction <> $3",
         &[pg_sys::UUIDOID, pg_sys::UUIDOID, pg_sys::TEXTOID],
     ) };
     static HOLD: Plan = const { Plan::writing(
@@ -137,6 +139,12 @@ fn react(message_id: Option<Uuid>, reaction: Option<&str>, take_back: Option<boo
         }
         if take_back == Some(true) {
             as_owner(|| plan::execute(&HOLD, &args))?;
+        } else if as_owner(|| plan::execute(&OTHERS_OF_PERSON, &args))? >= MAX_OF_PERSON {
+            return Err(Error::new(
+                SqlState::CHECK_VIOLATION,
+                format!("a person gives a message {MAX_OF_PERSON} reactions at most"),
+            )
+            .hint("Take one of them back first."));
         }
         writable(message.session)?;
         let change = if take_back == Some(true) {
@@ -187,28 +195,19 @@ fn chat_reactions_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
             new.set("reaction", Some(reaction.clone()))?;
         }
         let found = as_owner(|| {
-            let args = [message.into(), reaction.clone().into(), user.into()];
-            plan::run(&TAKES, &args, |rows| {
+            plan::run(&TAKES, &[message.into(), reaction.clone().into()], |rows| {
                 let known = rows.get::<bool>(0, 2) == Some(true);
                 let different: i64 = rows.get(0, 3).unwrap_or(0);
-                let of_person: i64 = rows.get(0, 4).unwrap_or(0);
                 let open = rows.get::<bool>(0, 1) != Some(true);
                 Ok(rows
                     .get::<Uuid>(0, 0)
                     .filter(|_| open)
-                    .map(|id| (id, known, different, of_person)))
+                    .map(|id| (id, known, different)))
             })
         })?;
-        let Some((session, known, different, of_person)) = found else {
+        let Some((session, known, different)) = found else {
             return Err(no_such_message(message));
         };
-        if of_person >= MAX_OF_PERSON && !identity::service_began()? {
-            return Err(Error::new(
-                SqlState::CHECK_VIOLATION,
-                format!("a person gives a message {MAX_OF_PERSON} reactions at most"),
-            )
-            .hint("Take one of them back first."));
-        }
         if !known && different >= MAX_DIFFERENT {
             return Err(Error::new(
                 SqlState::CHECK_VIOLATION,
