@@ -17,14 +17,14 @@ use crate::pg::row::{check_length, finite, required};
 use crate::pg::trigger;
 use crate::pg::trigger::Outcome;
 use crate::pg::upsert;
-use crate::viewers::{acting_viewer, one_each, people, tabs};
+use crate::viewers::{acting_viewer, one_each, people, saved_again, tabs};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::{Inet, Uuid};
 use session::finished;
 
 /// Kept by the engine for the viewer.
-const COUNTERS: &[&str] = &[
+pub(super) const COUNTERS: &[&str] = &[
     "watch_duration_seconds",
     "watch_duration_minutes",
     "messages_sent",
@@ -36,7 +36,7 @@ const COUNTERS: &[&str] = &[
 ];
 
 /// From when to when the row counts as a current viewer.
-const COUNTED: &[&str] = &["counted_since", "counted_until", "counted_before"];
+pub(super) const COUNTED: &[&str] = &["counted_since", "counted_until", "counted_before"];
 
 /// What says where a viewer is, and is taken away with the addresses.
 const ADDRESSES: &[&str] = &["ip_address", "user_agent", "city"];
@@ -51,7 +51,7 @@ pub const USER_AGENT_CHARS: usize = 1_000;
 /// BEFORE INSERT OR UPDATE of a row.
 #[pg_trigger]
 fn viewers_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    trigger::before_or_again(trigger, guard_again, |old, new| {
+    trigger::before_or_again(trigger, saved_again::guard, |old, new| {
         if metrics::is_settling() {
             return Ok(());
         }
@@ -64,7 +64,7 @@ fn viewers_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     })
 }
 
-fn check_user_agent(new: &Row<'_>) -> Result<()> {
+pub(super) fn check_user_agent(new: &Row<'_>) -> Result<()> {
     if new.is_null("user_agent")? {
         return Ok(());
     }
@@ -75,39 +75,6 @@ fn check_user_agent(new: &Row<'_>) -> Result<()> {
         user_agent.as_deref(),
         USER_AGENT_CHARS,
     )
-}
-
-/// A viewer that is there and is saved again: `guard_update` comes after it.
-fn guard_again(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
-    new.keep(old, COUNTERS)?;
-    new.keep(old, COUNTED)?;
-    tabs::keep(Some(old), new)?;
-    new.keep(old, &["created_at", "updated_at"])?;
-    if !identity::is_service()? {
-        let caller = identity::user_id()?;
-        if old.get::<Uuid>("user_id")? != caller {
-            let id: Uuid = required(old, "id")?;
-            return Err(Error::new(
-                SqlState::INSUFFICIENT_PRIVILEGE,
-                format!("viewer {id} is not the caller"),
-            )
-            .hint("Leave id out to join as a new viewer."));
-        }
-        check_session(old, new)?;
-        if !new.same::<Uuid>(old, "user_id")? {
-            claim(new, caller)?;
-        }
-        new.keep(old, &["user_id", "viewer_type", "joined_at"])?;
-        new.set("is_still_watching", Some(watches(Some(old), new)?))?;
-        new.keep(old, &["left_at"])?;
-        if caller.is_none() {
-            // The id is the key to an anonymous viewer's row.
-            identity::set_viewer_id(&required(old, "id")?)?;
-        }
-    }
-    check_user_agent(new)?;
-    report(old, new)?;
-    times(Some(old), new)
 }
 
 /// BEFORE UPDATE of a statement.
@@ -224,7 +191,7 @@ pub fn kind(user: Option<Uuid>, session: &Entered, asked: Option<&str>) -> Resul
 }
 
 /// A row is the caller's own: nobody joins as somebody else.
-fn claim(new: &mut Row<'_>, user: Option<Uuid>) -> Result<()> {
+pub(super) fn claim(new: &mut Row<'_>, user: Option<Uuid>) -> Result<()> {
     match (user, new.get::<Uuid>("user_id")?) {
         (Some(user), None) => new.set("user_id", Some(user)),
         (user, claimed) if user == claimed => Ok(()),
@@ -299,7 +266,7 @@ fn guard_update(trigger: &PgTrigger<'_>, old: &Row<'_>, new: &mut Row<'_>) -> Re
     count(Some(old), new)
 }
 
-fn check_session(old: &Row<'_>, new: &Row<'_>) -> Result<()> {
+pub(super) fn check_session(old: &Row<'_>, new: &Row<'_>) -> Result<()> {
     if new.same::<Uuid>(old, "session_id")? {
         return Ok(());
     }
@@ -389,7 +356,7 @@ fn count(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
 }
 
 /// Whether somebody watches: to say when a viewer left is to say that it did.
-fn watches(old: Option<&Row<'_>>, new: &Row<'_>) -> Result<bool> {
+pub(super) fn watches(old: Option<&Row<'_>>, new: &Row<'_>) -> Result<bool> {
     let was_watching = match old {
         Some(old) => old.get("is_still_watching")?.unwrap_or(false),
         None => true,
@@ -399,7 +366,7 @@ fn watches(old: Option<&Row<'_>>, new: &Row<'_>) -> Result<bool> {
 }
 
 /// A viewer's own report of its connection: bounded, and never less than before.
-fn report(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
+pub(super) fn report(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
     for (column, max, unit) in [
         ("buffering_time_seconds", MAX_BUFFERING_SECONDS, "seconds"),
         ("disconnections_count", MAX_DISCONNECTIONS, "disconnections"),
@@ -426,7 +393,7 @@ fn report(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
 }
 
 /// Whether somebody watches, since when, until when and for how long.
-fn times(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
+pub(super) fn times(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
     let now = transaction_time();
     let time = |row: &Row<'_>, column| row.get::<TimestampWithTimeZone>(column);
     let joined: TimestampWithTimeZone = required(new, "joined_at")?;

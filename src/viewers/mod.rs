@@ -9,6 +9,7 @@ mod one_each;
 mod people;
 mod presence;
 mod rows;
+mod saved_again;
 mod settle;
 mod sharing;
 mod tabs;

@@ -1,0 +1,43 @@
+//! A viewer's row that is there and is saved again, as an upsert does it: see `pg/upsert`.
+
+use super::guard::{
+    COUNTED, COUNTERS, check_session, check_user_agent, claim, report, times, watches,
+};
+use super::tabs;
+use crate::identity;
+use crate::pg::error::{Error, Result, SqlState};
+use crate::pg::row::{Row, required};
+use pgrx::Uuid;
+
+/// A viewer that is there and is saved again: the guard of an update comes after it.
+pub(super) fn guard(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
+    new.keep(old, COUNTERS)?;
+    new.keep(old, COUNTED)?;
+    tabs::keep(Some(old), new)?;
+    new.keep(old, &["created_at", "updated_at"])?;
+    if !identity::is_service()? {
+        let caller = identity::user_id()?;
+        if old.get::<Uuid>("user_id")? != caller {
+            let id: Uuid = required(old, "id")?;
+            return Err(Error::new(
+                SqlState::INSUFFICIENT_PRIVILEGE,
+                format!("viewer {id} is not the caller"),
+            )
+            .hint("Leave id out to join as a new viewer."));
+        }
+        check_session(old, new)?;
+        if !new.same::<Uuid>(old, "user_id")? {
+            claim(new, caller)?;
+        }
+        new.keep(old, &["user_id", "viewer_type", "joined_at"])?;
+        new.set("is_still_watching", Some(watches(Some(old), new)?))?;
+        new.keep(old, &["left_at"])?;
+        if caller.is_none() {
+            // The id is the key to an anonymous viewer's row.
+            identity::set_viewer_id(&required(old, "id")?)?;
+        }
+    }
+    check_user_agent(new)?;
+    report(old, new)?;
+    times(Some(old), new)
+}
