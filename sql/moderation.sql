@@ -244,6 +244,9 @@ create or replace trigger live_stream_moderators_settle_delete
 create or replace trigger live_stream_bans_guard
   before insert or update on public.live_stream_bans
   for each row execute function live_stream.bans_guard();
+create or replace trigger live_stream_bans_begin_update
+  before update on public.live_stream_bans
+  for each statement execute function live_stream.begin_update();
 create or replace trigger live_stream_bans_settle_insert
   after insert on public.live_stream_bans
   referencing new table as new_rows

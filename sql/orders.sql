@@ -116,8 +116,10 @@ create or replace function public.live_stream_record_order(
   values ($8, $1, $2, live_stream.fitting_number('live_stream_orders', 'amount', $3), coalesce($4, 1), $5, $6,
           live_stream.fitting_text('live_stream_orders', 'order_reference', $7))
   on conflict do nothing;
+  select live_stream.recorded_order($1, $2, $8, $7, $3, coalesce($4, 1));
   select o.* from public.live_stream_orders o
-   where o.id = live_stream.recorded_order($1, $2, $8, $7, $3, coalesce($4, 1))
+   where o.session_id = $1
+     and o.id = (select live_stream.recorded_order($1, $2, $8, $7, $3, coalesce($4, 1)))
 $$;
 comment on function public.live_stream_record_order is
   'Records an order of a product in a session and returns it. An order of several products is recorded product by product, all with its order_reference. Called again with the same order_reference and product, it counts once, and with another amount or quantity it is refused.';

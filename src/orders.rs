@@ -31,7 +31,7 @@ const MAX_QUANTITY: i32 = 100_000;
 /// BEFORE INSERT OR UPDATE of an order.
 #[pg_trigger]
 fn orders_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    let again = |old: &Row<'_>, new: &mut Row<'_>| guard(Some(old), new);
+    let again = |_: &Row<'_>, new: &mut Row<'_>, _: &[pg_sys::AttrNumber]| check(new);
     trigger::before_or_again(trigger, again, |old, new| {
         limits::write_row(old.is_none())?;
         guard(old, new)
@@ -74,9 +74,8 @@ thread_local! {
     ) };
 }
 
-fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
-    let session: Uuid = required(new, "session_id")?;
-    let product: Uuid = required(new, "product_id")?;
+/// What holds for an order by itself.
+fn check(new: &mut Row<'_>) -> Result<()> {
     let quantity: i32 = required(new, "quantity")?;
     if !(1..=MAX_QUANTITY).contains(&quantity) {
         return Err(Error::new(
@@ -96,7 +95,13 @@ fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
         .hint("Give what was paid: 0 or more, with two decimals."));
     }
     let reference: Option<String> = new.get("order_reference")?;
-    new.set("order_reference", reference_of(reference.as_deref()))?;
+    new.set("order_reference", reference_of(reference.as_deref()))
+}
+
+fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
+    let session: Uuid = required(new, "session_id")?;
+    let product: Uuid = required(new, "product_id")?;
+    check(new)?;
     if let Some(old) = old {
         let fixed = [
             "id",
@@ -144,6 +149,7 @@ thread_local! {
     static RECORDED: Plan = const { Plan::reading(
         c"select o.id, o.product_id, o.amount, o.quantity,
                  o.amount = $5::numeric(12,2) and o.quantity = $6 and o.product_id = $2
+                   and o.order_reference is not distinct from $4
             from public.live_stream_orders o
            where o.session_id = $1
              and (o.id = $3 or o.order_reference = $4 and o.product_id = $2)
@@ -158,8 +164,8 @@ thread_local! {
 /// The id of the order that `live_stream_record_order` has recorded, now or before: the one with this id, or the one of this
 /// product with this reference. `amount` is in the shop's currency.
 ///
-/// Errors: PT409 where it was of another product, amount or quantity; 23505 where the id is that of another session's.
-#[pg_extern(stable)]
+/// Errors: PT409 where it was of another product, amount, quantity or reference; 23505 where the id is that of another session's.
+#[pg_extern(volatile)]
 fn recorded_order(
     session_id: Option<Uuid>,
     product_id: Option<Uuid>,
@@ -192,7 +198,7 @@ fn recorded_order(
         let (amount, quantity) = (rows.get::<AnyNumeric>(0, 2), rows.get::<i32>(0, 3));
         Err(Error::new(
             SqlState::CONFLICT,
-            format!("order {found} was recorded with another product, amount or quantity"),
+            format!("order {found} was recorded with another product, amount, quantity or reference"),
         )
         .detail(format!(
             "It is of product {}, amount {} and quantity {}.",

@@ -201,10 +201,10 @@ class Trial(Gateway):
         try:
             calls = ", ".join("set_config(%s, %s, true)" for _ in settings)
             connection.execute("select " + calls, [text for pair in settings for text in pair], prepare=True)
-            body = connection.execute(query.sql, query.params, prepare=True).fetchone()["body"]
+            row = connection.execute(query.sql, query.params, prepare=True).fetchone()
             if not read_only:
                 connection.execute("set constraints all immediate")
-            return body
+            return row
         finally:
             connection.execute("rollback")
 

@@ -293,7 +293,7 @@ def test_what_clients_may_call_of_the_engine(db):
     signed_in = {
         "accept_invitation", "accepted_session", "clear_flag", "create_invitation", "fitting_number", "fitting_text", "flag_message",
         "import_ics", "message",
-        "moderated_influencer", "own_influencer", "react", "require_own_message", "require_own_schedule",
+        "moderated_influencer", "own_influencer", "react", "recorded_order", "require_own_message", "require_own_schedule",
         "require_own_session", "revoke_invitation", "send_message", "split_result", "split_schedule",
     }  # fmt: skip
 

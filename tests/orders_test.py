@@ -153,7 +153,7 @@ def test_another_amount_of_the_same_line_is_a_conflict(world, shop, again):
         with pytest.raises(RequestError) as refusal:
             record(api, session, product, again.get("amount", "19.90"), order_reference="A-1001", quantity=again.get("quantity", 1))
         error = refusal.value
-        assert (error.sqlstate, error.message) == ("PT409", f"order {first['id']} was recorded with another product, amount or quantity")
+        assert (error.sqlstate, error.message) == ("PT409", f"order {first['id']} was recorded with another product, amount, quantity or reference")
         assert "amount 19.90 and quantity 1" in error.detail and error.hint
     assert numbers(world, session, product) == (1, 1, Decimal("19.90"), 1, Decimal("19.90"))
 
@@ -165,6 +165,12 @@ def test_an_order_is_sent_twice_by_its_id(world, shop):
     assert record(world.service, session, product, 10, id=id) == first
     with refused("PT409", f"order {id} was recorded with another"):
         record(world.service, session, _product(world, session), 10, id=id)
+    with refused("PT409", f"order {id} was recorded with another"):
+        record(world.service, session, product, 10, id=id, order_reference="another")
+    elsewhere = world.new_influencer()
+    theirs = world.session(by=elsewhere)
+    with refused("23505", f"the id {id} is that of an order in another session"):
+        record(elsewhere.api, theirs, world.product(theirs, by=elsewhere), 10, id=id)
     assert numbers(world, session, product)[0] == 1
 
 

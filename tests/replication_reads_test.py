@@ -29,6 +29,9 @@ class Stage:
         message = world.say(session, world.viewer, viewer=viewer)
         product = world.product(session)
         schedule = world.schedule(is_recurring=True, recurrence_pattern="daily")
+        order = world.service.rpc(
+            "live_stream_record_order", session_id=session["id"], product_id=product["product_id"], amount=5, order_reference="A-1"
+        )
         link = world.influencer.api.rpc("live_stream_create_invitation", session_id=session["id"])
         self.values: dict[str, Any] = TIMES | {
             "session_id": session["id"], "id": session["id"], "code": session["session_code"], "session_code": session["session_code"],
@@ -41,6 +44,7 @@ class Stage:
             "reaction": "🔥", "reason": "spam", "seconds": 60, "amount": 5, "quantity": 1, "ics": ICS, "max_rows": 10,
             "scheduled_date": "2030-01-07", "scheduled_start_time": None, "recurrence_rule": "FREQ=DAILY", "value": None,
             "table_name": "live_stream_chat", "column_name": "username", "reactions": "{}", "chat": "1 day",
+            "order_reference": order["order_reference"],
             "timezone": "UTC", "has_exceptions": "false", "expected_duration_minutes": 60,
         }  # fmt: skip
         self.roles = {

@@ -257,15 +257,12 @@ BAD = [
     ({"scheduled_end_time": "-infinity"}, "23514", "scheduled_end_time cannot be infinite"),
     ({"scheduled_start_time": "2030-02-30T10:00:00Z"}, "22008", ""),
     ({"status": "LIVE"}, "22P02", "live_stream_status"),
-    ({"status": None}, "23514", "a session needs a status"),
     ({"visibility": "friends"}, "22P02", "live_stream_visibility"),
-    ({"visibility": None}, "23502", "visibility"),
     ({"stream_quality": "8k"}, "22P02", "live_stream_quality"),
     ({"thumbnail_url": "x" * 2049}, "22001", ""),
     ({"stream_key": "x" * 2049}, "22001", ""),
     ({"session_code": "x" * 21}, "22001", ""),
     ({"is_chat_enabled": "maybe"}, "22P02", ""),
-    ({"is_chat_enabled": None}, "23502", "is_chat_enabled"),
 ]
 HINTED = ("the title", "the description", "max_viewers of", "the session is", "scheduled_", "a session needs")
 
@@ -281,6 +278,22 @@ def test_bad_input_changes_nothing(plain_db, columns, sqlstate, words):
     with refused(sqlstate, words, hint=hint):
         world.set_session(session, room_id="changed", **columns)
     assert world.influencer.api.select("live_stream_sessions") == [session]
+
+
+@pytest.mark.parametrize(
+    "column, default, sqlstate, words",
+    [
+        ("status", "scheduled", "23514", "a session needs a status"),
+        ("visibility", "public", "23502", "visibility"),
+        ("is_chat_enabled", True, "23502", "is_chat_enabled"),
+    ],
+)
+def test_null_is_the_default_of_a_new_session_alone(world, column, default, sqlstate, words):
+    session = world.session(live=False, **{column: None})
+    assert session[column] == default
+    with refused(sqlstate, words):
+        world.set_session(session, room_id="changed", **{column: None})
+    assert world.read(session) == session
 
 
 @pytest.mark.parametrize("id", ["", "1", "not-a-uuid", "{", "0" * 33])

@@ -318,6 +318,68 @@ def test_a_list_of_old_and_new_rows_with_different_keys(world):
     assert (new["id"], new["visibility"], new["status"]) == (fresh, "private", "scheduled")
 
 
+def test_what_is_sent_is_told_though_it_is_not_set(world, db):
+    """`excluded` holds what was sent, in whatever column."""
+    session = world.session(room_code="r1", live=False)
+    product = world.product(session, clicks=1)
+    ids = {"s": session["id"], "i": session["influencer_id"], "p": product["product_id"]}
+    told = """insert into public.live_stream_sessions (id, influencer_id, title, room_code, updated_at)
+              values (%(s)s, %(i)s, 'Sent', 'r2', now() + interval '1 minute')
+              on conflict (id) do update set description = excluded.title
+              where live_stream_sessions.room_code is distinct from excluded.room_code
+                and live_stream_sessions.updated_at < excluded.updated_at returning description"""
+    assert db.value(told, ids) == "Sent"
+    adds = """insert into public.live_stream_products as p (session_id, product_id, clicks, likes) values (%(s)s, %(p)s, 2, 3)
+              on conflict (session_id, product_id) do update set clicks = p.clicks + excluded.clicks * excluded.likes returning clicks"""
+    assert db.value(adds, ids) == 7
+    assert differences(db) == []
+
+
+def test_another_key_is_no_reason_to_update(world):
+    """An upsert by the id of what has another id: it is a new row, and there is one with its other key."""
+    session = world.session()
+    product = world.product(session)
+    order = {"session_id": session["id"], "product_id": product["product_id"], "amount": 10, "order_reference": "R2"}
+    order = world.service.insert("live_stream_orders", order)
+    for fresh in ({}, {"id": str(uuid.uuid4())}):
+        for api, table, body in (
+            (world.service, "live_stream_orders", {name: order[name] for name in ("session_id", "product_id", "order_reference")} | {"amount": 777}),
+            (world.influencer.api, "live_stream_products", {"session_id": session["id"], "product_id": product["product_id"], "live_stream_price": 1}),
+            (world.influencer.api, "live_stream_sessions",
+             {"influencer_id": session["influencer_id"], "title": "Another", "session_code": session["session_code"]}),
+        ):
+            with refused("23505"):
+                api.upsert(table, body | fresh)
+    assert world.read(session)["title"] == session["title"] and world.read(session)["total_revenue"] == 10
+    assert differences(world.db) == []
+
+
+def test_bans_are_saved_again(world):
+    """By their id and by their key; a timeout keeps its end where none is sent."""
+    timeout = world.influencer.api.rpc("live_stream_timeout", user_id=world.viewer.user_id, seconds=60)
+    key = {name: timeout[name] for name in ("influencer_id", "user_id", "kind")}
+    for where, on in (({"id": timeout["id"]}, "id"), (key, "influencer_id,user_id,kind"), (key | {"id": timeout["id"]}, "id")):
+        row = world.influencer.api.upsert("live_stream_bans", where | {"reason": on}, on_conflict=on)
+        assert (row["id"], row["reason"], row["expires_at"]) == (timeout["id"], on, timeout["expires_at"])
+    with refused("23514", "a timeout needs an end"):
+        world.influencer.api.upsert("live_stream_bans", key | {"expires_at": None}, on_conflict="influencer_id,user_id,kind")
+    with refused("42501"):
+        world.new_influencer().api.upsert("live_stream_bans", {"id": timeout["id"], "reason": "mine"})
+
+
+def test_a_statement_at_the_place_of_an_earlier_one(world, db):
+    """What the earlier one has passed by is its own affair."""
+    session = world.session(live=False)
+    saves = """insert into public.live_stream_sessions (id, influencer_id, title) values (%s, %s, 'A stream')
+               on conflict (id) do update set title = excluded.title where live_stream_sessions.title <> excluded.title"""
+    with db.connect() as connection:
+        for _ in range(4):
+            with connection.transaction():
+                connection.execute(saves, [session["id"], session["influencer_id"]], prepare=True)
+                connection.execute("delete from public.live_stream_sessions where id = %s", [session["id"]], prepare=True)
+                connection.execute(saves, [session["id"], session["influencer_id"]], prepare=True)
+
+
 UPSERT = """insert into public.live_stream_sessions (id, influencer_id, title) values (%s, %s, %s)
             on conflict (id) do update set title = excluded.title returning status::text, title"""
 

@@ -114,7 +114,6 @@ WAITS_FOR_A_COMMIT = [
     Rule("bans", "who changes its own viewer row", BANS_WHO_WATCHES | of("another host bans who watches"), HELD_IN_ITS_ROW),
     Rule("changing one's own viewer row", "any ban of that person", HELD_IN_ITS_ROW, of("another host bans who watches")),
     Rule("writing to a message", "who reacts or replies to it", EDITS, of("reply", "react")),
-    Rule("writing to a message", "who reacts or replies to it", of("flags what many flag"), of("unreact")),
     Rule("orders and changes of a product", "who looks at it", TO_A_PRODUCT | ORDERS, TRACKS),
 ]  # fmt: skip
 

@@ -58,7 +58,10 @@ fn chat_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
 }
 
 /// A message that is there and is saved again: `guard_update` comes after it.
-fn guard_again(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
+fn guard_again(old: &Row<'_>, new: &mut Row<'_>, set: &[pg_sys::AttrNumber]) -> Result<()> {
+    if !new.is_among("is_deleted", set)? {
+        new.keep(old, &["is_deleted"])?;
+    }
     new.keep(old, &["reactions", "replies_count"])?;
     let service = identity::is_service()?;
     if old.get("is_deleted")? == Some(true) && new.get("is_deleted")? != Some(true) {

@@ -17,6 +17,7 @@ use crate::pg::transition;
 use crate::pg::trigger;
 use crate::pg::trigger::Outcome;
 use pgrx::Uuid;
+use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 const REASON_CHARS: usize = 500;
@@ -27,26 +28,47 @@ const MAX_TIMEOUT_HOURS: i64 = 24;
 /// BEFORE INSERT OR UPDATE of a ban.
 #[pg_trigger]
 fn bans_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    trigger::before(trigger, |old, new| {
+    trigger::before_or_again(trigger, guard_again, |old, new| {
         limits::write_row(old.is_none())?;
         guard(old, new)
     })
+}
+
+/// A ban that is there and is saved again: `guard` comes after it.
+fn guard_again(old: &Row<'_>, new: &mut Row<'_>, set: &[pg_sys::AttrNumber]) -> Result<()> {
+    let influencer: Uuid = required(old, "influencer_id")?;
+    if !identity::is_service()? {
+        identity::signed_in("do this")?;
+        check_moderated(influencer)?;
+    }
+    if !new.is_among("kind", set)? {
+        new.keep(old, &["kind"])?;
+    }
+    check_not_moved(old, new)?;
+    check_end(new)?;
+    check_reason(new)?;
+    super::queue(influencer)
+}
+
+fn check_not_moved(old: &Row<'_>, new: &Row<'_>) -> Result<()> {
+    if new.same::<Uuid>(old, "influencer_id")?
+        && new.same::<Uuid>(old, "user_id")?
+        && new.label("kind")? == old.label("kind")?
+    {
+        return Ok(());
+    }
+    Err(Error::new(
+        SqlState::INSUFFICIENT_PRIVILEGE,
+        "a ban keeps its influencer, its user and its kind",
+    )
+    .hint("Lift it, and ban the other one."))
 }
 
 fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
     let service = identity::is_service()?;
     if let Some(old) = old {
         new.keep(old, &["id"])?;
-        let moved = !new.same::<Uuid>(old, "influencer_id")?
-            || !new.same::<Uuid>(old, "user_id")?
-            || new.label("kind")? != old.label("kind")?;
-        if moved {
-            return Err(Error::new(
-                SqlState::INSUFFICIENT_PRIVILEGE,
-                "a ban keeps its influencer, its user and its kind",
-            )
-            .hint("Lift it, and ban the other one."));
-        }
+        check_not_moved(old, new)?;
         if service && !is_renewed(old, new)? {
             // Such as a session or an account that goes.
             return Ok(());

@@ -178,18 +178,37 @@ impl<'a> Row<'a> {
         Ok(())
     }
 
-    /// Becomes `old` but for the columns that are `sent`, by number. Null where a column takes none and has a default is
-    /// nothing that was sent.
-    pub(super) fn overlay(&mut self, old: &Row<'_>, sent: &[pg_sys::AttrNumber]) {
+    /// Takes from `old` what was not sent: nulls that are not `set`, by number, and null where a column takes none and has a
+    /// default. A default that stands where nothing was sent cannot be told from the same value that was sent.
+    pub(super) fn complete(&mut self, old: &Row<'_>, set: &[pg_sys::AttrNumber]) {
         for (index, attribute) in self.desc.attributes().enumerate() {
-            let is_sent = sent.contains(&attribute.attnum);
-            let is_default = self.nulls[index] && attribute.attnotnull && attribute.atthasdef;
-            if is_computed(attribute) || attribute.attisdropped || is_sent && !is_default {
+            let is_default = attribute.attnotnull && attribute.atthasdef;
+            let is_sent = !self.nulls[index] || set.contains(&attribute.attnum) && !is_default;
+            if is_computed(attribute) || attribute.attisdropped || is_sent {
                 continue;
             }
             let datum = (!old.nulls[index]).then(|| old.values[index]);
             self.put(index, datum);
         }
+    }
+
+    /// Puts back all columns that are not `set`, by number.
+    pub fn keep_unset(&mut self, old: &Row<'_>, set: &[pg_sys::AttrNumber]) {
+        for (index, attribute) in self.desc.attributes().enumerate() {
+            if !set.contains(&attribute.attnum)
+                && !is_computed(attribute)
+                && !attribute.attisdropped
+            {
+                let datum = (!old.nulls[index]).then(|| old.values[index]);
+                self.put(index, datum);
+            }
+        }
+    }
+
+    /// Whether a column is among those of these numbers.
+    pub fn is_among(&self, name: &str, numbers: &[pg_sys::AttrNumber]) -> Result<bool> {
+        let number = self.index(name)? as pg_sys::AttrNumber + 1;
+        Ok(numbers.contains(&number))
     }
 
     /// The value of a column by its number; none when it is null.
@@ -209,13 +228,10 @@ impl<'a> Row<'a> {
     ///
     /// Errors: 23502, 23514.
     pub fn check_values(&self, old: Option<&Row<'_>>) -> Result<()> {
+        self.check_nulls()?;
         for (index, attribute) in self.desc.attributes().enumerate() {
-            let is_null = self.nulls[index];
-            if is_null && attribute.attnotnull && self.is_ours(index) {
-                return Err(must_not_be_null(&self.desc.name(index)));
-            }
             let value = self.values[index].value();
-            let is_infinite = !is_null
+            let is_infinite = !self.nulls[index]
                 && match attribute.atttypid {
                     pg_sys::TIMESTAMPTZOID => matches!(value as i64, i64::MIN | i64::MAX),
                     pg_sys::DATEOID => matches!(value as i32, i32::MIN | i32::MAX),
@@ -226,6 +242,16 @@ impl<'a> Row<'a> {
                 && self.is_ours(index)
             {
                 return Err(must_be_finite(&self.desc.name(index)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Errors: 23502.
+    pub(super) fn check_nulls(&self) -> Result<()> {
+        for (index, attribute) in self.desc.attributes().enumerate() {
+            if self.nulls[index] && attribute.attnotnull && self.is_ours(index) {
+                return Err(must_not_be_null(&self.desc.name(index)));
             }
         }
         Ok(())

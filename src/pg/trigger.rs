@@ -31,22 +31,22 @@ pub fn before<'a>(
     ))
 }
 
-/// As [`before`], of a table whose rows may be saved again (see [`upsert`]): of one that is there, `again` sees that and
-/// what was sent for it instead. It puts back what an update leaves as it is, and checks what the table's constraints
+/// As [`before`], of a table whose rows may be saved again (see [`upsert`]): of one that is there, `again` sees that,
+/// what was sent for it, and the numbers of the columns that the update sets, instead. It puts back what an update leaves as it is, and checks what the table's constraints
 /// would refuse before the update is asked. The table has the trigger `live_stream.begin_update`.
 pub fn before_or_again<'a>(
     trigger: &'a PgTrigger<'a>,
-    again: impl FnOnce(&Row<'a>, &mut Row<'a>) -> Result<()>,
+    again: impl FnOnce(&Row<'a>, &mut Row<'a>, &[pg_sys::AttrNumber]) -> Result<()>,
     guard: impl FnOnce(Option<&Row<'a>>, &mut Row<'a>) -> Result<()>,
 ) -> Outcome<'a> {
     Ok(Some(before_row(trigger, Some(again), guard).or_raise()))
 }
 
-type Again<'a> = fn(&Row<'a>, &mut Row<'a>) -> Result<()>;
+type Again<'a> = fn(&Row<'a>, &mut Row<'a>, &[pg_sys::AttrNumber]) -> Result<()>;
 
 fn before_row<'a>(
     trigger: &'a PgTrigger<'a>,
-    again: Option<impl FnOnce(&Row<'a>, &mut Row<'a>) -> Result<()>>,
+    again: Option<impl FnOnce(&Row<'a>, &mut Row<'a>, &[pg_sys::AttrNumber]) -> Result<()>>,
     guard: impl FnOnce(Option<&Row<'a>>, &mut Row<'a>) -> Result<()>,
 ) -> Result<PgHeapTuple<'a, AllocatedByPostgres>> {
     let fired = trigger.trigger_data();
@@ -77,9 +77,11 @@ fn before_row<'a>(
         if old.is_none()
             && let Some(again) = again
         {
-            if let Some(existing) = upsert::saved_again(trigger, fired.tg_relation, &mut row) {
-                again(&existing.row, &mut row)?;
-                row.check_values(Some(&existing.row))?;
+            let saved = upsert::saved_again(trigger, fired.tg_relation, &mut row);
+            if let Some((existing, set)) = saved {
+                again(&existing.row, &mut row, &set)?;
+                // What the update makes of it is checked as that is done.
+                row.check_nulls()?;
                 upsert::pass(trigger, &existing);
                 return done(row);
             }
@@ -91,7 +93,7 @@ fn before_row<'a>(
             // ON CONFLICT DO NOTHING, if it is that, has nothing to do.
             let mut row = Row::of_tuple(desc, new);
             let existing = upsert::with_primary_key(fired.tg_relation, &row).ok_or(refused)?;
-            row.overlay(&existing.row, &[]);
+            row.keep_unset(&existing.row, &[]);
             upsert::pass(trigger, &existing);
             return done(row);
         }

@@ -4,8 +4,8 @@
 //! leave in it is what `excluded` holds. A guard that makes of it what a *new* row must be changes what the update is
 //! told. Say Ada's viewer row is sent again with `is_still_watching` false: whoever inserts a row comes, so the guard
 //! would set it to true, and Ada would stay. So it is looked first whether the row is there. If it is, the guard
-//! makes nothing of it, and `excluded` is the row as the update is to make it: what is there, with the columns that the
-//! update sets as they were sent. The BEFORE UPDATE trigger then decides, as for any other update.
+//! makes nothing of it, and `excluded` holds what was sent; where nothing was, what is there. The BEFORE UPDATE trigger
+//! then decides, as for any other update.
 //!
 //! A statement is known to be an upsert by its triggers: for one, PostgreSQL calls those of an UPDATE statement too.
 //! DO NOTHING has none. There the guard is asked as for a new row, and only what it refuses is looked for.
@@ -77,6 +77,8 @@ pub fn begin(trigger: &PgTrigger<'_>) {
         }
         updating.push(Updating { statement, columns });
     });
+    // Of an earlier statement that was at the same place: what it had not inserted when it ended, it never did.
+    PASSED.with_borrow_mut(|all| all.retain(|one| one.statement != Some(statement)));
 }
 
 /// A row that is there already, found by one of the keys of one that is to be inserted.
@@ -87,9 +89,12 @@ pub struct Existing<'a> {
     place: pg_sys::ItemPointerData,
 }
 
-/// For a row that an upsert is about to insert: the one that it updates instead, if that is there. It becomes what is
-/// there, with what the update sets as it was sent; null where the column takes none and has a default is no
-/// value, as in a list of rows with different keys.
+/// For a row that an upsert is about to insert: the one that it updates instead, if that is there, and the numbers of the
+/// columns that the update sets. Nulls that it does not set become what is there; so does null where the column takes none
+/// and has a default, as in a list of rows with different keys.
+///
+/// Which of the unique keys the statement means is not known here. Where it means another one, PostgreSQL refuses the row
+/// for this key, since the key is left as it was sent.
 ///
 /// # Safety
 /// `relation` must be open and locked, and `new` be a row of it that lives for `'a`.
@@ -97,7 +102,7 @@ pub(super) unsafe fn saved_again<'a>(
     trigger: &PgTrigger<'_>,
     relation: pg_sys::Relation,
     new: &mut Row<'a>,
-) -> Option<Existing<'a>> {
+) -> Option<(Existing<'a>, Vec<pg_sys::AttrNumber>)> {
     let statement = trigger::statement(trigger)?;
     let columns = UPDATING.with_borrow(|updating| {
         let this = updating.iter().find(|it| it.statement == statement);
@@ -105,8 +110,8 @@ pub(super) unsafe fn saved_again<'a>(
     })?;
     // SAFETY: the caller vouches for the relation and the row.
     let existing = unsafe { existing(relation, new, |_| true) }?;
-    new.overlay(&existing.row, &columns);
-    Some(existing)
+    new.complete(&existing.row, &columns);
+    Some((existing, columns))
 }
 
 /// For a row that is refused as a new one: the one that is there with its primary key.

@@ -90,9 +90,8 @@ fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
 }
 
 /// A product of the session that is there and is saved again: `guard` comes after it.
-fn guard_again(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
+fn guard_again(old: &Row<'_>, new: &mut Row<'_>, _set: &[pg_sys::AttrNumber]) -> Result<()> {
     let service = identity::is_service()?;
-    new.keep(old, &["created_at", "updated_at"])?;
     if !service {
         new.keep(old, TRACKED)?;
         check_session(old, new)?;
@@ -184,7 +183,7 @@ fn keep_ordered(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
             SqlState::FOREIGN_KEY_VIOLATION,
             format!("product {product} has orders in session {session}"),
         )
-        .hint("Leave it there and add another one, or delete its orders there first."));
+        .hint("Leave it there and add another one; the server alone deletes orders."));
     }
     new.keep(old, ORDERED)
 }

@@ -111,7 +111,7 @@ fn check_without_orders(removed: Vec<Uuid>) -> Result<()> {
                 SqlState::FOREIGN_KEY_VIOLATION,
                 format!("product {product} has orders in session {session}"),
             )
-            .hint("Leave it in the session, or delete its orders there first."))
+            .hint("Leave it there, with a limited_quantity of 0 to sell no more; the server alone deletes orders."))
         })
     })
 }

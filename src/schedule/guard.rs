@@ -80,19 +80,6 @@ pub fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Checks a schedule that is there and is saved again: `guard` comes after it.
-pub fn guard_again(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
-    if !(identity::is_service()? || access::owns(required(old, "influencer_id")?)?) {
-        let id: Uuid = required(old, "id")?;
-        return Err(Error::new(
-            SqlState::INSUFFICIENT_PRIVILEGE,
-            format!("schedule {id} is not the caller's"),
-        )
-        .hint("Leave id out, and the database makes a new one."));
-    }
-    guard(Some(old), new)
-}
-
 fn changed<T>(old: Option<&Row<'_>>, new: &Row<'_>, column: &str) -> Result<bool>
 where
     T: FromDatum + IntoDatum + PartialEq,

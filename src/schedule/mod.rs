@@ -15,6 +15,7 @@ mod making;
 mod next;
 mod next_session;
 mod places;
+mod saved_again;
 mod series;
 mod sessions;
 mod share;
@@ -28,7 +29,6 @@ use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::own_writes::{self, OwnWrites};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
-use crate::pg::row::Row;
 use crate::pg::time_of_day::TimeOfDay;
 use crate::pg::transition;
 use crate::pg::trigger;
@@ -368,8 +368,7 @@ fn schedule_sessions_settle<'a>(trigger: &'a PgTrigger<'a>) -> trigger::Outcome<
 /// Keeps nonsense out of public.live_stream_schedule and brings its columns to one form.
 #[pg_trigger]
 fn schedule_guard<'a>(trigger: &'a PgTrigger<'a>) -> trigger::Outcome<'a> {
-    let again = |old: &Row<'_>, new: &mut Row<'_>| guard::guard_again(old, new);
-    trigger::before_or_again(trigger, again, |old, new| {
+    trigger::before_or_again(trigger, saved_again::guard, |old, new| {
         limits::write_row(old.is_none())?;
         guard::guard(old, new)
     })

@@ -51,7 +51,7 @@ fn sessions_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
 }
 
 /// A session that is there and is saved again: `guard_update` comes after it.
-fn guard_again(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
+fn guard_again(old: &Row<'_>, new: &mut Row<'_>, set: &[pg_sys::AttrNumber]) -> Result<()> {
     let service = identity::is_service()?;
     if !(service || access::owns(required(old, "influencer_id")?)?) {
         // Not which one: who has a code is not told the id of its session.
@@ -62,7 +62,6 @@ fn guard_again(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
         .hint("Leave id and session_code out, and the database makes new ones."));
     }
     metrics::keep(old, new)?;
-    new.keep(old, &["created_at", "updated_at"])?;
     if new.is_null("session_code")? {
         new.keep(old, &["session_code"])?;
     }
@@ -70,7 +69,8 @@ fn guard_again(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
         check_influencer(old, new)?;
     }
     check_fields(new)?;
-    if !service || status(old)? != status(new)? {
+    let changes_status = new.is_among("status", set)? && status(old)? != status(new)?;
+    if !service || changes_status {
         new.keep(old, &["actual_start_time", "actual_end_time"])?;
     }
     check_actual_times(new)?;

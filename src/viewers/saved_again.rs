@@ -8,13 +8,19 @@ use crate::identity;
 use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::row::{Row, required};
 use pgrx::Uuid;
+use pgrx::pg_sys;
 
 /// A viewer that is there and is saved again: the guard of an update comes after it.
-pub(super) fn guard(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
+pub(super) fn guard(old: &Row<'_>, new: &mut Row<'_>, set: &[pg_sys::AttrNumber]) -> Result<()> {
     new.keep(old, COUNTERS)?;
     new.keep(old, COUNTED)?;
     tabs::keep(Some(old), new)?;
-    new.keep(old, &["created_at", "updated_at"])?;
+    for column in ["is_still_watching", "left_at", "joined_at"] {
+        // They hang together: a default would say that somebody came.
+        if !new.is_among(column, set)? {
+            new.keep(old, &[column])?;
+        }
+    }
     if !identity::is_service()? {
         let caller = identity::user_id()?;
         if old.get::<Uuid>("user_id")? != caller {

@@ -52,11 +52,6 @@ pub fn rule(first: i64, text: &str) -> bool {
             "{written}"
         ),
     }
-    for zone in calendar.parts.iter().flat_map(|part| part.zones.values()) {
-        if let Some(read) = Observances::read(&zone.observances) {
-            read.between(0, 2_000_000_000);
-        }
-    }
     true
 }
 
@@ -86,6 +81,11 @@ pub fn calendar(text: &str) -> bool {
         event.doubts();
         for line in event.all("DURATION") {
             assert!(duration(&line.value).is_none_or(|seconds| seconds >= 0));
+        }
+    }
+    for zone in calendar.parts.iter().flat_map(|part| part.zones.values()) {
+        if let Some(read) = Observances::read(&zone.observances) {
+            read.between(0, 2_000_000_000);
         }
     }
     true
