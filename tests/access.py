@@ -327,6 +327,8 @@ class Scene:
             )["id"]
             for name in watching
         }
+        # To write true there is to change something, also of the host's.
+        service.update("live_stream_chat", {"is_influencer": False, "is_moderator": False}, where={"session_id": self.session})
         self.product_id, self.spare_product_id = world.new_product(), world.new_product()
         self.product = world.product({"id": self.session}, by=host, product_id=self.product_id)["id"]
         self.other_product_id = world.new_product()

@@ -1,10 +1,9 @@
 //! Rows as triggers see them: read and set by column name, built once.
 //!
-//! Columns are found by name, never by number: the tables belong to the app, which may add
-//! columns of its own and drop them again.
+//! Columns are found by name, never by number: the app may add columns of its own to its tables, and drop them again.
 
 use crate::pg::error::{Error, Result, SqlState};
-use crate::pg::shape::{self, Change, Descriptor, is_computed};
+use crate::pg::shape::{self, Change, Descriptor, is_stored};
 use crate::pg::tables;
 use pgrx::Uuid;
 use pgrx::pg_sys;
@@ -171,44 +170,39 @@ impl<'a> Row<'a> {
     /// Puts columns back to what `old` has in them.
     pub fn keep(&mut self, old: &Row<'_>, names: &[&str]) -> Result<()> {
         for name in names {
-            let index = self.index(name)?;
-            let datum = (!old.nulls[index]).then(|| old.values[index]);
-            self.put(index, datum);
+            self.take(self.index(name)?, old);
         }
         Ok(())
     }
 
-    /// Takes from `old` what was not sent: nulls that are not `set`, by number, and null where a column takes none and has a
-    /// default. A default that stands where nothing was sent cannot be told from the same value that was sent.
+    fn take(&mut self, index: usize, old: &Row<'_>) {
+        let datum = (!old.nulls[index]).then(|| old.values[index]);
+        self.put(index, datum);
+    }
+
+    /// Takes from `old` what was not sent: nulls that are not `set`, by number, and where a column takes none and has a default.
     pub(super) fn complete(&mut self, old: &Row<'_>, set: &[pg_sys::AttrNumber]) {
         for (index, attribute) in self.desc.attributes().enumerate() {
             let is_default = attribute.attnotnull && attribute.atthasdef;
-            let is_sent = !self.nulls[index] || set.contains(&attribute.attnum) && !is_default;
-            if is_computed(attribute) || attribute.attisdropped || is_sent {
-                continue;
+            let is_sent = set.contains(&attribute.attnum) && !is_default;
+            if self.nulls[index] && is_stored(attribute) && !is_sent {
+                self.take(index, old);
             }
-            let datum = (!old.nulls[index]).then(|| old.values[index]);
-            self.put(index, datum);
         }
     }
 
     /// Puts back all columns that are not `set`, by number.
     pub fn keep_unset(&mut self, old: &Row<'_>, set: &[pg_sys::AttrNumber]) {
         for (index, attribute) in self.desc.attributes().enumerate() {
-            if !set.contains(&attribute.attnum)
-                && !is_computed(attribute)
-                && !attribute.attisdropped
-            {
-                let datum = (!old.nulls[index]).then(|| old.values[index]);
-                self.put(index, datum);
+            if is_stored(attribute) && !set.contains(&attribute.attnum) {
+                self.take(index, old);
             }
         }
     }
 
     /// Whether a column is among those of these numbers.
     pub fn is_among(&self, name: &str, numbers: &[pg_sys::AttrNumber]) -> Result<bool> {
-        let number = self.index(name)? as pg_sys::AttrNumber + 1;
-        Ok(numbers.contains(&number))
+        Ok(numbers.contains(&(self.index(name)? as pg_sys::AttrNumber + 1)))
     }
 
     /// The value of a column by its number; none when it is null.
@@ -247,7 +241,7 @@ impl<'a> Row<'a> {
         Ok(())
     }
 
-    /// Errors: 23502.
+    /// The first half of [`check_values`](Self::check_values).
     pub(super) fn check_nulls(&self) -> Result<()> {
         for (index, attribute) in self.desc.attributes().enumerate() {
             if self.nulls[index] && attribute.attnotnull && self.is_ours(index) {

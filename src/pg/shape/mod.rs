@@ -22,7 +22,8 @@ use enums::is_enum;
 pub use enums::{enum_label, enum_value, is_whole_enum, new_enum_value};
 use index::Index;
 pub use index::{UniqueKey, can_search, indexes, is_newest_first, unique_keys};
-pub use table::is_computed;
+use table::is_computed;
+pub use table::is_stored;
 pub use table::{check_columns, check_key, check_refers, check_table, foreign_keys, runs_no_code};
 
 use crate::pg::error::{Error, SqlState};

@@ -447,6 +447,11 @@ fn has_superclass(table: pg_sys::Oid) -> bool {
     unsafe { has_superclass(table) }
 }
 
-pub fn is_computed(attribute: &pg_sys::FormData_pg_attribute) -> bool {
+pub(super) fn is_computed(attribute: &pg_sys::FormData_pg_attribute) -> bool {
     attribute.attgenerated != 0 || attribute.attidentity != 0
+}
+
+/// Whether a column is there, and holds what is written to it.
+pub fn is_stored(attribute: &pg_sys::FormData_pg_attribute) -> bool {
+    !(attribute.attisdropped || is_computed(attribute))
 }
