@@ -146,6 +146,9 @@ def test_a_renaming_that_is_rolled_back_was_none(world, host):
 
 @own_db("takes the names of the app's influencers away")
 def test_an_app_that_shows_no_names_has_none_to_take(world):
+    """In a table of its own: ours has the names."""
+    if not world.db.is_supabase:
+        pytest.skip("the table is ours there")
     session = world.session()
     world.db.owner("drop view live_stream.influencer_cards cascade")
     world.db.owner("alter table influencers rename column display_name to called")

@@ -14,10 +14,9 @@ from scheduling import at
 
 
 def this_minute():
+    """Not when the tests began: that may be half an hour ago."""
     return datetime.now(timezone.utc).replace(microsecond=0, second=0)
 
-
-NOW = this_minute()
 
 MADE = """select l.session_id::text as id, l.original_local_start as wall, s.status::text, s.scheduled_start_time as start
             from public.live_stream_schedule_sessions l join public.live_stream_sessions s on s.id = l.session_id
@@ -42,7 +41,6 @@ def coming(row, count, now=None):
 
 def show(world, minutes=1440, title="Show", **columns):
     """One that begins in so many minutes."""
-    # Not since the tests began: one may begin half an hour later.
     first = this_minute() + timedelta(minutes=minutes)
     columns = {"scheduled_end_time": None, "expected_duration_minutes": 60} | columns
     return world.schedule(title, scheduled_date=f"{first:%Y-%m-%d}", scheduled_start_time=f"{first:%H:%M}", **columns)
@@ -85,7 +83,7 @@ def moments(row, count):
 def agree(world, row):
     """Everybody is told the same of what comes next, and each occurrence has its session."""
     row = world.influencer.api.select("live_stream_schedule", where={"id": row["id"]}, one=True)
-    window = {"range_start": str(datetime.now(timezone.utc)), "range_end": str(NOW + timedelta(days=400))}
+    window = {"range_start": str(datetime.now(timezone.utc)), "range_end": str(this_minute() + timedelta(days=400))}
     listed = world.anon.rpc("live_stream_occurrences", schedule_id=row["id"], **window)
     listed = [at(one["starts_at"]) for one in listed if one["status"] != "cancelled"]
     now_made = made(world, row)
@@ -93,8 +91,8 @@ def agree(world, row):
     (upcoming,) = world.anon.select("upcoming_streams", where={"id": row["id"]})
     assert at(upcoming["full_start_datetime"]) == listed[0]
     assert upcoming["created_session_id"] == row["created_session_id"] == now_made[0]["id"]
-    dates = world.anon.rpc("live_stream_calendar", range_start=window["range_start"], range_end=str(NOW + timedelta(days=9)), max_rows=1000)
-    near = [one for one in listed if one < NOW + timedelta(days=9)]
+    dates = world.anon.rpc("live_stream_calendar", range_start=window["range_start"], range_end=str(this_minute() + timedelta(days=9)), max_rows=1000)
+    near = [one for one in listed if one < this_minute() + timedelta(days=9)]
     assert [at(one["starts_at"]) for one in dates if one["schedule_id"] == row["id"]] == near
-    shown = expanded(feed(world), datetime.now(timezone.utc), NOW + timedelta(days=9))
+    shown = expanded(feed(world), datetime.now(timezone.utc), this_minute() + timedelta(days=9))
     assert [begin for begin, *_ in shown] == near, "of the one schedule that there is"

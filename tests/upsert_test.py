@@ -210,6 +210,17 @@ def test_who_has_left_stays_away(world):
     assert counts(world, session) == (1, 1, 1) and differences(world.db) == []
 
 
+def test_what_a_viewer_has_reported_stays(world):
+    """Its numbers have defaults, which say nothing where they are not sent."""
+    session = world.session()
+    viewer = world.join(session, world.viewer)
+    world.viewer.api.rpc("live_stream_report_quality", viewer_id=viewer["id"], buffering_time_seconds=3, disconnections_count=2)
+    for columns in ({"device_type": "tv"}, {"is_still_watching": False}, {"buffering_time_seconds": 5}):
+        row = world.viewer.api.upsert("live_stream_viewers", {"id": viewer["id"], "session_id": session["id"]} | columns)
+        wanted = columns.get("buffering_time_seconds", 3)
+        assert (row["buffering_time_seconds"], row["disconnections_count"]) == (wanted, 2)
+
+
 def test_an_anonymous_viewer_leaves_by_its_id(world):
     session = world.session()
     viewer = world.join(session)

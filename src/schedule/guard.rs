@@ -1,6 +1,7 @@
 //! What may be stored in `live_stream_schedule`, and in which form.
 
 use super::fields::{self, InvalidField, Length, MAX_DURATION_MINUTES, Pattern, Simple, Weekdays};
+use super::nulls;
 use super::{EPOCH, EPOCH_DAYS, first_start, is_settling, missing, to_day, unknown_zone};
 use crate::access;
 use crate::identity;
@@ -45,7 +46,7 @@ pub fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
     if is_settling() {
         return new.set("updated_at", Some(transaction_time()));
     }
-    fill_in(old, new)?;
+    nulls::fill_in(old, new)?;
     match old {
         Some(old) => new.keep(old, &["has_exceptions"])?,
         None => new.set("has_exceptions", Some(false))?,
@@ -85,46 +86,6 @@ where
     T: FromDatum + IntoDatum + PartialEq,
 {
     old.map_or(Ok(true), |old| Ok(!new.same::<T>(old, column)?))
-}
-
-/// A client that sends null for what has a default means the default.
-fn fill_in(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
-    const TOLD: [&str; 2] = ["notification_sent", "reminder_sent"];
-    match old {
-        _ if identity::is_service()? => {}
-        // What followers were told is not the client's to say.
-        Some(old) => new.keep(old, &TOLD)?,
-        None => {
-            for column in TOLD {
-                new.set(column, Some(false))?;
-            }
-        }
-    }
-    if new.is_null("timezone")? {
-        new.set("timezone", Some("UTC".to_owned()))?;
-    }
-    for column in [
-        "is_recurring",
-        "is_promoted",
-        "notification_sent",
-        "reminder_sent",
-    ] {
-        if new.is_null(column)? {
-            new.set(column, Some(false))?;
-        }
-    }
-    for column in ["created_at", "updated_at"] {
-        if new.is_null(column)? {
-            new.set(column, Some(transaction_time()))?;
-        }
-    }
-    if new.is_null("status")? {
-        new.set_label("status", "scheduled")?;
-    }
-    if new.is_null("visibility")? {
-        new.set_label("visibility", "public")?;
-    }
-    Ok(())
 }
 
 /// Row-level security refuses the same rows; this says why. A server may bring rows from

@@ -14,6 +14,7 @@ mod loading;
 mod making;
 mod next;
 mod next_session;
+mod nulls;
 mod places;
 mod saved_again;
 mod series;

@@ -10,13 +10,21 @@ use crate::pg::row::{Row, required};
 use pgrx::Uuid;
 use pgrx::pg_sys;
 
+/// Where nothing was sent, a default would say that somebody came, or has reported less than before.
+const DEFAULTS_THAT_SAY_SOMETHING: [&str; 5] = [
+    "is_still_watching",
+    "left_at",
+    "joined_at",
+    "buffering_time_seconds",
+    "disconnections_count",
+];
+
 /// A viewer that is there and is saved again: the guard of an update comes after it.
 pub(super) fn guard(old: &Row<'_>, new: &mut Row<'_>, set: &[pg_sys::AttrNumber]) -> Result<()> {
     new.keep(old, COUNTERS)?;
     new.keep(old, COUNTED)?;
     tabs::keep(Some(old), new)?;
-    for column in ["is_still_watching", "left_at", "joined_at"] {
-        // They hang together: a default would say that somebody came.
+    for column in DEFAULTS_THAT_SAY_SOMETHING {
         if !new.is_among(column, set)? {
             new.keep(old, &[column])?;
         }

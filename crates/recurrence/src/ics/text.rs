@@ -53,8 +53,10 @@ pub fn unescape(text: &str) -> String {
         match character {
             '\\' => match characters.next() {
                 Some('n' | 'N') => plain.push('\n'),
-                Some(other) => plain.push(other),
-                None => {}
+                Some(other @ ('\\' | ';' | ',')) => plain.push(other),
+                // Nothing that the format escapes: as it was written.
+                Some(other) => plain.extend(['\\', other]),
+                None => plain.push('\\'),
             },
             other => plain.push(other),
         }
