@@ -240,3 +240,12 @@ def test_a_file_that_is_cut_off_says_so(world):
     cut = text[: text.rindex("END:VEVENT")]
     report = take(world, cut.replace("UID:", "UID:3"))
     assert [one["not_taken"] for one in report] == [None, "END:VEVENT is missing"]
+
+
+@pytest.mark.parametrize("line", ["RRULE:FREQ=DAILY;COUNT=3", "RDATE:20300401T100000Z", "EXDATE:20300308T100000Z"])
+def test_a_rule_of_one_occurrence_is_reported(world, line):
+    """It says nothing there, and that is said."""
+    show = "UID:1\nSUMMARY:Show\nDTSTART:20300307T100000Z\nDURATION:PT1H\nRRULE:FREQ=DAILY;COUNT=4"
+    late = f"UID:1\nSUMMARY:Late\nRECURRENCE-ID:20300308T100000Z\nDTSTART:20300308T120000Z\nDURATION:PT1H\n{line}"
+    report = take(world, calendar_of(show, late))
+    assert any(line.partition(":")[0] in (one["not_taken"] or "") for one in report), report

@@ -1,6 +1,6 @@
 //! What of a calendar's event is different from its rule.
 
-use super::{Events, MAX_TITLE, Planned, Read, Time, Zones, left_out, shortened};
+use super::{Events, MAX_TITLE, Planned, Read, Time, Zones, left_out, rules_of, shortened};
 use crate::schedule::fields::MAX_DURATION_MINUTES;
 use crate::schedule::series::ExceptionKind;
 use recurrence::daylight_saving::{Clock, TimeZone};
@@ -443,6 +443,7 @@ impl<'a, Z: Zones> Events<'a, Z> {
         if description.is_some() && description != event.text("DESCRIPTION") {
             names.insert("DESCRIPTION".to_owned());
         }
+        names.extend(rules_of(change));
         notes.extend(left_out(&names));
         Ok((!notes.is_empty()).then(|| notes.join("; ")))
     }

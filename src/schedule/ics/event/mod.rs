@@ -359,6 +359,13 @@ impl<'a, Z: Zones> Events<'a, Z> {
 }
 
 /// True for a text in which there is nothing to see.
+/// What says when an event takes place again, in one that is a part of another: there it says nothing.
+fn rules_of(change: &Event) -> impl Iterator<Item = String> {
+    let names = ["RRULE", "EXRULE", "RDATE", "EXDATE"];
+    let has = |name: &&str| change.all(name).next().is_some();
+    names.into_iter().filter(has).map(str::to_owned)
+}
+
 fn left_out(names: &BTreeSet<String>) -> Option<String> {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     (!names.is_empty()).then(|| format!("left out: {}", names.join(", ")))

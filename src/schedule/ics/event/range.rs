@@ -2,7 +2,8 @@
 
 use super::exceptions::{Exception, Range, Starts};
 use super::{
-    Events, Exceptions, MAX_DESCRIPTION, MAX_TITLE, Planned, Read, Zones, left_out, shortened,
+    Events, Exceptions, MAX_DESCRIPTION, MAX_TITLE, Planned, Read, Zones, left_out, rules_of,
+    shortened,
 };
 use crate::schedule::series::ExceptionKind;
 use recurrence::daylight_saving::{Clock, TimeZone};
@@ -148,11 +149,8 @@ impl<Z: Zones> Events<'_, Z> {
         if let Some(text) = change.text("DESCRIPTION") {
             next.description = Some(shortened(text, MAX_DESCRIPTION, "DESCRIPTION", notes));
         }
-        let names = change
-            .left_out
-            .difference(&event.left_out)
-            .cloned()
-            .collect();
+        let own = change.left_out.difference(&event.left_out).cloned();
+        let names = own.chain(rules_of(change)).collect();
         notes.extend(left_out(&names));
         let Some(usual) = &planned.to_look_up else {
             return Ok(Err("RANGE is of a rule".to_owned()));
