@@ -45,7 +45,7 @@ FINE = ("22", "23", "28", "42", "PT", "54", "55")
 class Fuzz:
     def __init__(self, world) -> None:
         self.world, self.db = world, world.db
-        self.random = random.Random(3)
+        self.random = random.Random(20261122)
         self.session = world.session(visibility="private")
         self.schedule = world.schedule(scheduled_date="2030-01-01", scheduled_start_time="10:00", recurrence_rule="FREQ=DAILY")
         viewer = world.join(self.session, world.influencer)

@@ -104,12 +104,12 @@ def untitled(shows, blank):
 
 
 def test_broken_calendars_are_read_as_others_read_them_or_it_is_said(plain_db):
-    """300 of them. What others read otherwise, or do not read, is never taken without a word."""
+    """300 of them; at length, 3,000. What others read otherwise, or do not read, is never taken without a word."""
     world = people(plain_db)
     plain_db.set(schedules_per_influencer=0)
     chosen = random.Random(8)
     same = told = 0
-    for _ in range(300):
+    for _ in range(scale(300, 3_000)):
         text = mutated(chosen, calendar_of(*(one for uid in range(2) for one in random_event(chosen, uid))))
         try:
             report = take(world, text)
