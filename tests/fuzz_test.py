@@ -57,6 +57,10 @@ class Fuzz:
         ids += [self.schedule["id"], world.influencer.influencer_id, world.influencer.user_id, product["product_id"]]
         ids += [self.somebody_id, world.stranger.user_id]
         self.ids = [None, "x", "", 7, str(uuid.uuid4()), "00000000-0000-0000-0000-000000000000", *ids]
+        self.ids_of = {
+            "session_id": self.session["id"], "viewer_id": viewer["id"], "product_id": self.product_id, "session_product_id": product["id"],
+            "message_id": self.message_id, "schedule_id": self.schedule["id"], "influencer_id": self.influencer_id,
+        }  # fmt: skip
         self.labels = {
             row["type"]: row["labels"]
             for row in self.db.sql(
@@ -170,8 +174,9 @@ class Caller:
     """One role on one connection; each call is a transaction of one statement. Some are rolled back, where what calls do
     would soon leave nothing to call for."""
 
-    def __init__(self, fuzz, role, user_id, rolled_back=0.0) -> None:
+    def __init__(self, fuzz, role, user_id, rolled_back=0.0, **own) -> None:
         self.rolled_back = rolled_back
+        self.ids_of = fuzz.ids_of | own
         self.fuzz, self.db, self.random, self.calls, self.done = fuzz, fuzz.db, random.Random(f"{role} {user_id is None} {fuzz.db.kind}"), 0, 0
         self.connection = fuzz.db.connect("authenticator", options="-c client_min_messages=error -c statement_timeout=20s")
         claims = {"role": role} | ({"sub": user_id} if user_id else {})
@@ -187,22 +192,30 @@ class Caller:
             [role],
         )
         self.functions = may
+        self.may = {
+            action: [
+                table for table in fuzz.tables
+                if fuzz.db.value("select has_any_column_privilege(%s, 'public.' || %s, %s)" if action != "delete"
+                                 else "select has_table_privilege(%s, 'public.' || %s, %s)", [role, table["name"], action])
+            ] for action in ("insert", "update", "delete", "select")
+        }  # fmt: skip
 
-    def json(self, type):
+    def json(self, type, name=None):
         chance = self.random.random()
         if chance < self.nonsense / 2:
             return self.random.choice(ODD)
         if chance > self.nonsense:
-            return json.dumps(self.random.choice(self.sense(type)))
+            return json.dumps(self.random.choice(self.sense(type, name)))
         return json.dumps(self.fuzz.value(type) if type in BY_TYPE or self.fuzz.knows(type) else self.random.choice(ODD[:20]))
 
-    def sense(self, type):
-        """Values of a type that mean something, so that most of a call is well formed."""
+    def sense(self, type, name):
+        """Values of a type that mean something, so that most of a call is well formed; of ids, half are of what is asked for."""
         type = type.removeprefix("public.")
         if type in self.fuzz.labels:
             return self.fuzz.labels[type]
         if type == "uuid":
-            return self.fuzz.ids[4:]
+            others = self.fuzz.ids[4:]
+            return others + [self.ids_of[name]] * len(others) if name in self.ids_of else others
         if type in ("integer", "bigint", "numeric"):
             return [None, 0, 1, 2, 7, 60]
         return {
@@ -214,7 +227,7 @@ class Caller:
     def body(self, names, types):
         if self.random.random() < 0.03:
             return self.random.choice(ODD)
-        parts = [f"{json.dumps(name)}: {self.json(type)}" for name, type in zip(names, types) if self.random.random() < 0.9]
+        parts = [f"{json.dumps(name)}: {self.json(type, name)}" for name, type in zip(names, types) if self.random.random() < 0.9]
         if parts and self.random.random() < 0.1:
             parts.append(self.random.choice(parts).partition(":")[0] + ": " + self.random.choice(ODD))
         if self.random.random() < 0.05:
@@ -235,14 +248,16 @@ class Caller:
         )
 
     def write(self):
-        fuzz, table = self.fuzz, self.random.choice(self.fuzz.tables)
+        fuzz, kind = self.fuzz, self.random.random()
+        action = "insert" if kind < 0.5 else "update" if kind < 0.85 else "delete" if kind < 0.95 else "select"
+        # Most are of a table that the role may do this to at all: the privilege alone refuses the others.
+        table = self.random.choice((self.random.random() < 0.8 and self.may[action]) or fuzz.tables)
         name, types = f"public.{table['name']}", dict(zip(table["args"], table["types"]))
-        kind = self.random.random()
         chosen = self.random.sample(table["args"], min(len(table["args"]), self.random.choice([1, 1, 2, 3])))
-        if kind < 0.5:
+        if action == "insert":
             good = {column: value for column, value in fuzz.row(table).items()}
             columns = sorted(good.keys() | set(chosen))
-            parts = [f'"{c}": {json.dumps(good[c]) if c in good and self.random.random() < 0.9 else self.json(types[c])}' for c in columns]
+            parts = [f'"{c}": {json.dumps(good[c]) if c in good and self.random.random() < 0.9 else self.json(types[c], c)}' for c in columns]
             body = "{" + ", ".join(parts) + "}"
             if self.random.random() < 0.2:
                 body = f"[{body}, {body}, {self.random.choice(ODD[:12])}]"
@@ -253,11 +268,11 @@ class Caller:
         row = ", ".join(f'"{c}" {types[c]}' for c in chosen)
         filter = self.random.choice(table["args"])
         where = "" if kind > 0.9 else f' where t."{filter}" is not distinct from (json_populate_record(null::{name}, %s::json))."{filter}"'
-        params = [] if kind > 0.9 else ["{" + f'"{filter}": {self.json(types[filter])}' + "}"]
-        if kind < 0.85:
+        params = [] if kind > 0.9 else ["{" + f'"{filter}": {self.json(types[filter], filter)}' +"}"]
+        if action == "update":
             sets = ", ".join(f'"{c}" = b."{c}"' for c in chosen)
             return self.send(f"update {name} t set {sets} from json_to_record(%s::json) as b({row}){where} returning t.*", [self.body(chosen, [types[c] for c in chosen]), *params])
-        if kind < 0.95:
+        if action == "delete":
             return self.send(f"delete from {name} t{where} returning t.*", params)
         self.send(f"select t.* from {name} t{where}", params)
 
@@ -317,7 +332,8 @@ def test_thousands_of_calls_of_those_who_may_keep_the_numbers_right(db, steady, 
     world.set_session(fuzz.session, visibility="public")
     person = {"viewer": world.stranger, "influencer": world.influencer}.get(who)
     role = {"anon": "anon", "service": "service_role"}.get(who, "authenticated")
-    caller = Caller(fuzz, role, person.user_id if person else None, rolled_back=0.9)
+    own = world.join(fuzz.session, person)["id"] if person else fuzz.ids_of["viewer_id"]
+    caller = Caller(fuzz, role, person.user_id if person else None, rolled_back=0.9, viewer_id=own)
     caller.run(CALLS // 3)
     assert caller.done > CALLS / 15, "nonsense alone shows little"
     check_numbers(db)
