@@ -190,6 +190,32 @@ def test_export(db, world):
     assert not any(export(db, str(uuid.uuid4()))["tables"].values())
 
 
+def test_an_export_tells_an_author_nothing_of_its_moderators(db, world):
+    """Neither why a message was taken away, nor who it was, nor that somebody flagged it. Of bans it tells why."""
+    session = world.session()
+    moderator, author = world.new_user(), world.new_user()
+    world.influencer.api.rpc("live_stream_add_moderator", user_id=moderator.user_id)
+    messages = [world.say(session, author, f"message {nth}") for nth in range(4)]
+    for api, message in zip((moderator.api, world.influencer.api, world.service, moderator.api), messages):
+        api.rpc("live_stream_flag_message", message_id=message["id"])
+        api.rpc("live_stream_delete_message", message_id=message["id"], reason="secret reason")
+    moderator.api.update("live_stream_chat", {"is_deleted": False, "deletion_reason": "secret reason"}, where={"id": messages[0]["id"]})
+    moderator.api.rpc("live_stream_clear_flag", message_id=messages[0]["id"])
+    moderator.api.rpc("live_stream_ban", user_id=author.user_id, session_id=session["id"], reason="told at the door")
+    moderator.api.rpc("live_stream_unban", user_id=author.user_id, session_id=session["id"])
+    tables = export(db, author.user_id)["tables"]
+    text = json.dumps(tables)
+    assert "secret" not in text and "flag" not in json.dumps(tables["live_stream_moderation_log"])
+    assert moderator.user_id not in text and world.influencer.user_id not in text
+    of_messages = [row for row in tables["live_stream_moderation_log"] if row["message_id"]]
+    assert {row["action"] for row in of_messages} == {"delete_message", "restore_message"}
+    assert len(of_messages) == 5 and not any("reason" in row for row in of_messages)
+    assert "told at the door" in [row.get("reason") for row in tables["live_stream_moderation_log"]]
+    assert {row["message"] for row in tables["live_stream_removed_messages"]} == {"message 1", "message 2", "message 3"}
+    # What the moderator did is in its own export.
+    assert "secret reason" in json.dumps(export(db, moderator.user_id)["tables"]["live_stream_removed_messages"])
+
+
 def test_export_of_who_streams(db, world):
     session = world.session(stream_key="sk-secret", rtmp_url="rtmp://secret")
     fill(db, world, session)

@@ -141,7 +141,7 @@ pub const HELD: &[Held] = &[
     ),
     // Last: what goes above is noted there.
     acted(
-        "live_stream_moderation_log",
+        LOG,
         "actor_id",
         &[
             "id",
@@ -153,7 +153,7 @@ pub const HELD: &[Held] = &[
         ],
     ),
     acted(
-        "live_stream_moderation_log",
+        LOG,
         "user_id",
         &[
             "id",
@@ -162,7 +162,6 @@ pub const HELD: &[Held] = &[
             "action",
             "user_id",
             "message_id",
-            "reason",
             "created_at",
         ],
     ),
@@ -221,6 +220,13 @@ const OF_AUTHOR: &str = "t.message_id in (select m.id from public.live_stream_ch
     where m.user_id = $1
        or m.user_id is null
           and m.viewer_id in (select v.id from public.live_stream_viewers v where v.user_id = $1))";
+
+/// Of what was done to a person the log says why, but not of its messages: what moderators write of those is theirs, as
+/// in the chat. That one was flagged is told to nobody.
+const LOG: &str = "live_stream_moderation_log";
+const WHY: &str =
+    " || case when t.message_id is null then jsonb_build_object('reason', t.reason) else '{}' end";
+const TOLD: &str = " and t.action <> 'unflag_message'";
 
 /// The engine's own table of how often people do something.
 pub const RATES: &str = "person_rates";
@@ -319,7 +325,12 @@ fn export_query() -> Result<String> {
                 .filter(|own| own.table == table && own.shown.is_empty())
                 .map(|own| format!(" and t.{} is distinct from $1", own.column))
                 .collect();
-            add(table, &shown(held.shown), &(named + &whole.concat()));
+            let (mut row, mut which) = (shown(held.shown), named + &whole.concat());
+            if table == LOG && column == "user_id" {
+                row += WHY;
+                which += TOLD;
+            }
+            add(table, &row, &which);
         }
     }
     let text = shown(&["message_id", "session_id", "message"]);
