@@ -53,7 +53,7 @@ comment on column public.live_stream_chat.is_moderator is 'Whether a moderator w
 comment on column public.live_stream_chat.is_deleted is
   'Whether it was taken away: by its author for good, by the host or a moderator until one of them puts it back.';
 comment on column public.live_stream_chat.is_flagged is
-  'Always false, since everybody reads the row: live_stream_flagged_messages says it. To write false, as the host or a moderator, clears the flag.';
+  'Always false, since everybody reads the row: live_stream_flagged_messages says it. To write false, as the host or a moderator, clears the flag, but not beside other columns than is_deleted and deletion_reason: a row that is saved as it was read clears none.';
 comment on column public.live_stream_chat.deleted_by is 'Always null: live_stream_removed_messages says who took it away.';
 comment on column public.live_stream_chat.deletion_reason is
   'Why it is taken away, to be written with is_deleted; always null when it is read: live_stream_removed_messages says it.';

@@ -148,6 +148,52 @@ def test_other_writes_leave_a_flag(world, moderator):
     assert differences(world.db) == []
 
 
+MODERATED = {"is_flagged", "is_deleted", "deletion_reason", "deleted_by"}
+
+
+def saves(api, way, row, columns=None):
+    """As clients do that read a row and send it back."""
+    body = {name: row[name] for name in columns or row}
+    if way == "upsert":
+        return api.upsert("live_stream_chat", body | {"id": row["id"]})
+    return api.update("live_stream_chat", body, where={"id": row["id"]}, one=True)
+
+
+@pytest.mark.parametrize("way", ["update", "upsert"])
+@pytest.mark.parametrize("who", ["influencer", "moderator", "service", "author"])
+def test_a_row_that_is_saved_as_it_was_read_clears_no_flag(world, moderator, who, way):
+    session = world.session()
+    message = world.say(session, world.viewer)
+    api = {"influencer": world.influencer.api, "moderator": moderator.api, "service": world.service, "author": world.viewer.api}[who]
+    (read,) = api.select("live_stream_chat", where={"id": message["id"]})
+    flag(world.stranger.api, message)
+    for columns in (None, ["is_flagged", "sent_at"], ["is_flagged", "user_id", "is_deleted"], ["is_flagged", "reactions"], ["is_flagged", "session_id"]):
+        assert saves(api, way, read, columns)["is_flagged"] is False
+        assert is_flagged(world, message), columns
+    # Neither does one in which something else was changed.
+    for change in ({"is_deleted": True}, {"is_deleted": False}):
+        saves(api, way, read | change)
+        assert is_flagged(world, message), change
+    # Nor is one flagged that was not.
+    quiet = world.say(session, world.viewer)
+    saves(api, way, world.service.select("live_stream_chat", where={"id": quiet["id"]}, one=True))
+    assert not is_flagged(world, quiet)
+    assert "unflag_message" not in {act for act, in log(world, "action")}
+    # What says nothing else asks for it.
+    saves(api, way, read, sorted(MODERATED - {"is_deleted"}))
+    assert is_flagged(world, message) is (who == "author")
+    assert differences(world.db) == []
+
+
+def test_a_flag_that_was_told_is_saved_again(world):
+    """Who has flagged is answered true, and sends that back: nothing changes."""
+    session = world.session()
+    message = world.say(session, world.viewer)
+    told = flag(world.influencer.api, message)
+    for way in ("update", "upsert"):
+        assert saves(world.influencer.api, way, told)["is_flagged"] is False and is_flagged(world, message)
+
+
 def test_a_server_brings_flagged_messages_along(world):
     session, other = world.session(), world.session(by=world.new_influencer())
     body = {"session_id": session["id"], "user_id": world.viewer.user_id, "message": "x", "is_flagged": True}

@@ -52,9 +52,32 @@ fn chat_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         limits::write_row(old.is_none())?;
         match old {
             None => guard_insert(new),
-            Some(old) => guard_update(old, new, trigger::sets(trigger, "is_flagged")),
+            Some(old) => guard_update(old, new, asks_of_flag(trigger, new)?),
         }
     })
+}
+
+/// What a moderator writes to a message, and by which id.
+const MODERATED: &[&str] = &[
+    "id",
+    "is_flagged",
+    "is_deleted",
+    "deletion_reason",
+    "deleted_by",
+];
+
+/// Whether a statement asks to flag a message, or to clear its flag. Everybody reads false: false asks for nothing beside
+/// what else was read, as where a whole row is saved again. A server brings the text along.
+fn asks_of_flag(trigger: &PgTrigger<'_>, new: &Row<'_>) -> Result<Option<bool>> {
+    if !trigger::sets(trigger, "is_flagged") {
+        return Ok(None);
+    }
+    let flag = new.get::<bool>("is_flagged")?;
+    let mut asked_beside = MODERATED.to_vec();
+    if identity::is_service()? {
+        asked_beside.push("message");
+    }
+    Ok(flag.filter(|flag| *flag || trigger::sets_only(trigger, &asked_beside)))
 }
 
 /// A message that is there and is saved again: `guard_update` comes after it.
@@ -285,10 +308,9 @@ fn check_is_not_the_hosts(influencer: Uuid, name: &str) -> Result<()> {
     .hint("Send another name."))
 }
 
-fn guard_update(old: &Row<'_>, new: &mut Row<'_>, sends_flag: bool) -> Result<()> {
+fn guard_update(old: &Row<'_>, new: &mut Row<'_>, mut flag: Option<bool>) -> Result<()> {
     new.keep(old, &["id", "reactions", "replies_count"])?;
     let said = removed::complete(old, new)?;
-    let mut flag = new.get::<bool>("is_flagged")?.filter(|_| sends_flag);
     let edited = new.get::<String>("message")?.as_ref() != Some(&said.message);
     if edited {
         check_message(new)?;

@@ -258,6 +258,19 @@ pub fn sets(trigger: &PgTrigger<'_>, column: &str) -> bool {
     }
 }
 
+/// Whether the UPDATE that fired a row trigger sets none but these columns.
+pub fn sets_only(trigger: &PgTrigger<'_>, columns: &[&str]) -> bool {
+    let fired = trigger.trigger_data();
+    // SAFETY: PostgreSQL hands a trigger its relation.
+    let desc = unsafe { Descriptor::of((*fired.tg_relation).rd_att) };
+    let allowed: Vec<usize> = columns.iter().filter_map(|name| desc.find(name)).collect();
+    updated_columns(trigger).into_iter().all(|number| {
+        allowed
+            .iter()
+            .any(|at| usize::try_from(number) == Ok(at + 1))
+    })
+}
+
 pub(super) fn wrong_trigger(wanted: &str) -> Error {
     Error::new(
         SqlState::WRONG_OBJECT_TYPE,
