@@ -419,7 +419,7 @@ create or replace function public.live_stream_accept_invitation(token text)
   select s.* from live_stream.accepted_session($1) s
 $$;
 comment on function public.live_stream_accept_invitation is
-  'Makes the caller a guest of the session that the token is for, and returns the session. Accepting again changes nothing and costs no use.';
+  'Makes the caller a guest of the session that the token is for, and returns the session. Accepting again changes nothing and costs no use, and a guest may when the link is expired, used up or revoked.';
 
 create or replace function public.live_stream_revoke_invitation(invitation_id uuid)
   returns public.live_stream_invitations

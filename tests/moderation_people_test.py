@@ -385,6 +385,34 @@ def test_whatever_is_wrong_with_a_token_the_answer_is_the_same(world):
         accept(world.viewer, used_up["token"])
 
 
+@pytest.mark.parametrize("why", ["expired", "revoked", "used up"])
+@pytest.mark.parametrize("visibility", ["private", "unlisted"])
+def test_who_has_been_let_in_opens_the_link_again(world, moderator, visibility, why):
+    session = world.session(visibility=visibility)
+    made = invitation(world.influencer, session, max_uses=3)
+    guest, uninvited, banned, stranger = (world.new_user() for _ in range(4))
+    for person in (guest, uninvited, banned):
+        accept(person, made["token"])
+    uninvite(world.influencer, session, uninvited)
+    ban(world.influencer, banned)
+    if why == "expired":
+        world.db.sql("update public.live_stream_invitations set expires_at = now() where id = %s", [made["invitation_id"]])
+    elif why == "revoked":
+        world.influencer.api.rpc("live_stream_revoke_invitation", invitation_id=made["invitation_id"])
+    before = world.influencer.api.select("live_stream_invitations", where={"id": made["invitation_id"]})
+    for person in (guest, world.influencer, moderator):
+        for _ in range(2):
+            assert accept(person, made["token"])["id"] == session["id"]
+    for person in (uninvited, stranger):
+        with refused("PT404", "is not valid", hint=True):
+            accept(person, made["token"])
+    with refused("42501", "is banned", hint=True):
+        accept(banned, made["token"])
+    # Nothing was used, and nobody has become a guest.
+    assert world.influencer.api.select("live_stream_invitations", where={"id": made["invitation_id"]}) == before
+    assert stranger.api.select("live_stream_guests") == uninvited.api.select("live_stream_guests") == []
+
+
 @own_db("counts or changes all that is there")
 def test_a_banned_person_accepts_nothing(world):
     session = world.session(visibility="private")

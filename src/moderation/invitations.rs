@@ -42,13 +42,13 @@ thread_local! {
     ) };
     static FIND: Plan = const { Plan::writing(
         c"select i.id, i.session_id, s.influencer_id,
-                 i.max_uses is null or i.uses < i.max_uses,
+                 i.revoked_at is null and i.expires_at > now()
+                   and (i.max_uses is null or i.uses < i.max_uses),
                  exists (select from public.live_stream_guests g
                           where g.session_id = i.session_id and g.user_id = $2)
             from public.live_stream_invitations i
             join public.live_stream_sessions s on s.id = i.session_id
-           where i.token_hash = sha256(convert_to($1, 'UTF8'))
-             and i.revoked_at is null and i.expires_at > now()",
+           where i.token_hash = sha256(convert_to($1, 'UTF8'))",
         &[pg_sys::TEXTOID, pg_sys::UUIDOID],
     ) };
     static ADD_GUEST: Plan = const { Plan::writing(
@@ -164,7 +164,8 @@ fn no_such_invitation() -> Error {
 }
 
 /// Makes the caller a guest of the session that a token is for, and returns the session's id.
-/// Who is a guest already, or hosts or moderates the session, uses nothing up.
+/// Who is a guest already, or hosts or moderates the session, uses nothing up, and may come back when the link is worth
+/// nothing any more.
 ///
 /// Errors: 42501 without a user, or for a banned one; PT404 for a token that is not valid.
 #[pg_extern(volatile)]
@@ -190,31 +191,31 @@ fn accept_invitation(token: Option<&str>) -> Uuid {
                 let ids = rows.get::<Uuid>(0, 0).zip(rows.get::<Uuid>(0, 1));
                 let ids = ids.zip(rows.get::<Uuid>(0, 2));
                 Ok(ids.map(|((id, session), influencer)| {
-                    let has_uses = rows.get(0, 3) == Some(true);
+                    let is_valid = rows.get(0, 3) == Some(true);
                     (
                         id,
                         session,
                         influencer,
-                        has_uses,
+                        is_valid,
                         rows.get(0, 4) == Some(true),
                     )
                 }))
             })
         })?;
-        let Some((id, session, influencer, has_uses, is_guest)) = found else {
+        let Some((id, session, influencer, is_valid, is_guest)) = found else {
             return Err(no_such_invitation());
         };
         if access::owns(influencer)? || is_moderator(influencer, user)? {
             return Ok(session);
         }
-        if !is_guest && !has_uses {
+        if !is_guest && !is_valid {
             return Err(no_such_invitation());
         }
         check_not_banned(influencer)?;
         as_owner(|| {
             let args = [session.into(), user.into(), id.into()];
             if plan::execute(&ADD_GUEST, &args)? > 0 {
-                if !has_uses {
+                if !is_valid {
                     return Err(no_such_invitation());
                 }
                 ACCEPTED.with_borrow_mut(|accepted| accepted.push(id));
