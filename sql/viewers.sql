@@ -12,10 +12,10 @@ create table public.live_stream_viewers (
   viewer_type public.live_stream_viewer_type not null default 'customer',
   ip_address inet,
   user_agent text,
-  country varchar(100),
-  city varchar(100),
-  device_type varchar(50),
-  browser varchar(100),
+  country text,
+  city text,
+  device_type text,
+  browser text,
   joined_at timestamptz not null default now(),
   left_at timestamptz,
   watching_since timestamptz,
@@ -60,11 +60,11 @@ comment on column public.live_stream_viewers.viewer_type is
   'What the viewer is. influencer and anonymous are set by the database.';
 comment on column public.live_stream_viewers.ip_address is
   'Network address as the proxy says, or its network, or null: live_stream.ip_tracking decides. Clients cannot write it.';
-comment on column public.live_stream_viewers.user_agent is 'The browser''s own name, up to 1,000 characters.';
-comment on column public.live_stream_viewers.country is 'Country, as the client says.';
-comment on column public.live_stream_viewers.city is 'City, as the client says.';
-comment on column public.live_stream_viewers.device_type is 'Kind of device, such as mobile.';
-comment on column public.live_stream_viewers.browser is 'Browser, such as chrome.';
+comment on column public.live_stream_viewers.user_agent is 'The browser''s own name; cut at 1,000 characters.';
+comment on column public.live_stream_viewers.country is 'Country, as the client says; cut at 100 characters.';
+comment on column public.live_stream_viewers.city is 'City, as the client says; cut at 100 characters.';
+comment on column public.live_stream_viewers.device_type is 'Kind of device, such as mobile; cut at 50 characters.';
+comment on column public.live_stream_viewers.browser is 'Browser, such as chrome; cut at 100 characters.';
 comment on column public.live_stream_viewers.joined_at is 'When the viewer first joined; set by the database.';
 comment on column public.live_stream_viewers.left_at is 'When the viewer last left; null while it watches.';
 comment on column public.live_stream_viewers.watching_since is

@@ -13,7 +13,7 @@ use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan, sql};
 use crate::pg::row::Row;
-use crate::pg::row::{check_length, finite, required};
+use crate::pg::row::{finite, required};
 use crate::pg::trigger;
 use crate::pg::trigger::Outcome;
 use crate::pg::upsert;
@@ -45,8 +45,14 @@ const ADDRESSES: &[&str] = &["ip_address", "user_agent", "city"];
 const MAX_BUFFERING_SECONDS: i32 = 7 * 24 * 3600;
 const MAX_DISCONNECTIONS: i32 = 10_000;
 
-/// The other texts are bounded by their columns' types.
-pub const USER_AGENT_CHARS: usize = 1_000;
+/// What a client's programme says of itself, and how many characters of it are kept.
+const TECHNICAL: [(&str, usize); 5] = [
+    ("user_agent", 1_000),
+    ("country", 100),
+    ("city", 100),
+    ("device_type", 50),
+    ("browser", 100),
+];
 
 /// BEFORE INSERT OR UPDATE of a row.
 #[pg_trigger]
@@ -56,7 +62,7 @@ fn viewers_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
             return Ok(());
         }
         people::begin();
-        check_user_agent(new)?;
+        cut_technical(new)?;
         match old {
             None => guard_insert(trigger, new),
             Some(old) => guard_update(trigger, old, new),
@@ -64,17 +70,27 @@ fn viewers_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     })
 }
 
-pub(super) fn check_user_agent(new: &Row<'_>) -> Result<()> {
-    if new.is_null("user_agent")? {
-        return Ok(());
+/// Cuts what is too long, and leaves out controls and what shows nothing: no person has written it, and none is kept out by it.
+pub(super) fn cut_technical(new: &mut Row<'_>) -> Result<()> {
+    for (column, most) in TECHNICAL {
+        if new.is_null(column)? {
+            continue;
+        }
+        let Some(sent) = new.get::<String>(column)? else {
+            continue;
+        };
+        let kept: String = sent
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(most)
+            .collect();
+        if text::is_blank(&kept) {
+            new.set::<String>(column, None)?;
+        } else if kept != sent {
+            new.set(column, Some(kept))?;
+        }
     }
-    let user_agent: Option<String> = new.get("user_agent")?;
-    check_length(
-        "user_agent",
-        "viewer",
-        user_agent.as_deref(),
-        USER_AGENT_CHARS,
-    )
+    Ok(())
 }
 
 /// BEFORE UPDATE of a statement.

@@ -1,7 +1,7 @@
 //! Joining a session: a new row, or the one that the person had there, opened again.
 
 use super::acting_viewer::act_in;
-use super::guard::{USER_AGENT_CHARS, kind, visitable, visited};
+use super::guard::{kind, visitable, visited};
 use super::one_each;
 use super::people;
 use super::presence::touch;
@@ -13,11 +13,9 @@ use crate::identity::address;
 use crate::limits;
 use crate::metrics::entry::{self, no_such_session};
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
-use crate::pg::fits;
 use crate::pg::lock::{Lock, Mode};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan, sql};
-use crate::pg::row::check_length;
 use crate::pg::subtransaction::without_waiting;
 use crate::pg::transaction;
 use crate::sessions;
@@ -105,15 +103,6 @@ fn join_session(
                 );
             }
         };
-        for (name, text) in [
-            ("device_type", device_type),
-            ("browser", browser),
-            ("country", country),
-            ("city", city),
-        ] {
-            fits::check_text("live_stream_viewers", name, text)?;
-        }
-        check_length("user_agent", "viewer", user_agent, USER_AGENT_CHARS)?;
         let by_code = session_id.is_none();
         let user = identity::user_id()?;
         let viewer_id = viewer_id.or_else(identity::viewer_id);

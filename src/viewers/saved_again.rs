@@ -1,7 +1,7 @@
 //! A viewer's row that is there and is saved again, as an upsert does it: see `pg/upsert`.
 
 use super::guard::{
-    COUNTED, COUNTERS, check_session, check_user_agent, claim, report, times, watches,
+    COUNTED, COUNTERS, check_session, claim, cut_technical, report, times, watches,
 };
 use super::tabs;
 use crate::identity;
@@ -51,7 +51,7 @@ pub(super) fn guard(old: &Row<'_>, new: &mut Row<'_>, set: &[pg_sys::AttrNumber]
             identity::set_viewer_id(&required(old, "id")?)?;
         }
     }
-    check_user_agent(new)?;
+    cut_technical(new)?;
     report(old, new)?;
     times(Some(old), new)
 }
