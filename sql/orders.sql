@@ -34,7 +34,7 @@ comment on column public.live_stream_orders.user_id is 'User who ordered, where 
 comment on column public.live_stream_orders.quantity is 'How many were ordered, 1 to 100,000.';
 comment on column public.live_stream_orders.amount is 'What was paid in all.';
 comment on column public.live_stream_orders.order_reference is
-  'The shop''s own number of the order, one row for each product in it. The same product recorded again with the same number is counted once. White space around it is left out.';
+  'The shop''s own number of the order, one row for each product in it. The same product recorded again with the same number is counted once. What shows nothing and white space around it are left out, and letters are composed.';
 comment on column public.live_stream_orders.created_at is 'When the order was recorded; the server may bring older ones along.';
 
 alter table public.live_stream_orders add constraint live_stream_orders_user_id_fkey

@@ -9,6 +9,7 @@ use crate::metrics::rows::{self, Counted, Tally};
 use crate::metrics::{self, Delta};
 use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
+use crate::pg::fits;
 use crate::pg::keep;
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
@@ -94,8 +95,14 @@ fn check(new: &mut Row<'_>) -> Result<()> {
         )
         .hint("Give what was paid: 0 or more, with two decimals."));
     }
-    let reference: Option<String> = new.get("order_reference")?;
-    new.set("order_reference", reference_of(reference.as_deref()))
+    let sent: Option<String> = new.get("order_reference")?;
+    let kept = reference_of(sent.as_deref());
+    if kept == sent {
+        return Ok(());
+    }
+    // Composed letters may be more than those that were sent.
+    fits::check_text("live_stream_orders", "order_reference", kept.as_deref())?;
+    new.set("order_reference", kept)
 }
 
 fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
@@ -139,16 +146,19 @@ fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
     name_buyer(session, new)
 }
 
-/// The shop's number as it is stored: without white space around it, and none if nothing is left.
+/// The shop's number as it is stored, and compared.
 fn reference_of(sent: Option<&str>) -> Option<String> {
-    let number = sent?.trim();
-    (!text::is_blank(number)).then(|| number.to_owned())
+    text::reference(sent?)
 }
 
 thread_local! {
+    // What was paid is compared as its column stores it, which may round more than ours: so the column comes as $7.
     static RECORDED: Plan = const { Plan::reading(
-        c"select o.id, o.product_id, o.amount, o.quantity,
-                 o.amount = $5::numeric(12,2) and o.quantity = $6 and o.product_id = $2
+        c"select o.id, o.product_id, pg_catalog.to_jsonb(o) ->> $7, o.quantity,
+                 pg_catalog.to_jsonb(o) -> $7
+                   = pg_catalog.to_jsonb(pg_catalog.jsonb_populate_record(
+                       o, pg_catalog.jsonb_build_object($7, $5))) -> $7
+                   and o.quantity = $6 and o.product_id = $2
                    and o.order_reference is not distinct from $4
             from public.live_stream_orders o
            where o.session_id = $1
@@ -156,7 +166,7 @@ thread_local! {
            order by o.id = $3 desc limit 1",
         &[
             pg_sys::UUIDOID, pg_sys::UUIDOID, pg_sys::UUIDOID, pg_sys::TEXTOID,
-            pg_sys::NUMERICOID, pg_sys::INT4OID,
+            pg_sys::NUMERICOID, pg_sys::INT4OID, pg_sys::TEXTOID,
         ],
     ) };
 }
@@ -181,6 +191,7 @@ fn recorded_order(
         reference_of(order_reference).into(),
         amount.into(),
         quantity.into(),
+        "amount".into(),
     ];
     let found = plan::run(&RECORDED, &args, |rows| {
         let Some(found) = rows.get::<Uuid>(0, 0) else {
@@ -195,7 +206,7 @@ fn recorded_order(
             return Ok(found);
         }
         let product: Option<Uuid> = rows.get(0, 1);
-        let (amount, quantity) = (rows.get::<AnyNumeric>(0, 2), rows.get::<i32>(0, 3));
+        let (amount, quantity) = (rows.get::<String>(0, 2), rows.get::<i32>(0, 3));
         Err(Error::new(
             SqlState::CONFLICT,
             format!("order {found} was recorded with another product, amount, quantity or reference"),
@@ -203,7 +214,7 @@ fn recorded_order(
         .detail(format!(
             "It is of product {}, amount {} and quantity {}.",
             product.map(|it| it.to_string()).unwrap_or_default(),
-            amount.map(|it| it.to_string()).unwrap_or_default(),
+            amount.unwrap_or_default(),
             quantity.unwrap_or(0)
         ))
         .hint("Send what was recorded, or a reference of its own; the server corrects an order by updating its row."))

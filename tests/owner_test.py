@@ -211,7 +211,7 @@ ROUNDED = [
     ("live_stream_sessions", "total_revenue", "public.cents", True),
     ("live_stream_products", "revenue", "numeric(12,0)", False),
     # What is stored is what is counted.
-    ("live_stream_orders", "amount", "numeric(12,0)", False),
+    ("live_stream_orders", "amount", "numeric(12,0)", True),
     ("live_stream_viewers", "counted_until", "timestamptz(3)", True),
     ("live_stream_sessions", "updated_at", "timestamptz(6)", True),
     ("live_stream_viewers", "counted_before", "timestamptz(0)[]", False),

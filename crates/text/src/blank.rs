@@ -50,6 +50,11 @@ fn is_in(ranges: &[(char, char)], c: char) -> bool {
         .any(|&(first, last)| (first..=last).contains(&c))
 }
 
+/// Whether a character is drawn as empty space, though it is none.
+pub(crate) fn is_drawn_as_space(c: char) -> bool {
+    DRAWN_AS_SPACE.contains(&c)
+}
+
 /// Whether a character, by itself, shows nothing.
 pub(crate) fn shows_nothing(c: char) -> bool {
     if c.is_ascii() {
@@ -57,7 +62,7 @@ pub(crate) fn shows_nothing(c: char) -> bool {
     }
     c.is_whitespace()
         || is_in(&IGNORABLE, c)
-        || DRAWN_AS_SPACE.contains(&c)
+        || is_drawn_as_space(c)
         || match c.general_category() {
             GeneralCategory::Control => true,
             GeneralCategory::Format => !is_in(&DRAWN_FORMATS, c),
