@@ -41,6 +41,7 @@ pub extern "C-unwind" fn _PG_init() {
     chat::register();
     products::register();
     privacy::register();
+    sessions::watch_transactions();
     viewers::define_settings();
     schedule::define_settings();
     viewers::watch_transactions();

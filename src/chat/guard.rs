@@ -1,6 +1,7 @@
 //! What may be written to a message, and what the database decides itself.
 
 use super::removed;
+use super::taken_out;
 use crate::access;
 use crate::identity;
 use crate::influencers;
@@ -15,8 +16,8 @@ use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan, sql};
 use crate::pg::row::Row;
 use crate::pg::row::required;
-use crate::pg::trigger;
 use crate::pg::trigger::Outcome;
+use crate::pg::trigger::{self, Replaced};
 use crate::viewers;
 use pgrx::JsonB;
 use pgrx::Uuid;
@@ -52,7 +53,10 @@ fn chat_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         limits::write_row(old.is_none())?;
         match old {
             None => guard_insert(new),
-            Some(old) => guard_update(old, new, asks_of_flag(trigger, new)?),
+            Some(old) => {
+                let replaced = trigger::replaced(trigger);
+                guard_update(old, new, asks_of_flag(trigger, new)?, replaced.as_ref())
+            }
         }
     })
 }
@@ -308,8 +312,16 @@ fn check_is_not_the_hosts(influencer: Uuid, name: &str) -> Result<()> {
     .hint("Send another name."))
 }
 
-fn guard_update(old: &Row<'_>, new: &mut Row<'_>, mut flag: Option<bool>) -> Result<()> {
+fn guard_update(
+    old: &Row<'_>,
+    new: &mut Row<'_>,
+    mut flag: Option<bool>,
+    replaced: Option<&Replaced>,
+) -> Result<()> {
     new.keep(old, &["id", "reactions", "replies_count"])?;
+    if let Some(replaced) = replaced {
+        taken_out::forget_unwritten(required(old, "id")?, replaced);
+    }
     let said = removed::complete(old, new)?;
     let edited = new.get::<String>("message")?.as_ref() != Some(&said.message);
     if edited {
@@ -382,8 +394,8 @@ fn guard_update(old: &Row<'_>, new: &mut Row<'_>, mut flag: Option<bool>) -> Res
         (true, true) => {}
     }
     new.set("is_deleted", Some(is.unwrap_or(was)))?;
-    let known = was.then_some(&said);
-    removed::take_out(new, known, flag)
+    let known = removed::is_stub(old)?.then_some(&said);
+    removed::take_out(new, known, flag, replaced)
 }
 
 /// What a session's chat is to the caller.

@@ -6,11 +6,12 @@ mod reactions;
 mod removed;
 mod send;
 mod settle;
+mod taken_out;
 
 use crate::metrics::rows;
 
 /// Called once per backend.
 pub fn register() {
-    removed::watch_transactions();
+    taken_out::watch_transactions();
     rows::ADD_TO_MESSAGE.register(reactions::add);
 }

@@ -1,21 +1,21 @@
 //! What a message says that was taken away. Everybody reads its row, also by realtime: so the row is a stub, and text,
 //! reason and who did it are in a table that the host and the moderators read, until the message is put back.
 //!
-//! The guard takes them out of the row, before it is written; the table gets them when the statement has written its rows.
+//! The guard takes them out of the row, before it is written; the table gets them when the statement has written its rows
+//! (`taken_out.rs`).
 
 use super::flags;
+use super::taken_out::{self, TakenOut};
 use crate::metrics;
 use crate::moderation::Act;
 use crate::pg::error::{Error, Result, SqlState};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
-use crate::pg::row::{Column, Row};
-use crate::pg::transaction;
+use crate::pg::row::{Column, Row, required};
 use crate::pg::transition::Changes;
+use crate::pg::trigger::Replaced;
 use pgrx::Uuid;
 use pgrx::pg_sys;
-use std::cell::RefCell;
-use std::collections::BTreeMap;
 
 /// What stands in the row of a message until it is taken away, and then in its table.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,18 +25,11 @@ pub struct Said {
     pub by: Option<Uuid>,
 }
 
-/// What a guard has taken out of a row.
-#[derive(Default)]
-struct TakenOut {
-    said: Option<Said>,
-    flag: Option<bool>,
-}
+/// As bits of `pg_trigger.tgtype`.
+const INSERTS: i32 = 1 << 2;
+const UPDATES: i32 = 1 << 4;
 
 thread_local! {
-    /// By message, until the statement that the guard is of settles. What a row that was not written leaves here is
-    /// replaced by the next guard of that message.
-    static TAKEN_OUT: RefCell<BTreeMap<Uuid, TakenOut>> = const { RefCell::new(BTreeMap::new()) };
-
     static FIND: Plan = const { Plan::writing(
         c"select message, deletion_reason::text, deleted_by
             from public.live_stream_removed_messages where message_id = $1",
@@ -46,20 +39,37 @@ thread_local! {
         c"select true from public.live_stream_chat where id = $1",
         &[pg_sys::UUIDOID],
     ) };
+    // Whoever writes it has the message's row, so nobody else writes it at the same moment. It counts what it has stored.
     static KEEP: Plan = const { Plan::writing(
-        c"insert into public.live_stream_removed_messages as r
-            (message_id, session_id, message, deletion_reason, deleted_by)
-          select a.message_id, a.session_id, a.message, a.deletion_reason, a.deleted_by
-            from unnest($1, $2, $3, $4, $5)
-                   as a (message_id, session_id, message, deletion_reason, deleted_by)
-           order by a.message_id
-          on conflict on constraint live_stream_removed_messages_pkey do update
-            set session_id = excluded.session_id, message = excluded.message,
-                deletion_reason = excluded.deletion_reason, deleted_by = excluded.deleted_by",
+        c"with a as materialized (
+            select u.message_id, u.session_id, u.message, u.deletion_reason, u.deleted_by
+              from unnest($1, $2, $3, $4, $5)
+                     as u (message_id, session_id, message, deletion_reason, deleted_by)),
+          kept as (
+            update public.live_stream_removed_messages r
+               set session_id = a.session_id, message = a.message,
+                   deletion_reason = a.deletion_reason, deleted_by = a.deleted_by
+              from a where r.message_id = a.message_id
+            returning r.message_id),
+          made as (
+            insert into public.live_stream_removed_messages
+              (message_id, session_id, message, deletion_reason, deleted_by)
+            select a.message_id, a.session_id, a.message, a.deletion_reason, a.deleted_by
+              from a where a.message_id not in (select k.message_id from kept k)
+             order by a.message_id
+            returning message_id)
+          select (select count(*) from kept) + (select count(*) from made)",
         &[
             pg_sys::UUIDARRAYOID, pg_sys::UUIDARRAYOID, pg_sys::TEXTARRAYOID, pg_sys::TEXTARRAYOID,
             pg_sys::UUIDARRAYOID,
         ],
+    ) };
+    static SETTLES: Plan = const { Plan::writing(
+        c"select from pg_catalog.pg_trigger
+           where tgrelid = 'public.live_stream_chat'::regclass
+             and tgfoid = 'live_stream.chat_settle()'::regprocedure
+             and tgtype & $1 <> 0 and tgenabled in ('O', 'A')",
+        &[pg_sys::INT4OID],
     ) };
     static DROP: Plan = const { Plan::writing(
         c"delete from public.live_stream_removed_messages where message_id = any ($1)",
@@ -83,17 +93,19 @@ thread_local! {
     ) };
 }
 
-/// Called once per backend.
-pub fn watch_transactions() {
-    transaction::at_end(|| TAKEN_OUT.with_borrow_mut(BTreeMap::clear));
-}
-
 fn in_row(row: &Row<'_>) -> Result<Said> {
     Ok(Said {
         message: row.get("message")?.unwrap_or_default(),
         reason: row.get("deletion_reason")?,
         by: row.get("deleted_by")?,
     })
+}
+
+impl Said {
+    /// Whether a row with this is a stub.
+    fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 fn is_away(row: &Row<'_>) -> Result<bool> {
@@ -118,17 +130,9 @@ pub fn complete(old: &Row<'_>, new: &mut Row<'_>) -> Result<Said> {
     if is_away(new)? && in_row(new)? == stub {
         return Ok(stub);
     }
-    let id: Option<Uuid> = old.get("id")?;
-    let found = as_owner(|| {
-        plan::run(&FIND, &[id.into()], |rows| {
-            Ok((rows.len() > 0).then(|| Said {
-                message: rows.get(0, 0).unwrap_or_default(),
-                reason: rows.get(0, 1),
-                by: rows.get(0, 2),
-            }))
-        })
-    })?;
-    let Some(said) = found else { return Ok(stub) };
+    let Some(said) = known(required(old, "id")?)? else {
+        return Ok(stub);
+    };
     if new.same::<String>(old, "message")? {
         new.set("message", Some(said.message.as_str()))?;
     }
@@ -141,11 +145,32 @@ pub fn complete(old: &Row<'_>, new: &mut Row<'_>) -> Result<Said> {
     Ok(said)
 }
 
-/// Leaves a stub of a message that is away in its row, and remembers what it says, if that is not `known`; and whether it
-/// is to be flagged.
+/// What a message says that is away.
+fn known(message: Uuid) -> Result<Option<Said>> {
+    if let Some(said) = taken_out::of(message).and_then(|it| it.said) {
+        return Ok(Some(said));
+    }
+    as_owner(|| {
+        plan::run(&FIND, &[message.into()], |rows| {
+            Ok((rows.len() > 0).then(|| Said {
+                message: rows.get(0, 0).unwrap_or_default(),
+                reason: rows.get(0, 1),
+                by: rows.get(0, 2),
+            }))
+        })
+    })
+}
+
+/// Leaves a stub of a message that is away in its row, and remembers what it says, if that is not `known` to be stored; and
+/// whether it is to be flagged.
 ///
-/// Errors: 23514 for a message that comes back and whose text is gone.
-pub fn take_out(row: &mut Row<'_>, known: Option<&Said>, flag: Option<bool>) -> Result<()> {
+/// Errors: 23514 for a message that comes back and whose text is gone; 55000 where nothing would store what it says.
+pub fn take_out(
+    row: &mut Row<'_>,
+    known: Option<&Said>,
+    flag: Option<bool>,
+    replaced: Option<&Replaced>,
+) -> Result<()> {
     let Some(id) = row.get::<Uuid>("id")? else {
         return Ok(());
     };
@@ -157,7 +182,12 @@ pub fn take_out(row: &mut Row<'_>, known: Option<&Said>, flag: Option<bool>) -> 
         }
         row.set::<String>("deletion_reason", None)?;
         row.set::<Uuid>("deleted_by", None)?;
-        said = (known != Some(&says)).then_some(says);
+        if known == Some(&says) {
+            said = taken_out::of(id).and_then(|it| it.said);
+        } else {
+            check_is_stored(replaced.is_some())?;
+            said = Some(says);
+        }
     } else if row.get::<String>("message")?.as_deref() == Some("") {
         return Err(Error::new(
             SqlState::CHECK_VIOLATION,
@@ -169,25 +199,42 @@ pub fn take_out(row: &mut Row<'_>, known: Option<&Said>, flag: Option<bool>) -> 
     if row.get("is_flagged")? != Some(false) {
         row.set("is_flagged", Some(false))?;
     }
-    TAKEN_OUT.with_borrow_mut(|taken_out| match (said, flag) {
-        (None, None) => drop(taken_out.remove(&id)),
-        (said, flag) => drop(taken_out.insert(id, TakenOut { said, flag })),
-    });
+    taken_out::add(id, said, flag, replaced);
     Ok(())
+}
+
+/// Checks that the trigger is there that stores what is taken out of a row: else it would be lost.
+///
+/// Errors: 55000.
+fn check_is_stored(is_update: bool) -> Result<()> {
+    let args = [(if is_update { UPDATES } else { INSERTS }).into()];
+    if as_owner(|| plan::execute(&SETTLES, &args))? > 0 {
+        return Ok(());
+    }
+    Err(Error::new(
+        SqlState::NOT_IN_PREREQUISITE_STATE,
+        "the text of a message that is taken away would be lost",
+    )
+    .detail("The trigger of live_stream_chat that stores it is disabled or gone.")
+    .hint("Run live_stream.install() to put the triggers of live_stream back."))
 }
 
 /// As [`take_out`], of a new message, which a server may bring along as taken away or flagged. Where there is one of that
 /// id the statement does not insert it: what it updates sees what was sent.
 pub fn take_out_of_new(row: &mut Row<'_>) -> Result<()> {
     let flag = row.get::<bool>("is_flagged")?.filter(|is| *is);
-    if !is_away(row)? && flag.is_none() {
+    // Of an earlier row with this id, which was not inserted after all, something may be left.
+    if !is_away(row)? && flag.is_none() && !taken_out::is_any() {
         return Ok(());
     }
-    let id: Option<Uuid> = row.get("id")?;
+    let Some(id) = row.get::<Uuid>("id")? else {
+        return Ok(());
+    };
     if as_owner(|| plan::execute(&EXISTS, &[id.into()]))? > 0 {
         return Ok(());
     }
-    take_out(row, Some(&Said::default()), flag)
+    taken_out::forget(id);
+    take_out(row, Some(&Said::default()), flag, None)
 }
 
 /// A message with the session that it is in.
@@ -195,7 +242,6 @@ pub type Placed = (Uuid, Uuid);
 
 /// What a statement has done to messages that are or were away, or flagged.
 pub struct Changed {
-    message: Column<String>,
     is_deleted: Column<bool>,
     is_flagged: Column<bool>,
     session_id: Column<Uuid>,
@@ -213,7 +259,6 @@ impl Changed {
     /// Errors: 55000 where a column is missing.
     pub fn of(changes: &Changes<'_>) -> Result<Self> {
         Ok(Self {
-            message: changes.column("message")?,
             is_deleted: changes.column("is_deleted")?,
             is_flagged: changes.column("is_flagged")?,
             session_id: changes.column("session_id")?,
@@ -239,13 +284,14 @@ impl Changed {
         if old.is_some_and(|old| old.at(self.session_id) != Some(session)) {
             self.moved.push(placed);
         }
-        let TakenOut { mut said, flag } =
-            TAKEN_OUT.with_borrow_mut(|taken_out| taken_out.remove(&id).unwrap_or_default());
-        // By a trigger of the app's, which comes after the guard.
-        let is_text = is && new.at(self.message).is_some_and(|text| !text.is_empty());
-        if is_text {
-            said = Some(in_row(new)?);
+        let TakenOut { mut said, flag, .. } = taken_out::take(id);
+        // By a trigger of the app's, which comes after the guard: what the message said counts, where the guard knows it.
+        let late = is.then(|| in_row(new)).transpose()?;
+        if let Some(late) = late.filter(|late| !late.is_nothing()) {
             self.late_texts.push(id);
+            if said.is_none() && !was {
+                said = Some(late);
+            }
         }
         let is_flagged = new.at(self.is_flagged) == Some(true);
         if is_flagged {
@@ -261,16 +307,19 @@ impl Changed {
             }),
             None => {}
         }
-        let act = old
-            .map(|_| acted(new, was, is, said.as_ref()))
-            .transpose()?;
+        let act = match (old, was, is) {
+            (None, ..) => None,
+            // A statement within this one has stored it, and what was done is this one's.
+            (_, false, true) if said.is_none() => acted(new, was, is, known(id)?.as_ref())?,
+            _ => acted(new, was, is, said.as_ref())?,
+        };
         if let Some(said) = said {
             self.away.push((placed, said));
         }
         if was && !is {
             self.back.push(id);
         }
-        Ok(act.flatten())
+        Ok(act)
     }
 
     /// Brings the tables up to it; returns which flags the caller cleared.
@@ -294,7 +343,10 @@ impl Changed {
                     .into(),
                 said().map(|said| said.by).collect::<Vec<_>>().into(),
             ];
-            as_owner(|| plan::execute(&KEEP, &args))?;
+            let kept = as_owner(|| plan::run(&KEEP, &args, |rows| Ok(rows.get::<i64>(0, 0))))?;
+            if kept != Some(self.away.len() as i64) {
+                return Err(not_stored());
+            }
         }
         if !self.back.is_empty() {
             as_owner(|| plan::execute(&DROP, &[self.back.into()]))?;
@@ -316,6 +368,15 @@ impl Changed {
         }
         flags::clear(self.cleared)
     }
+}
+
+fn not_stored() -> Error {
+    Error::new(
+        SqlState::NOT_IN_PREREQUISITE_STATE,
+        "the text of a message that is taken away was not stored",
+    )
+    .detail("A trigger or a rule of live_stream_removed_messages keeps it from that.")
+    .hint("Drop it: nothing was changed.")
 }
 
 /// What a host or a moderator did to a message: an author who takes its own away is neither.

@@ -19,6 +19,7 @@ pub mod response;
 pub mod returned;
 pub mod role;
 pub mod row;
+pub mod set_aside;
 pub mod settings;
 pub mod shape;
 pub mod subtransaction;

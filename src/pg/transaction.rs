@@ -59,12 +59,6 @@ pub fn full_id() -> Result<i64> {
     Ok(unsafe { pg_sys::GetTopFullTransactionId() }.value as i64)
 }
 
-/// The id of the transaction, which is about to write: it takes one where it had none.
-pub fn id() -> pg_sys::TransactionId {
-    // SAFETY: a read of this backend's transaction state.
-    unsafe { pg_sys::GetTopTransactionId() }
-}
-
 /// Whether the transaction has an id: it has written something, or is about to.
 pub fn has_id() -> bool {
     // SAFETY: a read of this backend's transaction state.
@@ -165,6 +159,11 @@ impl<T> Scoped<T> {
             Some(own) => *own = value,
             None => self.levels.push((innermost(), value)),
         }
+    }
+
+    /// Whether nothing was remembered before the innermost subtransaction.
+    pub fn is_alone(&mut self) -> bool {
+        self.levels.len() == 1 && self.own().is_some()
     }
 
     pub fn clear(&mut self) {

@@ -228,6 +228,37 @@ pub fn statement(trigger: &PgTrigger<'_>) -> Option<usize> {
     }
 }
 
+/// The version of a row that an UPDATE replaces.
+pub struct Replaced {
+    pub place: pg_sys::ItemPointerData,
+    /// Whether this transaction has written it.
+    pub is_own: bool,
+}
+
+impl Replaced {
+    pub fn is_at(&self, place: &pg_sys::ItemPointerData) -> bool {
+        upsert::is_same(&self.place, place)
+    }
+}
+
+/// In a BEFORE UPDATE trigger for each row: the version that is there. None in one of INSERT, which replaces nothing.
+pub fn replaced(trigger: &PgTrigger<'_>) -> Option<Replaced> {
+    if !matches!(
+        (trigger.level(), trigger.op()),
+        (PgTriggerLevel::Row, Ok(PgTriggerOperation::Update))
+    ) {
+        return None;
+    }
+    let row = trigger.trigger_data().tg_trigtuple;
+    // SAFETY: PostgreSQL hands such a trigger the row that is stored.
+    (!row.is_null()).then(|| unsafe {
+        Replaced {
+            place: (*row).t_self,
+            is_own: is_own_version(row),
+        }
+    })
+}
+
 /// The numbers of the columns that a statement sets, in a trigger that an UPDATE fires.
 pub(super) fn updated_columns(trigger: &PgTrigger<'_>) -> Vec<pg_sys::AttrNumber> {
     let set = trigger.trigger_data().tg_updatedcols;

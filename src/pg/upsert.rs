@@ -253,7 +253,7 @@ pub(super) fn updates(row: pg_sys::HeapTuple) {
     });
 }
 
-fn is_same(one: &pg_sys::ItemPointerData, other: &pg_sys::ItemPointerData) -> bool {
+pub(super) fn is_same(one: &pg_sys::ItemPointerData, other: &pg_sys::ItemPointerData) -> bool {
     let parts = |place: &pg_sys::ItemPointerData| {
         (place.ip_blkid.bi_hi, place.ip_blkid.bi_lo, place.ip_posid)
     };

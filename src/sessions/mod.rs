@@ -4,6 +4,7 @@ mod codes;
 mod credentials;
 
 pub use codes::session_with;
+pub use credentials::watch_transactions;
 
 use crate::access;
 use crate::identity;
@@ -16,8 +17,8 @@ use crate::pg::lock::{Lock, Mode};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan, sql};
 use crate::pg::row::{Row, finite, required};
-use crate::pg::trigger;
 use crate::pg::trigger::Outcome;
+use crate::pg::trigger::{self, Replaced};
 use pgrx::Uuid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -45,7 +46,7 @@ fn sessions_guard<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
         limits::write_row(old.is_none())?;
         match old {
             None => guard_insert(new),
-            Some(old) => guard_update(old, new),
+            Some(old) => guard_update(old, new, trigger::replaced(trigger).as_ref()),
         }
     })
 }
@@ -166,7 +167,7 @@ fn guard_insert(new: &mut Row<'_>) -> Result<()> {
     }
     codes::check_is_free(new, id)?;
     metrics::clear(new)?;
-    credentials::take(new, id)?;
+    credentials::take(new, id, None)?;
 
     let status = status(new)?;
     let imported = identity::is_service()?;
@@ -232,7 +233,7 @@ fn check_actual_times(new: &Row<'_>) -> Result<()> {
     Ok(())
 }
 
-fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
+fn guard_update(old: &Row<'_>, new: &mut Row<'_>, replaced: Option<&Replaced>) -> Result<()> {
     let id = required(old, "id")?;
     new.keep(old, &["id", "created_at"])?;
     // Never back: the metrics rely on nothing having changed since.
@@ -256,7 +257,7 @@ fn guard_update(old: &Row<'_>, new: &mut Row<'_>) -> Result<()> {
             None => new.keep(old, &["session_code"])?,
         }
     }
-    credentials::take(new, id)?;
+    credentials::take(new, id, replaced)?;
     change_status(old, new, id, service)
 }
 

@@ -25,7 +25,13 @@ pub struct Outline {
 ///
 /// None for a name that shows nothing.
 pub fn outline(name: &str) -> Option<Outline> {
-    let drawn: String = name.nfkc().filter(|c| !shows_nothing(*c)).collect();
+    let drawn: String = name
+        .chars()
+        .map(undecorated)
+        .nfkd()
+        .filter(|c| !shows_nothing(*c) && !is_drawn_through(*c))
+        .nfc()
+        .collect();
     if drawn.is_empty() {
         return None;
     }
@@ -35,11 +41,43 @@ pub fn outline(name: &str) -> Option<Outline> {
     })
 }
 
+/// A letter of an alphabet that decorates Latin ones and that NFKC leaves as it is, or makes `(a)` of.
+fn undecorated(c: char) -> char {
+    const SMALL_CAPITALS: &str = "ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘꞯʀꜱᴛᴜᴠᴡ\0ʏᴢ";
+    let first = match c {
+        '\u{249c}'..='\u{24b5}' => '\u{249c}',
+        '\u{1f110}'..='\u{1f129}' => '\u{1f110}',
+        '\u{1f150}'..='\u{1f169}' => '\u{1f150}',
+        '\u{1f170}'..='\u{1f189}' => '\u{1f170}',
+        '\u{1f1e6}'..='\u{1f1ff}' => '\u{1f1e6}',
+        _ => {
+            let nth = SMALL_CAPITALS.chars().position(|small| small == c);
+            return nth.filter(|_| c != '\0').map_or(c, letter);
+        }
+    };
+    letter((u32::from(c) - u32::from(first)) as usize)
+}
+
+/// The letter of this number, from 0.
+fn letter(nth: usize) -> char {
+    ('a'..='z').nth(nth).unwrap_or('z')
+}
+
+/// Lines and frames that are drawn through, under or around a letter, and make no other letter of it; the line that makes
+/// Arabic words longer.
+fn is_drawn_through(c: char) -> bool {
+    matches!(c,
+        '\u{640}' | '\u{305}' | '\u{332}' | '\u{333}' | '\u{33f}' | '\u{334}'..='\u{338}' | '\u{347}'
+        | '\u{488}' | '\u{489}' | '\u{20d0}'..='\u{20f0}')
+}
+
 fn one_case(chars: impl Iterator<Item = char>) -> String {
-    chars
+    let lower: String = chars
         .flat_map(char::to_uppercase)
         .flat_map(char::to_lowercase)
-        .collect()
+        .collect();
+    // İ in lower case is an i with a second dot.
+    lower.replace("i\u{307}", "i")
 }
 
 /// Whether a name is taken for the one with this outline.
@@ -73,14 +111,29 @@ mod tests {
             "Lin\u{0430} \u{0420}aul",
             "Lina Pau1",
             "L\u{131}na Paul",
+            "ʟɪɴᴀ ᴘᴀᴜʟ",
+            "🅛🅘🅝🅐 🅟🅐🅤🅛",
+            "🅻🅸🅽🅰 🅿🅰🆄🅻",
+            "Ⓛⓘⓝⓐ 🄟⒜⒰⒧",
+            "🇱🇮🇳🇦 🇵🇦🇺🇱",
+            "L\u{332}i\u{332}n\u{332}a\u{332} P\u{332}a\u{332}u\u{332}l\u{332}",
+            "L\u{336}ina\u{338} Paul\u{20e3}",
         ] {
             assert!(taken(name, "Lina Paul"), "{name:?}");
         }
         assert!(taken("llse", "Ilse"));
         assert!(taken("GROSS", "Groß"));
+        for name in ["ipek", "IPEK", "ıpek", "İPEK", "i\u{307}pek"] {
+            assert!(taken(name, "İpek") && taken("İpek", name), "{name:?}");
+        }
+        assert!(taken("م\u{640}ريم", "مريم"));
         assert!(taken("ΣΟΦΟΣ", "σοφος"));
         assert!(taken("Lina❤", "Lina❤\u{fe0f}"));
         assert!(taken("Ame\u{301}lie", "Amélie"));
+        assert!(taken(
+            "ABCDEFGHIJKLMNOPQRSTUVWYZ",
+            "ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘꞯʀꜱᴛᴜᴠᴡʏᴢ"
+        ));
     }
 
     #[test]
@@ -91,6 +144,8 @@ mod tests {
             "Lina Paula",
             "Lina Paul!",
             "Lína Paul",
+            "Lin\u{1ea1} Paul",
+            "🇩🇪",
             "Fan of Lina Paul",
             "",
             "\u{200b}",
