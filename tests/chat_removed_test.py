@@ -184,6 +184,20 @@ def test_what_may_not_come_back_stays_as_it_is(world, moderator):
     assert stored(world, foreign)["deletion_reason"] is None
 
 
+def test_a_stub_that_is_sent_after_the_text_came_back(world, moderator):
+    """Whoever read it while the message was away takes the message away again, and not its text."""
+    message = world.say(world.session(), world.viewer, TEXT)
+    where, api = {"id": message["id"]}, world.influencer.api
+    for send in (lambda stub: api.update("live_stream_chat", stub, where=where, one=True), lambda stub: api.upsert("live_stream_chat", stub)):
+        moderator.api.rpc("live_stream_delete_message", message_id=message["id"], reason=REASON)
+        stub = api.select("live_stream_chat", where=where, one=True)
+        api.update("live_stream_chat", {"is_deleted": False}, where=where)
+        send(stub)
+        assert stored(world, message)["message"] == "" and removed(world, message)[0] == TEXT
+        row = api.update("live_stream_chat", {"is_deleted": False}, where=where, one=True)
+        assert row["message"] == TEXT and removed(world, message) is None
+
+
 def test_the_server_changes_what_is_away(world):
     session, other = world.session(), world.session(by=world.new_influencer())
     message = world.say(session, world.viewer, TEXT)

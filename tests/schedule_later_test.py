@@ -99,6 +99,18 @@ def test_an_end_at_a_time_of_the_day_goes_along(world):
     agree(world, row)
 
 
+def test_an_end_after_a_day_or_after_other_shows_stays(world):
+    """Put by minutes, the last day is still the last; put by days, there are fewer, and the end has the new time of the day."""
+    end, minutes = this_minute() + timedelta(days=4), 30 if this_minute().hour < 12 else -30
+    days = daily(world, recurrence_rule=f"FREQ=DAILY;UNTIL={end:%Y%m%d}")
+    row = put(world, days, minutes=minutes)
+    assert (row["recurrence_end_date"], row["recurrence_rule"]) == (f"{end:%Y-%m-%d}", days["recurrence_rule"])
+    timed = daily(world, recurrence_rule=f"FREQ=DAILY;UNTIL={end:%Y%m%dT%H%M00}")
+    assert put(world, timed, days=2)["recurrence_rule"] == timed["recurrence_rule"]
+    row = put(world, timed, days=1, minutes=minutes)
+    assert row["recurrence_rule"] == f"FREQ=DAILY;UNTIL={end + timedelta(minutes=minutes):%Y%m%dT%H%M00}"
+
+
 # Series.
 
 
@@ -268,6 +280,43 @@ def test_exceptions_beyond_what_is_made(world):
     assert skipped(weekly) == [(third + timedelta(days=1), True)]
 
 
+def left_out(world, row):
+    return [(at(one["original_starts_at"]), one["fits"]) for one in world.anon.select("live_stream_schedule_exceptions", where={"schedule_id": row["id"]})]
+
+
+def test_what_is_left_out_right_after_the_last_session_is_counted_along(world):
+    """A week and a day later the third is still the third; the fourth would be about another week than it was meant for."""
+    for nth, found in ((2, lambda row, _: (moments(row, 3)[2], True)), (3, lambda _, old: (old, False))):
+        row = daily(world, recurrence_rule="FREQ=WEEKLY")
+        make(world, "8 days 1 hour")
+        old = moments(row, 4)[nth]
+        world.influencer.api.rpc("live_stream_skip_occurrence", schedule_id=row["id"], original_starts_at=str(old))
+        row = put(world, row, days=8)
+        assert left_out(world, row) == [found(row, old)]
+
+
+def test_what_is_left_out_far_away_goes_past_no_neighbour(world):
+    """The fourth of every third day is before what was the third of every week."""
+    row = daily(world, recurrence_rule="FREQ=WEEKLY")
+    make(world, "8 days 1 hour")
+    far, next_day = moments(row, 4)[3], at(f"{row['scheduled_date']}T00:00Z") + timedelta(days=1)
+    world.influencer.api.rpc("live_stream_skip_occurrence", schedule_id=row["id"], original_starts_at=str(far))
+    row = change(world, row, scheduled_date=f"{next_day:%Y-%m-%d}", recurrence_rule="FREQ=DAILY;INTERVAL=3")
+    assert left_out(world, row) == [(far, False)]
+
+
+def test_an_exception_that_has_lost_its_place_takes_nobody_elses(world):
+    """The sixth was left out, and there are three: as the third comes to that day, it takes place."""
+    row = daily(world)
+    make(world, "3 days 1 hour")
+    before, old = ids(world, row), moments(row, 6)
+    world.influencer.api.rpc("live_stream_skip_occurrence", schedule_id=row["id"], original_starts_at=str(old[5]))
+    row = change(world, row, recurrence_rule="FREQ=DAILY;COUNT=3")
+    row = put(world, row, days=3)
+    assert ids(world, row) == before and starts(world, row) == old[3:]
+    assert left_out(world, row) == [(old[5], False)]
+
+
 def test_what_was_moved_from_the_past_stays(world):
     row = daily(world, -60 * 24 * 3 - 90)
     make(world)
@@ -326,6 +375,68 @@ def test_todays_show_that_is_done_keeps_tomorrows_where_it_is(world):
     row = put(world, row, minutes=40)
     assert ids(world, row) == [one["id"] for one in others] and starts(world, row) == moments(row, len(others) + 1)[1:]
     assert made(world, row, "ended")[0]["id"] == first["id"] and make(world, "3 days") == 0
+
+
+def hours_later(world, row, hours):
+    """The schedule and what was made for it, as if so many hours had gone by since."""
+    with world.db.connect() as connection, connection.transaction():
+        connection.execute("set local session_replication_role = replica")
+        by = {"by": f"{hours} hours", "id": row["id"]}
+        for changes in (
+            "live_stream_schedule set scheduled_date = (scheduled_date + scheduled_start_time - %(by)s::interval)::date,"
+            " scheduled_start_time = scheduled_start_time - %(by)s::interval where id = %(id)s",
+            "live_stream_sessions set scheduled_start_time = scheduled_start_time - %(by)s::interval,"
+            " scheduled_end_time = scheduled_end_time - %(by)s::interval"
+            " where id in (select session_id from public.live_stream_schedule_sessions where schedule_id = %(id)s)",
+            "live_stream_schedule_sessions set original_local_start = original_local_start - %(by)s::interval,"
+            " original_starts_at = original_starts_at - %(by)s::interval, starts_at = starts_at - %(by)s::interval,"
+            " ends_at = ends_at - %(by)s::interval where schedule_id = %(id)s",
+        ):
+            connection.execute(f"update public.{changes}", by)
+    return world.influencer.api.select("live_stream_schedule", where={"id": row["id"]}, one=True)
+
+
+@pytest.mark.parametrize("minutes, goes", [(719, True), (720, False), (721, False)])
+def test_what_nobody_began_goes_to_the_nearest(world, minutes, goes):
+    """Today's show, which is over, is the one that is put later where tomorrow's was not nearer, or as near, to that time."""
+    row = daily(world, 2)
+    make(world)
+    row = hours_later(world, row, 3)
+    old = made(world, row)
+    row = put(world, row, minutes=minutes)
+    left = old if goes else old[1:]
+    assert ids(world, row) == [one["id"] for one in left] and starts(world, row) == moments(row, len(left))
+    assert world.read(old[0])["status"] == ("scheduled" if goes else "cancelled")
+
+
+def test_what_is_over_and_done_is_not_todays_show_once_more(world):
+    """It has its session already: what is put to later today is another one."""
+    row = daily(world, 2)
+    make(world)
+    done, *others = ids(world, row)
+    world.start({"id": done})
+    world.end({"id": done})
+    row = hours_later(world, row, 3)
+    row = put(world, row, hours=4)
+    today, *later = moments(row, len(others) + 1)
+    assert ids(world, row) == others and starts(world, row) == later
+    assert make(world, "3 days") == 1 and starts(world, row)[0] == today
+    (kept,) = made(world, row, "ended")
+    assert (kept["id"], kept["wall"] < today.replace(tzinfo=None)) == (done, True)
+
+
+def test_an_occurrence_that_was_added_stays_as_the_series_comes_there(world):
+    """It goes before: the session of the series' own is called off."""
+    row = daily(world)
+    make(world)
+    before, added_at = made(world, row), moments(row, 2)[1] + timedelta(minutes=30)
+    world.influencer.api.rpc("live_stream_add_occurrence", schedule_id=row["id"], starts_at=str(added_at))
+    assert make(world) == 1
+    (added,) = set(ids(world, row)) - {one["id"] for one in before}
+    row = put(world, row, minutes=30)
+    new = moments(row, len(before))
+    assert starts(world, row) == new and ids(world, row) == [before[0]["id"], added, *(one["id"] for one in before[2:])]
+    assert world.read(before[1])["status"] == "cancelled" and make(world, "3 days") == 0
 
 
 def test_over_a_change_of_clocks(world):

@@ -359,6 +359,26 @@ def test_in_one_transaction_and_back(plain_db):
     assert counts_at_rest(world, session) == (0, 1, 1) and differences(plain_db) == []
 
 
+def test_a_tab_is_left_by_whoever_acts_in_it(plain_db):
+    """A transaction that joins elsewhere in a tab has left none here, and one whose join was rolled back is where it was."""
+    world = people(plain_db)
+    here, there, tab, undone = world.session(), world.session(by=world.new_influencer()), new_tab(), new_tab()
+    viewer = [join(world.viewer.api, here, **args) for args in ({}, {"tab_id": tab})][0]
+    joins = "select * from public.live_stream_join(%s, tab_id => %s)"
+    leaves = "update public.live_stream_viewers set is_still_watching = false where id = %s returning is_still_watching as it, tabs::text[]"
+    with Steps(plain_db) as steps:
+        client = steps.client(world.viewer)
+        client.run(joins, [there["id"], tab])
+        assert client.run(leaves, [viewer["id"]]) == [{"it": True, "tabs": [tab]}], "the tab without an id is left"
+        client.rollback()
+        client.run(joins, [here["id"], tab])
+        client.run("savepoint a")
+        client.run(joins, [here["id"], undone])
+        client.run("rollback to savepoint a")
+        assert client.run(leaves, [viewer["id"]]) == [{"it": True, "tabs": None}], "the tab with the id is left"
+        client.rollback()
+
+
 def test_saving_the_row_again_leaves_in_one_tab(plain_db):
     world = people(plain_db)
     session = world.session()
