@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 
 from chatting import send, stored
@@ -10,6 +11,7 @@ from installing import empty
 from people import people
 from refusals import refused
 from sizes import both_shapes, own_db
+from steps import Steps
 
 BLANK = ["", " ", "\u200b", "\u3164", "\u2800", "\u00ad", "\ufeff\u2060", "\u200e", "\ufe0f"]
 BREAKS = list("\n\r\v\f\u0085\u2028\u2029")
@@ -61,6 +63,10 @@ def test_a_name_stands_in_one_line_and_turns_no_direction(world, letter):
     message = world.say(session, world.viewer)
     with refused("23514", "username holds"):
         world.service.update("live_stream_chat", {"username": f"Be{letter}n"}, where={"id": message["id"]})
+    saves = """insert into public.live_stream_chat (id, session_id, message, username) values (%s, %s, 'hello', %s)
+               on conflict (id) do update set message = excluded.message"""
+    with Steps(world.db) as steps, pytest.raises(psycopg.errors.CheckViolation, match="username holds"):
+        steps.client("service_role").run(saves, [message["id"], session["id"], f"Be{letter}n"])
     # A client does not change it at all.
     world.viewer.api.update("live_stream_chat", {"username": f"Be{letter}n"}, where={"id": message["id"]})
     assert stored(world, message)["username"] == "User123"

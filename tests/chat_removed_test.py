@@ -165,6 +165,14 @@ def test_the_text_comes_back(world, moderator, patch):
     assert removed(world, message) == (TEXT + "!", "another", moderator.user_id)
 
 
+def test_what_authors_take_away_themselves_is_no_moderation(world):
+    session = world.session()
+    messages = [world.say(session, world.viewer) for _ in range(2)]
+    world.viewer.api.rpc("live_stream_delete_message", message_id=messages[0]["id"])
+    world.viewer.api.update("live_stream_chat", {"is_deleted": True}, where={"id": messages[1]["id"]})
+    assert [removed(world, message)[2] for message in messages] == [world.viewer.user_id] * 2 and log(world, "action") == []
+
+
 def test_what_may_not_come_back_stays_as_it_is(world, moderator):
     session = world.session()
     own, foreign = world.say(session, world.viewer, "mine"), world.say(session, world.viewer, TEXT)

@@ -10,6 +10,7 @@ from tzlocal.windows_tz import win_tz
 
 from calendars import calendar_of, ours, starts, stored, take, window_of, zone_of
 from people import people
+from refusals import refused
 from sizes import own_db
 
 EVENT = "UID:{n}\nSUMMARY:{n}\nDTSTART;TZID={tzid}:20300107T200000\nDTEND;TZID={tzid}:20300107T213000\nRRULE:FREQ=MONTHLY;COUNT=20"
@@ -169,3 +170,11 @@ def test_the_long_run_is_right_too(world):
     (row,) = take(world, calendar_of(event + ";UNTIL=20310101T000000Z", head=head))
     assert row["not_taken"] is None
     assert datetime.now(timezone.utc) + timedelta(days=400) < datetime(2030, 1, 1, tzinfo=timezone.utc)
+
+
+def test_a_calendar_has_a_hundred_zones(world):
+    """By the names that it gives them."""
+    event = "UID:{0}\nSUMMARY:x\nDTSTART;TZID=/{0}/Europe/Berlin:20300107T200000".format
+    assert [one["not_taken"] for one in take(world, calendar_of(*map(event, range(100))))] == [None] * 100
+    with refused("22023", "too many time zones", hint=True):
+        take(world, calendar_of(*map(event, range(101))))
