@@ -6,6 +6,7 @@ import json
 import time
 import uuid
 
+import psycopg
 import pytest
 
 from chatting import removed, send, stored
@@ -204,6 +205,26 @@ def test_a_stub_that_is_sent_after_the_text_came_back(world, moderator):
         assert stored(world, message)["message"] == "" and removed(world, message)[0] == TEXT
         row = api.update("live_stream_chat", {"is_deleted": False}, where=where, one=True)
         assert row["message"] == TEXT and removed(world, message) is None
+
+
+def test_an_upsert_tells_nobody_what_was_taken_away(world):
+    """Neither the author nor a stranger finds the text in `excluded` where a stub is sent, which the host puts the text back with."""
+    message = world.say(world.session(), world.viewer, TEXT)
+    world.influencer.api.rpc("live_stream_delete_message", message_id=message["id"])
+    asks = """insert into public.live_stream_chat (id, session_id, message, is_deleted) values (%s, %s, '', false)
+              on conflict (id) do update set message = excluded.message, is_deleted = excluded.is_deleted
+              where excluded.message = %s returning message"""
+    sent = [message["id"], message["session_id"], TEXT]
+    with Steps(world.db) as steps:
+        author, host, stranger = (steps.client(who) for who in (world.viewer, world.influencer, world.stranger))
+        assert author.run(asks, sent) == []
+        author.rollback()
+        assert host.run(asks, sent) == [{"message": TEXT}]
+        host.rollback()
+        for guess in (TEXT, "wrong"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                stranger.run(asks, [*sent[:2], guess])
+            stranger.rollback()
 
 
 def test_the_server_changes_what_is_away(world):

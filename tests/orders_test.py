@@ -259,6 +259,7 @@ def test_cents_are_exact(world, shop):
         ({"amount": 1e10}, "22003", "amount of the order cannot be"),
         ({"quantity": 0}, "23514", "quantity"),
         ({"quantity": -5}, "23514", "quantity"),
+        ({"quantity": 100_001}, "23514", "quantity of an order cannot be 100001"),
         ({"quantity": 2**31}, "22003", ""),
         ({"product_id": None}, "23502", "product_id"),
         ({"product_id": "00000000-0000-0000-0000-000000000000"}, "23503", "is not in session"),

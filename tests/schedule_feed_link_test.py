@@ -186,3 +186,29 @@ def test_each_occurrence_has_the_code_of_its_own_session(world):
     assert {one["not_taken"] is None or "left out: URL" in one["not_taken"] for one in take(world, feed_text(world))} == {True}
     assert hidden and re.search(r"[0-9A-Z]{4}-", changed["session_code"])
     assert datetime.now(timezone.utc) < max(one["starts_at"] for one in sessions)
+
+
+@own_db("alters the database's settings")
+def test_an_address_has_two_thousand_bytes_at_most(world):
+    world.schedule()
+    for length, is_given in ((2000, True), (2001, False)):
+        url = "https://shop.example/".ljust(length, "x")
+        world.db.set(show_url=url)
+        (event,) = feed(world).walk("VEVENT")
+        assert event.get("URL") == (url if is_given else None)
+
+
+@own_db("alters the database's settings")
+def test_an_occurrence_with_an_address_is_told_once(world):
+    """Also one that was moved, and one that is shorter or longer as the clocks change."""
+    world.db.set(show_url="https://shop.example/live/{session_code}")
+    row = world.schedule(scheduled_date=f"{TODAY + timedelta(1):%Y-%m-%d}", scheduled_start_time="01:30", scheduled_end_time="03:30",
+                         timezone="Europe/Berlin", recurrence_rule="FREQ=WEEKLY;BYDAY=SU")  # fmt: skip
+    world.db.owner("select live_stream.materialize_occurrences('360 days')")
+    made = "select original_starts_at as original, ends_at - starts_at as length from public.live_stream_schedule_sessions order by 1"
+    sessions = world.db.sql(made)
+    assert {one["length"] for one in sessions} == {timedelta(hours=hours) for hours in (1, 2, 3)}
+    moved = sessions[1]["original"]
+    world.influencer.api.rpc("live_stream_move_occurrence", schedule_id=row["id"], original_starts_at=str(moved), starts_at=str(moved + timedelta(hours=5)))
+    told = [event["RECURRENCE-ID"].dt.astimezone(timezone.utc) for event in feed(world).walk("VEVENT") if "RECURRENCE-ID" in event]
+    assert sorted(told) == [one["original"] for one in sessions]
