@@ -151,16 +151,18 @@ def test_a_renaming_that_is_rolled_back_was_none(world, host):
 
 
 @own_db("takes the names of the app's influencers away")
-def test_an_app_that_shows_no_names_has_none_to_take(world):
+def test_an_app_that_shows_no_names_has_none_to_take(world, host):
     """In a table of its own: ours has the names."""
     if not world.db.is_supabase:
         pytest.skip("the table is ours there")
-    session = world.session()
+    session = world.session(by=host)
+    with refused("23514", "username is taken"):
+        world.say(session, world.viewer, username="Lina Paul")
     world.db.owner("drop view live_stream.influencer_cards cascade")
     world.db.owner("alter table influencers rename column display_name to called")
     world.db.owner("select live_stream.install()")
     world.db.reload_schema()
-    assert world.say(session, world.viewer, username="Ada")["username"] == "Ada"
+    assert world.say(session, world.viewer, username="Lina Paul")["username"] == "Lina Paul"
 
 
 @pytest.mark.parametrize(
