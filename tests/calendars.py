@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import icalendar
 from dateutil.rrule import rruleset, rrulestr
+
+
+SERVER_ZONES = available_timezones()
 
 
 def feed_text(world, api=None):
@@ -24,7 +27,8 @@ def as_list(value):
 def utc(moment):
     """The clock time that the feed says, as a moment: the server's zone rules are zoneinfo's."""
     zone = getattr(moment.tzinfo, "key", None)
-    return moment.replace(tzinfo=ZoneInfo(zone), fold=0).astimezone(timezone.utc) if zone else moment.astimezone(timezone.utc)
+    is_server_zone = zone in SERVER_ZONES
+    return (moment.replace(tzinfo=ZoneInfo(zone), fold=0) if is_server_zone else moment).astimezone(timezone.utc)
 
 
 def expanded(calendar, start, end):

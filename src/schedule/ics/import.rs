@@ -69,7 +69,7 @@ type Imported = (Option<String>, Option<String>, Option<Uuid>, Option<String>);
 
 /// Makes schedules of the events of a calendar in iCalendar format, all or, on an error, none.
 /// One row for each event: what it is, the schedule that it became, if any, and what was not
-/// taken of it, if anything.
+/// taken of it, if anything. A row without an event says what else is in the calendar, or is not understood there.
 ///
 /// Errors: 22023 for a text that is no calendar or too large; those of making schedules.
 #[pg_extern(volatile)]
@@ -103,6 +103,10 @@ fn import(influencer: Option<Uuid>, ics: Option<&str>) -> Result<Vec<Imported>> 
     })?;
     let no_event = |name: &String| (None, None, None, Some(format!("{name:.40} is no event")));
     let mut rows: Vec<Imported> = calendar.others.iter().map(no_event).collect();
+    if !calendar.doubts.is_empty() {
+        let why = format!("the calendar: {}", calendar.doubts.join("; "));
+        rows.push((None, None, None, Some(why)));
+    }
     let mut events = Events::new(&calendar, ServerZones);
     // Calendars have bounds of their own.
     limits::in_bulk(|| {

@@ -3,6 +3,7 @@
 pub mod calendar;
 pub mod duration;
 pub mod observances;
+mod parameters;
 pub mod text;
 pub mod timezone;
 pub mod windows;

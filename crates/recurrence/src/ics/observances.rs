@@ -1,5 +1,6 @@
 //! What a calendar's VTIMEZONE says of a zone: which offset counts when.
 
+use super::parameters::doubt;
 use super::text::Line;
 use crate::daylight_saving::{Offset, TimeZone};
 use crate::days::DAY_SECONDS;
@@ -79,9 +80,32 @@ impl Observances {
     }
 }
 
+/// Properties of an observance that alter nothing.
+const OTHERS: [&str; 3] = ["TZNAME", "COMMENT", "LAST-MODIFIED"];
+
 fn observance(lines: &[Line]) -> Option<Observance> {
+    const ONCE: [&str; 4] = ["DTSTART", "TZOFFSETFROM", "TZOFFSETTO", "RRULE"];
     let of = |name: &str| lines.iter().find(|line| line.name == name);
-    let (first, _) = read_stamp(of("DTSTART")?.word())?;
+    let is_understood = |line: &Line| {
+        let name = line.name.as_str();
+        if ONCE.contains(&name) {
+            of(name) == Some(line) && doubt(line).is_none()
+        } else if name == "RDATE" {
+            doubt(line).is_none()
+        } else {
+            name.starts_with("X-") || OTHERS.contains(&name)
+        }
+    };
+    if !lines.iter().all(is_understood) {
+        return None;
+    }
+    // By the clocks before, and so never in UTC.
+    let by_clock = |text: &str| {
+        read_stamp(text)
+            .filter(|(_, utc)| !utc)
+            .map(|(wall, _)| wall)
+    };
+    let first = by_clock(of("DTSTART")?.word())?;
     let before = offset(of("TZOFFSETFROM")?.word())?;
     let after = offset(of("TZOFFSETTO")?.word())?;
     let mut rule = of("RRULE")
@@ -103,7 +127,7 @@ fn observance(lines: &[Line]) -> Option<Observance> {
         .iter()
         .filter(|line| line.name == "RDATE")
         .flat_map(|line| line.value.split(','));
-    let dates = dates.map(|date| Some(read_stamp(date.trim())?.0));
+    let dates = dates.map(|date| by_clock(date.trim()));
     Some(Observance {
         first,
         before,
@@ -236,8 +260,13 @@ mod tests {
             "RRULE:FREQ=SECONDLY",
             "RRULE:FREQ=YEARLY;COUNT=3",
             "RDATE:x",
+            "RDATE:20300101T000000Z",
+            "DTSTART:16010101T030000Z",
+            "RRUL:FREQ=YEARLY",
+            "RDATE;V\u{fffd}LUE=DATE-TIME:20300101T000000",
+            "TZOFFSETTO:+0100\nTZOFFSETTO:+0200",
         ] {
-            let (name, _) = wrong.split_once(':').unwrap();
+            let (name, _) = wrong.split_once([':', ';']).unwrap();
             let rest: Vec<&str> = WINTER
                 .lines()
                 .filter(|line| !line.starts_with(name))

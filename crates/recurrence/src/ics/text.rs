@@ -8,7 +8,7 @@ const MAX_LINE: usize = 75;
 /// The most parameters of a line that are read.
 const MAX_PARAMETERS: usize = 50;
 
-/// How much is told of what is no line.
+/// How much is told of what is no line, or no parameter.
 const MAX_TOLD: usize = 40;
 
 /// Appends a content line (RFC 5545, 3.1), folded into lines of 75 octets at most.
@@ -71,6 +71,8 @@ pub struct Line {
     pub name: String,
     pub parameters: Vec<(String, String)>,
     pub value: String,
+    /// What stands among the parameters and is none, or one that is there twice; the first such.
+    pub flaw: Option<String>,
 }
 
 impl Line {
@@ -90,12 +92,15 @@ impl Line {
         let mut pieces = Vec::new();
         let (mut quoted, mut begin) = (false, 0);
         let mut value = None;
+        let mut beyond = None;
         for (at, character) in line.char_indices() {
             match character {
                 '"' => quoted = !quoted,
                 ';' | ':' if !quoted => {
                     if pieces.len() <= MAX_PARAMETERS {
                         pieces.push(&line[begin..at]);
+                    } else {
+                        beyond.get_or_insert(&line[begin..at]);
                     }
                     begin = at + 1;
                     if character == ':' {
@@ -106,25 +111,51 @@ impl Line {
                 _ => {}
             }
         }
-        let (name, parameters) = pieces.split_first()?;
+        let (name, pieces) = pieces.split_first()?;
         let name = name.trim_start_matches('\u{feff}').trim();
-        let is_name = |one: char| one.is_ascii_alphanumeric() || matches!(one, '-' | '_' | '.');
-        if name.is_empty() || !name.chars().all(is_name) {
+        if !is_name(name) {
             return None;
         }
-        let parameter = |piece: &&str| {
-            let (name, value) = piece.split_once('=')?;
-            Some((
-                name.trim().to_ascii_uppercase(),
-                decode(value.trim().trim_matches('"')),
-            ))
-        };
+        let mut parameters: Vec<(String, String)> = Vec::new();
+        let mut flaw = None;
+        for piece in pieces {
+            match parameter(piece) {
+                Some(one) if parameters.iter().all(|(name, _)| *name != one.0) => {
+                    parameters.push(one);
+                }
+                _ => {
+                    flaw.get_or_insert(*piece);
+                }
+            }
+        }
+        let flaw = flaw.or(beyond);
         Some(Self {
             name: name.to_ascii_uppercase(),
-            parameters: parameters.iter().filter_map(parameter).collect(),
+            parameters,
             value: value?.to_owned(),
+            flaw: flaw.map(|piece| piece.trim().chars().take(MAX_TOLD).collect()),
         })
     }
+}
+
+/// True for what may name a property or a parameter; programs use more characters than RFC 5545 has.
+fn is_name(text: &str) -> bool {
+    let may_stand = |one: char| one.is_ascii_alphanumeric() || matches!(one, '-' | '_' | '.');
+    !text.is_empty() && text.chars().all(may_stand)
+}
+
+/// The name and the value of a parameter; none for what is none. Quotes stand around all of a value or nowhere, except in
+/// parameters that only their programs understand.
+fn parameter(piece: &str) -> Option<(String, String)> {
+    let (name, value) = piece.split_once('=')?;
+    let (name, value) = (name.trim().to_ascii_uppercase(), value.trim());
+    let inner = match value.strip_prefix('"') {
+        Some(rest) => rest.strip_suffix('"'),
+        None => Some(value),
+    };
+    let inner = inner.filter(|inner| !inner.contains('"'));
+    let value = inner.or(name.starts_with("X-").then_some(value))?;
+    is_name(&name).then(|| (name, decode(value)))
 }
 
 /// The value of a parameter (RFC 6868); what escapes nothing is taken as it is.
@@ -207,6 +238,33 @@ mod tests {
         assert_eq!(line.parameter("N"), Some("\n^\"^x"));
         assert_eq!(line.value, "20260501T100000");
         assert_eq!(read[1], Err("nothing".to_owned()));
+    }
+
+    #[test]
+    fn what_is_no_parameter_is_told() {
+        let flaw = |parameters: &str| {
+            let line = lines(&format!("EXDATE;{parameters}:1")).next().unwrap();
+            line.unwrap().flaw
+        };
+        for fine in ["A=", "A=\"b;c\"", "X-A=\"b\",\"c\"", " a = b ", "A=b;B=a"] {
+            assert_eq!(flaw(fine), None, "{fine}");
+        }
+        for wrong in [
+            "VALUE",
+            "V\u{fffd}LUE=DATE",
+            "=DATE",
+            "A=b\"c\"",
+            "A=\"b\"c",
+            "A B=c",
+            "",
+        ] {
+            assert_eq!(flaw(wrong).as_deref(), Some(wrong));
+            assert_eq!(flaw(&format!("A=b;{wrong};C=d")).as_deref(), Some(wrong));
+        }
+        assert_eq!(flaw("A=b;a=c").as_deref(), Some("a=c"));
+        let many: Vec<String> = (0..=MAX_PARAMETERS).map(|n| format!("A{n}=b")).collect();
+        assert_eq!(flaw(&many.join(";")).as_deref(), Some("A50=b"));
+        assert_eq!(flaw(&"x".repeat(99)).unwrap().len(), MAX_TOLD);
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! What of a calendar's event is different from its rule.
 
-use super::{Events, MAX_TITLE, Planned, Read, Time, Zones, left_out, rules_of, shortened};
+use super::{
+    Ending, Events, MAX_TITLE, Planned, Read, Time, Zones, ends_of_nothing, left_out, rules_of,
+    shortened,
+};
 use crate::schedule::fields::MAX_DURATION_MINUTES;
 use crate::schedule::series::ExceptionKind;
 use recurrence::daylight_saving::{Clock, TimeZone};
 use recurrence::days::DAY_SECONDS;
 use recurrence::expand::{self, Expansion};
 use recurrence::ics::calendar::{Event, InvalidCalendar};
-use recurrence::ics::duration::duration;
+use recurrence::ics::duration::Duration;
 use recurrence::ics::text::Line;
 use recurrence::rule::Rule;
 use recurrence::stamp::read_date;
@@ -17,7 +20,7 @@ use std::collections::{BTreeMap, HashMap};
 const MAX_EXCEPTIONS: usize = 10_000;
 /// What EXRULE takes away from one event.
 const MAX_EXCLUDED: usize = 1_000;
-const MAX_SECONDS: i64 = MAX_DURATION_MINUTES as i64 * 60;
+pub const MAX_SECONDS: i64 = MAX_DURATION_MINUTES as i64 * 60;
 
 /// What is different about one occurrence.
 #[derive(Clone)]
@@ -142,8 +145,8 @@ impl<'a, Z: Zones> Events<'a, Z> {
                 let start = time.moment();
                 let end = match end {
                     None => None,
-                    Some(end) => match duration(end) {
-                        Some(seconds) => start.checked_add(seconds),
+                    Some(end) => match Duration::parse(end) {
+                        Some(length) => Some(length.end(start, &starts.start.zone)),
                         None => match self.time(event, line, end, Some(starts.start))? {
                             Ok(end) => Some(end.moment()),
                             Err(why) => {
@@ -336,9 +339,11 @@ impl<'a, Z: Zones> Events<'a, Z> {
         }
         let mut ranges = Vec::new();
         for (place, (moment, follows, line, change, number)) in known.iter().enumerate() {
-            let said = if latest.get(&(*moment, *follows)) != Some(&place) {
-                Some("another version of it is taken".to_owned())
-            } else if *follows {
+            if latest.get(&(*moment, *follows)) != Some(&place) {
+                doubts.push((*number, told(line, "another version of it is taken")));
+                continue;
+            }
+            let said = if *follows {
                 match starts.at(*moment) {
                     Some(from) => {
                         ranges.push(Range { from, change });
@@ -418,15 +423,17 @@ impl<'a, Z: Zones> Events<'a, Z> {
                 Ok(start) => start,
                 Err(why) => return Ok(Some(why)),
             };
-            let seconds = match self.length(change, &start)? {
-                Ok((Some(wall), _)) => {
+            let seconds = match self.length(change, &start, false)? {
+                Ok(Ending {
+                    wall: Some(wall), ..
+                }) => {
                     let end = Time {
                         wall,
                         ..start.clone()
                     };
                     Some(end.moment() - start.moment())
                 }
-                Ok((None, minutes)) => minutes.map(|minutes| i64::from(minutes) * 60),
+                Ok(ending) => ending.minutes.map(|minutes| i64::from(minutes) * 60),
                 Err(why) => return Ok(Some(why)),
             };
             let end = seconds
@@ -439,6 +446,7 @@ impl<'a, Z: Zones> Events<'a, Z> {
         one.title = title.map(|title| shortened(title, MAX_TITLE, "SUMMARY", &mut notes));
         exceptions.insert(moment, one);
         let mut names = change.left_out.clone();
+        names.extend(ends_of_nothing(change));
         let description = change.text("DESCRIPTION");
         if description.is_some() && description != event.text("DESCRIPTION") {
             names.insert("DESCRIPTION".to_owned());

@@ -3,6 +3,7 @@
 //! No PostgreSQL in here: whose zones they are, the caller says.
 
 mod exceptions;
+mod lengths;
 mod range;
 #[cfg(test)]
 mod tests;
@@ -17,7 +18,7 @@ use recurrence::daylight_saving::{Clock, TimeZone};
 use recurrence::days::DAY_SECONDS;
 use recurrence::expand::{self, Expansion};
 use recurrence::ics::calendar::{Calendar, Event};
-use recurrence::ics::duration::duration;
+use recurrence::ics::duration::Duration;
 use recurrence::ics::text::Line;
 use recurrence::rule::{End, Rule};
 use recurrence::stamp::{read_date, read_stamp};
@@ -54,8 +55,16 @@ pub type Read<T> = Result<T, String>;
 
 type Named<Z> = (String, Z);
 
-/// When an event ends by the clock, within a day, or else how many minutes it lasts.
-type Ending = (Option<i64>, Option<i32>);
+/// When an event ends.
+#[derive(Clone, Copy, Default)]
+struct Ending {
+    /// By the clock, within a day of its start.
+    wall: Option<i64>,
+    /// How many minutes it lasts, where it has no such end.
+    minutes: Option<i32>,
+    /// Where some of those are days by the clocks: what it says.
+    nominal: Option<Duration>,
+}
 
 /// A time of the calendar: the zone it is in, and what the clocks show, in seconds.
 #[derive(Clone)]
@@ -84,6 +93,8 @@ pub struct Planned<Z> {
     pub end_wall: Option<i64>,
     /// How long it lasts, where it has no such end; none if the event does not say.
     pub minutes: Option<i32>,
+    /// Where it lasts days by the clocks: how long, as it says.
+    nominal: Option<Duration>,
     pub rule: Option<Rule>,
     /// The rule with an end that nobody has to count to.
     to_look_up: Option<Rule>,
@@ -97,6 +108,7 @@ pub struct Events<'a, Z: Zones> {
     zones: Z,
     names: Names<Z::Zone>,
     dates: usize,
+    altered: usize,
 }
 
 impl<'a, Z: Zones> Events<'a, Z> {
@@ -106,6 +118,7 @@ impl<'a, Z: Zones> Events<'a, Z> {
             zones,
             names: Names::default(),
             dates: 0,
+            altered: 0,
         }
     }
 
@@ -116,6 +129,16 @@ impl<'a, Z: Zones> Events<'a, Z> {
         notes: &mut Vec<String>,
     ) -> Result<Read<Pieces<Z::Zone>>, Z::Error> {
         notes.extend(event.doubts());
+        let pieces = self.read(event, notes)?;
+        notes.extend(std::mem::take(&mut self.names.doubts));
+        Ok(pieces)
+    }
+
+    fn read(
+        &mut self,
+        event: &Event,
+        notes: &mut Vec<String>,
+    ) -> Result<Read<Pieces<Z::Zone>>, Z::Error> {
         let planned = match self.schedule(event, notes)? {
             Ok(planned) => planned,
             Err(why) => return Ok(Err(why)),
@@ -260,8 +283,8 @@ impl<'a, Z: Zones> Events<'a, Z> {
         {
             notes.push("DTSTART has no time zone and is taken for UTC".to_owned());
         }
-        let (end_wall, minutes) = match self.length(event, &start)? {
-            Ok(length) => length,
+        let ending = match self.length(event, &start, rule.is_some())? {
+            Ok(ending) => ending,
             Err(why) => return Ok(Err(why)),
         };
         if event.all("RRULE").count() > 1 {
@@ -298,17 +321,18 @@ impl<'a, Z: Zones> Events<'a, Z> {
         let description = event.text("DESCRIPTION");
         let description =
             description.map(|text| shortened(text, MAX_DESCRIPTION, "DESCRIPTION", notes));
-        let is_private = event.one("CLASS").is_some_and(|line| {
-            let class = line.word();
-            class.eq_ignore_ascii_case("PRIVATE") || class.eq_ignore_ascii_case("CONFIDENTIAL")
-        });
+        // What is not known is private (RFC 5545, 3.8.1.3).
+        let is_private = event
+            .all("CLASS")
+            .any(|line| !line.word().eq_ignore_ascii_case("PUBLIC"));
         Ok(Ok(Planned {
             title,
             description,
             is_private,
             start,
-            end_wall,
-            minutes,
+            end_wall: ending.wall,
+            minutes: ending.minutes,
+            nominal: ending.nominal,
             rule,
             to_look_up,
             first_is_extra,
@@ -325,45 +349,83 @@ impl<'a, Z: Zones> Events<'a, Z> {
         walls.max().unwrap_or(i64::MIN)
     }
 
-    /// How long an event lasts. One that ends as it begins does not say.
-    fn length(&mut self, of: &Event, start: &Time<Z::Zone>) -> Result<Read<Ending>, Z::Error> {
+    /// How long an event lasts. One that ends as it begins does not say. What comes again lasts days of 24 hours,
+    /// first of all.
+    fn length(
+        &mut self,
+        of: &Event,
+        start: &Time<Z::Zone>,
+        comes_again: bool,
+    ) -> Result<Read<Ending>, Z::Error> {
+        let mut ending = Ending::default();
         let seconds = match (of.one("DTEND"), of.one("DURATION")) {
             (Some(line), _) => match self.time(of, line, &line.value, Some(start))? {
                 Ok(end) => {
                     let by_clock = end.wall - start.wall;
-                    if end.zone_name == start.zone_name && (1..=DAY_SECONDS).contains(&by_clock) {
-                        let whole_day = by_clock == DAY_SECONDS;
-                        if !whole_day || start.wall.rem_euclid(DAY_SECONDS) == 0 {
-                            return Ok(Ok((Some(end.wall), None)));
-                        }
+                    if end.zone_name == start.zone_name && is_end_by_clock(start.wall, by_clock) {
+                        ending.wall = Some(end.wall);
+                        return Ok(Ok(ending));
                     }
                     end.moment() - start.moment()
                 }
                 Err(why) => return Ok(Err(why)),
             },
-            (None, Some(line)) => match duration(line.word()) {
-                Some(seconds) => seconds,
+            (None, Some(line)) => match Duration::parse(line.word()) {
+                Some(length) if length.days == 0 => length.seconds,
+                Some(length) => {
+                    let usual = length.usual_seconds();
+                    if length.seconds == 0 && is_end_by_clock(start.wall, usual) {
+                        ending.wall = Some(start.wall + usual);
+                        return Ok(Ok(ending));
+                    }
+                    ending.nominal = Some(length);
+                    let begin = start.moment();
+                    if comes_again {
+                        usual
+                    } else {
+                        length.end(begin, &start.zone).saturating_sub(begin)
+                    }
+                }
                 None => return Ok(Err(format!("DURATION {:.40} is no time", line.word()))),
             },
             (None, None) => 0,
         };
         if seconds == 0 {
-            return Ok(Ok((None, None)));
+            return Ok(Ok(ending));
         }
         let minutes = seconds.saturating_add(59).div_euclid(60);
         match i32::try_from(minutes) {
-            Ok(minutes @ 1..=MAX_DURATION_MINUTES) => Ok(Ok((None, Some(minutes)))),
+            Ok(minutes @ 1..=MAX_DURATION_MINUTES) => {
+                ending.minutes = Some(minutes);
+                Ok(Ok(ending))
+            }
             _ => Ok(Err("it does not last from a minute to a week".to_owned())),
         }
     }
 }
 
-/// True for a text in which there is nothing to see.
+/// True where a schedule can end by the clock so many seconds after its start.
+fn is_end_by_clock(start: i64, seconds: i64) -> bool {
+    match seconds {
+        DAY_SECONDS => start.rem_euclid(DAY_SECONDS) == 0,
+        seconds => (1..DAY_SECONDS).contains(&seconds),
+    }
+}
+
 /// What says when an event takes place again, in one that is a part of another: there it says nothing.
 fn rules_of(change: &Event) -> impl Iterator<Item = String> {
     let names = ["RRULE", "EXRULE", "RDATE", "EXDATE"];
     let has = |name: &&str| change.all(name).next().is_some();
     names.into_iter().filter(has).map(str::to_owned)
+}
+
+/// When a change ends that does not say when it begins.
+fn ends_of_nothing(change: &Event) -> impl Iterator<Item = String> {
+    let has = |name: &&str| change.one("DTSTART").is_none() && change.one(name).is_some();
+    ["DTEND", "DURATION"]
+        .into_iter()
+        .filter(has)
+        .map(str::to_owned)
 }
 
 fn left_out(names: &BTreeSet<String>) -> Option<String> {

@@ -2,8 +2,8 @@
 
 use super::exceptions::{Exception, Range, Starts};
 use super::{
-    Events, Exceptions, MAX_DESCRIPTION, MAX_TITLE, Planned, Read, Zones, left_out, rules_of,
-    shortened,
+    Events, Exceptions, MAX_DESCRIPTION, MAX_TITLE, Planned, Read, Zones, ends_of_nothing,
+    left_out, rules_of, shortened,
 };
 use crate::schedule::series::ExceptionKind;
 use recurrence::daylight_saving::{Clock, TimeZone};
@@ -58,6 +58,7 @@ impl<Z: Zones> Events<'_, Z> {
                 exceptions,
             };
             piece.name();
+            self.lengths(&mut piece, notes);
             return Ok(Ok(vec![piece]));
         }
         if ranges.len() > MAX_RANGES {
@@ -97,7 +98,10 @@ impl<Z: Zones> Events<'_, Z> {
             };
             pieces.extend(piece);
         }
-        pieces.iter_mut().for_each(Piece::name);
+        for piece in &mut pieces {
+            piece.name();
+            self.lengths(piece, notes);
+        }
         Ok(if pieces.is_empty() {
             Err("it is cancelled".to_owned())
         } else {
@@ -128,8 +132,8 @@ impl<Z: Zones> Events<'_, Z> {
                 Ok(start) => start,
                 Err(why) => return Ok(Err(why)),
             };
-            let (end_wall, minutes) = match self.length(change, &start)? {
-                Ok(length) => length,
+            let ending = match self.length(change, &start, true)? {
+                Ok(ending) => ending,
                 Err(why) => return Ok(Err(why)),
             };
             // By the clocks of the event, whichever the change is told in.
@@ -139,8 +143,9 @@ impl<Z: Zones> Events<'_, Z> {
                 zone.wall(start.moment())
             };
             shift = wall - from;
-            next.end_wall = end_wall.map(|end| end - start.wall + wall);
-            next.minutes = minutes;
+            next.end_wall = ending.wall.map(|end| end - start.wall + wall);
+            next.minutes = ending.minutes;
+            next.nominal = ending.nominal;
             next.start.wall = wall;
         }
         if let Some(title) = change.title().filter(|title| !text::is_blank(title)) {
@@ -150,7 +155,10 @@ impl<Z: Zones> Events<'_, Z> {
             next.description = Some(shortened(text, MAX_DESCRIPTION, "DESCRIPTION", notes));
         }
         let own = change.left_out.difference(&event.left_out).cloned();
-        let names = own.chain(rules_of(change)).collect();
+        let names = own
+            .chain(rules_of(change))
+            .chain(ends_of_nothing(change))
+            .collect();
         notes.extend(left_out(&names));
         let Some(usual) = &planned.to_look_up else {
             return Ok(Err("RANGE is of a rule".to_owned()));
@@ -209,7 +217,10 @@ impl<Z: Zones> Events<'_, Z> {
         let mut starts = Expansion::new(usual, planned.start.wall, from);
         for wall in starts.by_ref().take(MAX_MOVED) {
             let start = clock.moment(wall + shift).0;
-            let end = length.map(|length| clock.moment(wall + shift + length).0);
+            let end = match next.nominal {
+                Some(nominal) => Some(nominal.end(start, &zone)),
+                None => length.map(|length| clock.moment(wall + shift + length).0),
+            };
             exceptions
                 .entry(clock.moment(wall).0)
                 .or_insert_with(|| Exception {

@@ -5,8 +5,9 @@ use recurrence::daylight_saving::TimeZone;
 use recurrence::days::DAY_SECONDS;
 use recurrence::ics::calendar::{InvalidCalendar, ZoneText};
 use recurrence::ics::observances::{Observances, Offsets};
+use recurrence::ics::text::unescape;
 use recurrence::ics::windows;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// Of all events together.
 pub const MAX_ZONES: usize = 100;
@@ -15,7 +16,7 @@ pub const MAX_ZONES: usize = 100;
 const MAX_COMPARED: usize = 200_000;
 
 /// How far ahead a zone must have the offsets that the calendar gives it, for what does not end.
-const AHEAD: i64 = 5 * 366 * DAY_SECONDS;
+pub const AHEAD: i64 = 5 * 366 * DAY_SECONDS;
 
 /// Where the zones of names come from.
 pub trait Zones {
@@ -37,7 +38,9 @@ pub trait Zones {
 pub struct Found<Z> {
     /// The zone that has it.
     named: Option<Named<Z>>,
-    /// What the calendar says of the zone.
+    /// The calendar says something of the zone.
+    is_described: bool,
+    /// What it says, where that is understood.
     said: Option<Observances>,
     /// Zones that were like that for some event.
     alike: Vec<Named<Z>>,
@@ -50,6 +53,8 @@ pub struct Names<Z> {
     /// The names of zones by how far they are ahead of UTC now.
     ahead: HashMap<i64, Vec<String>>,
     compared: usize,
+    /// What is not understood of the zones of an event: sentences.
+    pub doubts: BTreeSet<String>,
 }
 
 impl<Z> Default for Names<Z> {
@@ -58,6 +63,7 @@ impl<Z> Default for Names<Z> {
             found: HashMap::new(),
             ahead: HashMap::new(),
             compared: 0,
+            doubts: BTreeSet::new(),
         }
     }
 }
@@ -95,11 +101,10 @@ impl<Z: Zones> Events<'_, Z> {
     }
 
     fn look_up(&self, part: usize, name: &str) -> Result<Found<Z::Zone>, Z::Error> {
-        let text: Option<&ZoneText> = self
-            .calendar
-            .parts
-            .get(part)
-            .and_then(|part| part.zones.get(name));
+        let texts = self.calendar.parts.get(part).map(|part| &part.zones);
+        // Some programs escape the name beside a time too.
+        let text: Option<&ZoneText> =
+            texts.and_then(|texts| texts.get(name).or_else(|| texts.get(unescape(name).trim())));
         let location = text.and_then(|text| text.location.as_deref());
         let candidates = [Some(name), location].into_iter().flatten();
         let mut named = None;
@@ -109,7 +114,8 @@ impl<Z: Zones> Events<'_, Z> {
         }
         Ok(Found {
             named,
-            said: text.and_then(|text| Observances::read(&text.observances)),
+            is_described: text.is_some(),
+            said: text.and_then(ZoneText::observances),
             alike: Vec::new(),
         })
     }
@@ -125,12 +131,22 @@ impl<Z: Zones> Events<'_, Z> {
         let to = to.map_or(ahead, |to| ahead.min(to.saturating_add(2 * DAY_SECONDS)));
         let said = found.said.as_ref().and_then(|said| said.between(from, to));
         let Some(said) = said else {
-            if let Some(named) = &found.named {
-                return Ok(Known::Zone(named.clone()));
-            }
             // Only what nobody has described is taken by the places in its name.
-            let shown = self.shown(name, (from, to))?;
-            return Ok(shown.map_or(Known::Unknown, Known::Zone));
+            let known = match &found.named {
+                Some(named) => Some(named.clone()),
+                None => self.shown(name, (from, to))?,
+            };
+            if found.is_described
+                && found
+                    .named
+                    .as_ref()
+                    .is_none_or(|(name, _)| !name.contains('/'))
+            {
+                self.names
+                    .doubts
+                    .insert(format!("VTIMEZONE {name:.60} is not understood"));
+            }
+            return Ok(known.map_or(Known::Unknown, Known::Zone));
         };
         // A bare name such as EST is not only the server's; a place is a place.
         if let Some(named) = &found.named

@@ -1,10 +1,15 @@
 //! The components of a calendar: its events, and what else it holds.
 
+mod event;
 #[cfg(test)]
 mod tests;
 
+pub use event::Event;
+
+use super::observances::Observances;
+use super::parameters;
 use super::text::{Line, lines, unescape};
-use crate::stamp::read_stamp;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 
@@ -13,8 +18,10 @@ const MAX_EVENTS: usize = 1_000;
 /// Of all events together, those that are kept.
 const MAX_LINES: usize = 100_000;
 const MAX_DEPTH: usize = 20;
-/// The most names of properties that are told to be left out of one event.
+/// The most names of properties that are told to be left out of one event, or of the calendar.
 const MAX_NAMES: usize = 20;
+/// The most sentences that are told of a calendar outside of its events.
+const MAX_DOUBTS: usize = 10;
 /// After how many lines the reader of a calendar may pause.
 const PAUSE: usize = 1024;
 
@@ -30,147 +37,23 @@ impl fmt::Display for InvalidCalendar {
 
 impl std::error::Error for InvalidCalendar {}
 
-/// Properties that an event has once.
-const ONCE: [&str; 8] = [
-    "DTSTART",
-    "DTEND",
-    "DURATION",
-    "RECURRENCE-ID",
-    "STATUS",
-    "SUMMARY",
-    "DESCRIPTION",
-    "SEQUENCE",
-];
-
-/// The most lines that are told of one event as not understood.
-const MAX_UNREAD: usize = 5;
-
-/// An event: the lines of it that are taken, and the names of what else it has.
-#[derive(Clone, Debug, Default)]
-pub struct Event {
-    pub uid: Option<String>,
-    /// The place of its VCALENDAR in [`Calendar::parts`].
-    pub part: usize,
-    lines: Vec<Line>,
-    /// Properties and components that are not taken, some of them where they are many.
-    pub left_out: BTreeSet<String>,
-    unread: Vec<String>,
-    has_end: bool,
-    is_called_off: bool,
-    /// Its place among the events of the calendar.
-    place: usize,
-}
-
-impl Event {
-    /// True when the line may be taken.
-    fn push(&mut self, line: Line, taken: &[&str]) -> bool {
-        if !taken.contains(&line.name.as_str()) {
-            self.leave_out(&line.name);
-            return false;
-        }
-        if line.name == "UID" && self.uid.is_none() {
-            self.uid = Some(unescape(line.word()));
-        }
-        self.lines.push(line);
-        true
-    }
-
-    fn leave_out(&mut self, name: &str) {
-        if self.left_out.len() < MAX_NAMES {
-            self.left_out.insert(name.chars().take(40).collect());
-        }
-    }
-
-    /// The lines of a property.
-    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Line> {
-        self.lines.iter().filter(move |line| line.name == name)
-    }
-
-    /// The first line of a property.
-    pub fn one(&self, name: &str) -> Option<&Line> {
-        self.lines.iter().find(|line| line.name == name)
-    }
-
-    /// The text that a property has.
-    pub fn text(&self, name: &str) -> Option<String> {
-        self.one(name).map(|line| unescape(&line.value))
-    }
-
-    /// What the event is called, without white space around it.
-    pub fn title(&self) -> Option<String> {
-        self.text("SUMMARY").map(|title| title.trim().to_owned())
-    }
-
-    /// True when it does not take place.
-    pub fn is_cancelled(&self) -> bool {
-        let cancels = |line: &Line| {
-            let word = line.word();
-            word.eq_ignore_ascii_case("CANCELLED") || word.eq_ignore_ascii_case("CANCELED")
-        };
-        self.is_called_off || self.all("STATUS").any(cancels)
-    }
-
-    /// What of its text is not understood, as far as that is seen without knowing what it means: sentences.
-    pub fn doubts(&self) -> Vec<String> {
-        let unread = self.unread.iter();
-        let mut doubts: Vec<String> = unread
-            .map(|line| format!("not understood: {line}"))
-            .collect();
-        if !self.has_end {
-            doubts.push("END:VEVENT is missing".to_owned());
-        }
-        for name in ONCE {
-            let first = self.one(name);
-            if self.all(name).any(|line| Some(line) != first) {
-                doubts.push(format!("{name} is there twice, and the first is taken"));
-            }
-        }
-        if self.one("DTEND").is_some() && self.one("DURATION").is_some() {
-            doubts.push("DTEND is taken, and not DURATION".to_owned());
-        }
-        const KNOWN: [&str; 4] = ["TENTATIVE", "CONFIRMED", "CANCELLED", "CANCELED"];
-        for line in self.all("STATUS") {
-            if !KNOWN
-                .iter()
-                .any(|known| known.eq_ignore_ascii_case(line.word()))
-            {
-                doubts.push(format!("STATUS {:.40} is not understood", line.word()));
-            }
-        }
-        for name in ["SUMMARY", "DESCRIPTION"] {
-            if self
-                .one(name)
-                .is_some_and(|line| line.value.contains('\u{fffd}'))
-            {
-                doubts.push(format!("{name} has characters that were lost on the way"));
-            }
-        }
-        doubts
-    }
-
-    /// Of two versions of one thing the greater counts (RFC 5546, 2.1.5).
-    pub fn version(&self) -> impl Ord + use<> {
-        let sequence = self
-            .one("SEQUENCE")
-            .and_then(|line| line.word().parse().ok());
-        let moment = |name| Some(read_stamp(self.one(name)?.word())?.0);
-        let sequence: i64 = sequence.unwrap_or(0);
-        (
-            sequence,
-            moment("DTSTAMP"),
-            moment("LAST-MODIFIED"),
-            self.place,
-        )
-    }
-}
-
 /// A VTIMEZONE.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ZoneText {
     /// The zone that it says that it is.
     pub location: Option<String>,
     /// The lines of each STANDARD and DAYLIGHT.
-    pub observances: Vec<Vec<Line>>,
+    observances: Vec<Vec<Line>>,
+    /// Something in it is not understood.
+    is_damaged: bool,
+}
+
+impl ZoneText {
+    /// What it says of its clocks; none where that is nothing, or not understood.
+    pub fn observances(&self) -> Option<Observances> {
+        let observances = (!self.is_damaged).then_some(&self.observances);
+        observances.and_then(|all| Observances::read(all))
+    }
 }
 
 /// A VCALENDAR of the text.
@@ -180,8 +63,14 @@ pub struct Part {
     pub zone: Option<String>,
     /// Zones by the names that they have in it.
     pub zones: HashMap<String, ZoneText>,
-    /// It calls off what it holds (METHOD:CANCEL of RFC 5546).
-    calls_off: bool,
+    /// What is done with what it holds (METHOD of RFC 5546), in upper case.
+    method: Option<String>,
+}
+
+impl Part {
+    fn calls_off(&self) -> bool {
+        self.method.as_deref() == Some("CANCEL")
+    }
 }
 
 /// What a calendar holds.
@@ -194,6 +83,8 @@ pub struct Calendar {
     pub overrides: BTreeMap<Option<String>, Vec<Event>>,
     /// The names of components besides events and zones.
     pub others: Vec<String>,
+    /// What is not understood of the text outside of its events: sentences.
+    pub doubts: Vec<String>,
     pub parts: Vec<Part>,
 }
 
@@ -205,12 +96,48 @@ struct Reading<'a> {
     /// The components that are open, the innermost last.
     inside: Vec<String>,
     zone: Option<(Option<String>, ZoneText)>,
+    /// Properties outside of events that mean nothing there.
+    left_out: BTreeSet<String>,
     /// How many lines are kept.
     kept: usize,
 }
 
 /// Components that are in a VCALENDAR and in nothing else.
 const OUTER: [&str; 5] = ["VEVENT", "VTIMEZONE", "VTODO", "VJOURNAL", "VFREEBUSY"];
+
+/// Properties of a VCALENDAR that alter nothing that is taken (RFC 5545, 3.7, and RFC 7986).
+const OF_CALENDARS: [&str; 12] = [
+    "PRODID",
+    "VERSION",
+    "NAME",
+    "DESCRIPTION",
+    "UID",
+    "LAST-MODIFIED",
+    "URL",
+    "CATEGORIES",
+    "REFRESH-INTERVAL",
+    "SOURCE",
+    "COLOR",
+    "IMAGE",
+];
+
+/// Properties of a VTIMEZONE that alter nothing (RFC 5545, 3.6.5, and RFC 7808).
+const OF_ZONES: [&str; 5] = [
+    "LAST-MODIFIED",
+    "TZURL",
+    "TZUNTIL",
+    "TZID-ALIAS-OF",
+    "COMMENT",
+];
+
+/// Notes a name, some of them where they are many.
+fn leave_out(names: &mut BTreeSet<String>, name: &str) {
+    if names.len() < MAX_NAMES {
+        names.insert(name.chars().take(40).collect());
+    } else if names.len() == MAX_NAMES && !names.contains(name) {
+        names.insert("…".to_owned());
+    }
+}
 
 impl Reading<'_> {
     fn begin(&mut self, name: String) -> Result<(), InvalidCalendar> {
@@ -224,16 +151,15 @@ impl Reading<'_> {
         }
         match (self.inside.last().map(String::as_str), name.as_str()) {
             (_, "VCALENDAR") => self.calendar.parts.push(Part::default()),
-            (Some("VCALENDAR"), "VEVENT") => self.events.push(Event {
-                part: self.calendar.parts.len().saturating_sub(1),
-                place: self.events.len(),
-                ..Event::default()
-            }),
+            (Some("VCALENDAR"), "VEVENT") => {
+                let part = self.calendar.parts.len().saturating_sub(1);
+                self.events.push(Event::at(part, self.events.len()));
+            }
             (Some("VCALENDAR"), "VTIMEZONE") => self.zone = Some(Default::default()),
             (Some("VCALENDAR"), other) => self.calendar.others.push(other.to_owned()),
-            (Some("VEVENT"), other) => {
+            (Some("VEVENT"), other) if self.is_in("VCALENDAR") => {
                 if let Some(event) = self.events.last_mut() {
-                    event.leave_out(other);
+                    leave_out(&mut event.left_out, other);
                 }
             }
             (Some("VTIMEZONE"), "STANDARD" | "DAYLIGHT") => {
@@ -242,7 +168,8 @@ impl Reading<'_> {
                     self.kept += 1;
                 }
             }
-            _ => {}
+            (None, other) => self.doubt(format!("{other:.40} is in no VCALENDAR")),
+            _ => self.damage_zone(),
         }
         if self.inside.len() == MAX_DEPTH {
             return Err(InvalidCalendar(
@@ -255,56 +182,82 @@ impl Reading<'_> {
 
     fn end(&mut self, name: &str) {
         let Some(at) = self.inside.iter().rposition(|open| open == name) else {
+            self.not_understood(format!("END:{name:.40} is of nothing"));
             return;
         };
         self.close(at + 1);
-        if name == "VEVENT"
-            && let Some(event) = self.events.last_mut()
-        {
-            event.has_end = true;
-        }
-        self.close(at);
+        self.leave(true);
     }
 
-    /// Leaves components until so many are open.
+    /// Leaves components until so many are open; those that are left have no END.
     fn close(&mut self, open: usize) {
         while self.inside.len() > open {
-            let Some("VTIMEZONE") = self.inside.pop().as_deref() else {
-                continue;
-            };
-            if let (Some((Some(id), zone)), Some(part)) =
-                (self.zone.take(), self.calendar.parts.last_mut())
-            {
-                part.zones.entry(id).or_insert(zone);
-                self.kept += 1;
+            self.leave(false);
+        }
+    }
+
+    /// Leaves the innermost component.
+    fn leave(&mut self, has_end: bool) {
+        let Some(name) = self.inside.pop() else {
+            return;
+        };
+        match name.as_str() {
+            "VEVENT" if self.is_in("VCALENDAR") => {
+                if let Some(event) = self.events.last_mut() {
+                    event.has_end = has_end;
+                }
             }
+            "VTIMEZONE" => {
+                if !has_end {
+                    self.damage_zone();
+                }
+                self.keep_zone();
+            }
+            // Of an event that is cut off it is said already.
+            "VCALENDAR" if !has_end => {
+                let part = self.calendar.parts.len().saturating_sub(1);
+                let last = self.events.last().filter(|event| event.part == part);
+                if last.is_none_or(|event| event.has_end) {
+                    self.doubt("END:VCALENDAR is missing".to_owned());
+                }
+            }
+            _ if !has_end => self.not_understood(format!("END:{name:.40} is missing")),
+            _ => {}
+        }
+    }
+
+    fn keep_zone(&mut self) {
+        let (Some((id, zone)), Some(part)) = (self.zone.take(), self.calendar.parts.last_mut())
+        else {
+            return;
+        };
+        let Some(id) = id else {
+            self.doubt("a VTIMEZONE has no TZID".to_owned());
+            return;
+        };
+        self.kept += 1;
+        match part.zones.entry(id) {
+            Entry::Vacant(place) => {
+                place.insert(zone);
+            }
+            Entry::Occupied(first) if *first.get() != zone => {
+                let why = format!("VTIMEZONE {:.60} is there twice", first.key());
+                self.doubt(why);
+            }
+            Entry::Occupied(_) => {}
         }
     }
 
     fn line(&mut self, line: Line) {
-        let Some(part) = self.calendar.parts.last_mut() else {
-            return;
-        };
         let component = self.inside.last().map(String::as_str);
         match (component, line.name.as_str()) {
-            (Some("VEVENT"), _) => {
+            (Some("VEVENT"), _) if self.is_in("VCALENDAR") => {
                 if let Some(event) = self.events.last_mut() {
                     self.kept += usize::from(event.push(line, self.taken));
                 }
             }
-            (Some("VCALENDAR"), "X-WR-TIMEZONE") => part.zone = Some(line.word().to_owned()),
-            (Some("VCALENDAR"), "METHOD") => {
-                part.calls_off = line.word().eq_ignore_ascii_case("CANCEL");
-            }
-            (Some("VTIMEZONE"), name) => {
-                if let Some((id, zone)) = &mut self.zone {
-                    match name {
-                        "TZID" => *id = Some(line.word().to_owned()),
-                        "X-LIC-LOCATION" => zone.location = Some(line.word().to_owned()),
-                        _ => {}
-                    }
-                }
-            }
+            (Some("VCALENDAR"), _) => self.of_calendar(&line),
+            (Some("VTIMEZONE"), _) => self.of_zone(&line),
             (Some("STANDARD" | "DAYLIGHT"), _) => {
                 if let Some((_, zone)) = &mut self.zone
                     && let Some(lines) = zone.observances.last_mut()
@@ -313,27 +266,112 @@ impl Reading<'_> {
                     self.kept += 1;
                 }
             }
+            (None, name) => leave_out(&mut self.left_out, name),
             _ => {}
         }
     }
 
-    fn unread(&mut self, text: String) {
-        if self.inside.iter().any(|open| open == "VEVENT")
+    /// A property of a VCALENDAR.
+    fn of_calendar(&mut self, line: &Line) {
+        let Some(part) = self.calendar.parts.last_mut() else {
+            return;
+        };
+        let word = line.word();
+        let mut is_understood = parameters::doubt(line).is_none();
+        match line.name.as_str() {
+            "X-WR-TIMEZONE" => {
+                is_understood &= part.zone.as_deref().is_none_or(|zone| zone == word);
+                part.zone = Some(word.to_owned());
+            }
+            "METHOD" => {
+                let method = word.to_ascii_uppercase();
+                is_understood &= ["CANCEL", "PUBLISH", "REQUEST"].contains(&method.as_str())
+                    && part.method.as_ref().is_none_or(|other| *other == method);
+                part.method = Some(method);
+            }
+            "CALSCALE" => is_understood &= word.eq_ignore_ascii_case("GREGORIAN"),
+            name if name.starts_with("X-") || OF_CALENDARS.contains(&name) => return,
+            name => return leave_out(&mut self.left_out, name),
+        }
+        if !is_understood {
+            self.doubt(format!("{} {word:.40} is not understood", line.name));
+        }
+    }
+
+    /// A property of a VTIMEZONE.
+    fn of_zone(&mut self, line: &Line) {
+        let Some((id, zone)) = &mut self.zone else {
+            return;
+        };
+        let is_understood = match line.name.as_str() {
+            "TZID" => {
+                let name = unescape(line.word());
+                let is_first = id.as_ref().is_none_or(|first| *first == name);
+                id.get_or_insert(name);
+                is_first && parameters::doubt(line).is_none()
+            }
+            "X-LIC-LOCATION" => {
+                let location = line.word().to_owned();
+                zone.location.get_or_insert(location);
+                true
+            }
+            name => name.starts_with("X-") || OF_ZONES.contains(&name),
+        };
+        if !is_understood {
+            self.damage_zone();
+        }
+    }
+
+    /// What is no line.
+    fn unread(&mut self, text: &str) {
+        if !text.is_empty() {
+            self.not_understood(format!("not understood: {text}"));
+        }
+    }
+
+    /// Something at this place is not understood.
+    fn not_understood(&mut self, why: String) {
+        if self.is_in("VTIMEZONE") {
+            self.damage_zone();
+        } else if self.is_in("VEVENT")
+            && self.is_in("VCALENDAR")
             && let Some(event) = self.events.last_mut()
-            && event.unread.len() < MAX_UNREAD
-            && !text.is_empty()
         {
-            event.unread.push(text);
+            event.doubt(why);
+        } else if self.inside.len() <= 1 {
+            self.doubt(why);
+        }
+    }
+
+    fn is_in(&self, name: &str) -> bool {
+        self.inside.iter().any(|open| open == name)
+    }
+
+    fn doubt(&mut self, why: String) {
+        let doubts = &mut self.calendar.doubts;
+        if doubts.len() < MAX_DOUBTS && !doubts.contains(&why) {
+            doubts.push(why);
+        }
+    }
+
+    fn damage_zone(&mut self) {
+        if let Some((_, zone)) = &mut self.zone {
+            zone.is_damaged = true;
         }
     }
 
     /// The latest version of each event and its changed occurrences.
     fn sort(mut self) -> Calendar {
         self.close(0);
+        if !self.left_out.is_empty() {
+            let names: Vec<&str> = self.left_out.iter().map(String::as_str).collect();
+            let why = format!("outside of events: {}", names.join(", "));
+            self.calendar.doubts.push(why);
+        }
         let mut latest: HashMap<String, usize> = HashMap::new();
         for mut event in self.events {
             let part = self.calendar.parts.get(event.part);
-            event.is_called_off = part.is_some_and(|part| part.calls_off);
+            event.is_called_off = part.is_some_and(Part::calls_off);
             if event.one("RECURRENCE-ID").is_some() {
                 let overrides = self.calendar.overrides.entry(event.uid.clone());
                 overrides.or_default().push(event);
@@ -380,6 +418,7 @@ impl Calendar {
             taken,
             inside: Vec::new(),
             zone: None,
+            left_out: BTreeSet::new(),
             kept: 0,
         };
         for (number, line) in lines(ics).enumerate() {
@@ -387,7 +426,7 @@ impl Calendar {
                 pause();
             }
             match line {
-                Err(text) => reading.unread(text),
+                Err(text) => reading.unread(&text),
                 Ok(line) => match line.name.as_str() {
                     "BEGIN" => reading.begin(line.word().to_ascii_uppercase())?,
                     "END" => reading.end(&line.word().to_ascii_uppercase()),
