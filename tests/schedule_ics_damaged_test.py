@@ -56,6 +56,7 @@ def test_parameters_of_a_change_are_told(world, parameter):
 VALUES = {
     TIMES.replace("T200000", "T190000Z", 1): "DTSTART is in UTC, and not in its TZID",
     f"{SERIES}\nEXDATE;TZID=Asia/Tokyo:20300109T190000Z": "EXDATE is in UTC, and not in its TZID",
+    f"{SERIES}\nEXDATE;TZID=Europe/Berlin:20300109": "EXDATE is a date, and not said to be one",
     f"{SERIES}\nRDATE;TZID=Asia/Tokyo:20300115T100000Z/PT1H": "RDATE is in UTC, and not in its TZID",
     f"{TIMES}TRANSP:OPAQUE XDATE:20300109T190000Z": "TRANSP OPAQUE XDATE:20300109T190000Z is not understood",
     f"{TIMES}DTSTAMP:20300101T000000Z\n XDATE:20300109T190000Z": "DTSTAMP 20300101T000000ZXDATE:20300109T190000Z is not understood",
@@ -86,6 +87,12 @@ def test_values_that_are_not_understood_are_told(world):
     many = "\n".join(f"X-{n}:1" for n in range(30))
     (row,) = take(world, calendar_of(f"{TIMES}{many}"))
     assert row["not_taken"].startswith("left out: X-0, X-1, ") and row["not_taken"].endswith(", …")
+
+
+def test_a_change_whose_time_was_cut_off_is_told(world):
+    for tzid in ("", ";TZID=Europe/Berlin"):
+        (row,) = take(world, calendar_of(SERIES, f"UID:1\nSUMMARY:y\nRECURRENCE-ID{tzid}:20300109\nDTSTART:20300109T200000Z"))
+        assert row["not_taken"] == "RECURRENCE-ID 20300109: RECURRENCE-ID is a date, and not said to be one"
 
 
 def test_a_change_that_ends_without_a_beginning_is_told(world):

@@ -1,6 +1,7 @@
 //! Parameters of properties (RFC 5545, 3.2): those that are understood.
 
 use super::text::Line;
+use crate::stamp::read_date;
 
 /// The types that a value may say that it has, and the parameters besides VALUE that are understood; none for a property that
 /// nothing is taken from.
@@ -52,12 +53,24 @@ pub fn doubt(line: &Line) -> Option<String> {
             return doubtful(&format!("{name}={value}"));
         }
     }
-    let zone = line.parameter("TZID")?;
+    let zone = line.parameter("TZID");
+    let has_type = |date: &str| {
+        let said = line.parameter("VALUE");
+        said.is_some_and(|said| said.eq_ignore_ascii_case(date))
+    };
+    let mut values = line.value.split([',', '/']).map(str::trim);
+    // A time that is cut off is a date, and one that is not said to be one may stand for another day's occurrences.
+    if (zone.is_some() || line.name == "RECURRENCE-ID")
+        && !has_type("DATE")
+        && values.clone().any(|value| read_date(value).is_some())
+    {
+        return Some(format!("{} is a date, and not said to be one", line.name));
+    }
+    let zone = zone?;
     let is_utc = ["UTC", "Etc/UTC", "GMT", "Etc/GMT", "Z", "Zulu"]
         .iter()
         .any(|utc| utc.eq_ignore_ascii_case(zone));
-    let mut values = line.value.split([',', '/']);
-    (!is_utc && values.any(|value| value.trim().ends_with('Z')))
+    (!is_utc && values.any(|value| value.ends_with('Z')))
         .then(|| format!("{} is in UTC, and not in its TZID", line.name))
 }
 
@@ -110,6 +123,21 @@ mod tests {
         assert_eq!(
             of("EXDATE;TZID=Asia/Tokyo:20300101T100000,20300101T100000Z").as_deref(),
             Some("EXDATE is in UTC, and not in its TZID")
+        );
+        for cut in [
+            "RECURRENCE-ID;TZID=Europe/Berlin:20300130",
+            "RECURRENCE-ID:20300130",
+            "EXDATE;TZID=Europe/Berlin:20300129T100000,20300130",
+        ] {
+            assert!(
+                of(cut)
+                    .unwrap()
+                    .ends_with("is a date, and not said to be one")
+            );
+        }
+        assert_eq!(
+            of("RECURRENCE-ID;TZID=Europe/Berlin;VALUE=DATE:20300130"),
+            None
         );
     }
 }
