@@ -38,6 +38,7 @@ create table public.live_stream_schedule (
   visibility public.live_stream_visibility not null default 'public',
   last_start timestamp,
   has_exceptions boolean not null default false,
+  ended_starts_at timestamptz[] not null default '{}',
   sequence integer not null default 0,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
@@ -117,6 +118,8 @@ comment on column public.live_stream_schedule.last_start is
   'By the clocks of the time zone, after which it does not begin any more; null is never. Kept by the database.';
 comment on column public.live_stream_schedule.has_exceptions is
   'Whether live_stream_schedule_exceptions has rows for it; kept by the database.';
+comment on column public.live_stream_schedule.ended_starts_at is
+  'Occurrences that are over before their end, since their session has ended: their original_starts_at. Kept by the database.';
 comment on column public.live_stream_schedule.sequence is
   'How often it or an exception of it was changed: the SEQUENCE of RFC 5545 in calendars. Kept by the database.';
 comment on column public.live_stream_schedule.created_at is 'When the row was made.';
@@ -163,9 +166,9 @@ comment on column public.live_stream_schedule_sessions.original_local_start is
 comment on column public.live_stream_schedule_sessions.original_starts_at is
   'The same as a moment, when the session was made.';
 comment on column public.live_stream_schedule_sessions.session_id is
-  'Session; null when it was deleted, and no other is made.';
-comment on column public.live_stream_schedule_sessions.starts_at is 'When the occurrence begins, as the session was told.';
-comment on column public.live_stream_schedule_sessions.ends_at is 'When the occurrence ends, as the session was told.';
+  'Session; null when it was deleted after its time.';
+comment on column public.live_stream_schedule_sessions.starts_at is 'When the occurrence begins, as the session was told, or says.';
+comment on column public.live_stream_schedule_sessions.ends_at is 'When the occurrence ends, as the session was told, or says.';
 comment on column public.live_stream_schedule_sessions.title is 'Title of the occurrence, as the session was told.';
 comment on column public.live_stream_schedule_sessions.created_at is 'When the session was made.';
 
@@ -268,6 +271,29 @@ create or replace trigger live_stream_schedule_count
 create or replace trigger live_stream_schedule_settle
   after update on public.live_stream_schedule
   for each row execute function live_stream.schedule_settle();
+create or replace trigger live_stream_schedule_looks
+  after update on public.live_stream_schedule
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function live_stream.schedule_looks();
+
+-- Those of a statement are noted one by one, and settled together.
+create or replace trigger live_stream_sessions_note
+  after update of status, scheduled_start_time, scheduled_end_time on public.live_stream_sessions
+  for each row
+  when (old.status <> new.status and new.status in ('cancelled', 'ended')
+        or new.status = 'scheduled'
+           and (old.scheduled_start_time is distinct from new.scheduled_start_time
+                or old.scheduled_end_time is distinct from new.scheduled_end_time))
+  execute function live_stream.sessions_note();
+create or replace trigger live_stream_sessions_note_deleted
+  before delete on public.live_stream_sessions
+  for each row execute function live_stream.sessions_note_deleted();
+create or replace trigger live_stream_sessions_settle_update
+  after update of status, scheduled_start_time, scheduled_end_time on public.live_stream_sessions
+  for each statement execute function live_stream.sessions_settle();
+create or replace trigger live_stream_sessions_settle_delete
+  after delete on public.live_stream_sessions
+  for each statement execute function live_stream.sessions_settle();
 
 -- A stream lasts a week at most and may end a day later; no zone is a whole day from UTC.
 create or replace view public.upcoming_streams with (security_invoker = true) as
@@ -276,8 +302,8 @@ create or replace view public.upcoming_streams with (security_invoker = true) as
          s.recurrence_pattern, s.recurrence_end_date, s.days_of_week, s.products_to_showcase,
          s.stream_category, s.expected_duration_minutes, s.target_audience, s.promotion_message,
          s.is_promoted, s.notification_sent, s.reminder_sent, s.status, s.created_session_id,
-         s.recurrence_rule, s.visibility, s.last_start, s.has_exceptions, s.sequence, s.created_at,
-         s.updated_at, i.display_name, i.followers_count, i.avatar_url,
+         s.recurrence_rule, s.visibility, s.last_start, s.has_exceptions, s.ended_starts_at,
+         s.sequence, s.created_at, s.updated_at, i.display_name, i.followers_count, i.avatar_url,
          o.starts_at as full_start_datetime, o.ends_at as full_end_datetime
     from public.live_stream_schedule s
    cross join lateral live_stream.next_occurrence(
@@ -291,13 +317,14 @@ create or replace view public.upcoming_streams with (security_invoker = true) as
            last_start => s.last_start,
            expected_duration_minutes => s.expected_duration_minutes,
            has_exceptions => s.has_exceptions,
-           after => now()) o
+           after => now(),
+           ended_starts_at => s.ended_starts_at) o
     left join live_stream.influencer_cards i on i.id = s.influencer_id
    where s.status in ('scheduled', 'confirmed')
      and case when s.has_exceptions then 'infinity' else coalesce(s.last_start, 'infinity') end
          >= (now() at time zone 'UTC') - interval '9 days';
 comment on view public.upcoming_streams is
-  'Schedules with an occurrence still to come, or on right now, with the public details of their influencer.';
+  'Schedules with an occurrence still to come, or on right now and not ended, with the public details of their influencer.';
 comment on column public.upcoming_streams.full_start_datetime is
   'When the next occurrence begins; of one that is on right now, when it began.';
 comment on column public.upcoming_streams.full_end_datetime is 'When that occurrence ends.';
@@ -457,6 +484,14 @@ comment on function live_stream.schedule_count is
   'Trigger: counts the schedules of influencers who have made some.';
 comment on function live_stream.schedule_guard is
   'Trigger: checks a schedule and brings it to its form.';
+comment on function live_stream.schedule_looks is
+  'Trigger: sessions that are still scheduled look as their changed schedules do.';
+comment on function live_stream.sessions_note is
+  'Trigger: notes a session that was cancelled, has ended or has another time.';
+comment on function live_stream.sessions_note_deleted is
+  'Trigger: keeps the schedule of a session that is being deleted.';
+comment on function live_stream.sessions_settle is
+  'Trigger: says of occurrences what was done with their sessions.';
 comment on function live_stream.normalize_recurrence_rule is
   'The one form of a recurrence rule of RFC 5545.';
 comment on function live_stream.split_schedule is

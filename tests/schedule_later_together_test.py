@@ -66,7 +66,7 @@ def test_while_sessions_are_made(plain_db, first, end):
 
 
 def test_while_a_session_is_being_deleted(plain_db):
-    """Nobody waits for that, in neither order."""
+    """It is a change of the schedule, which is waited for as others are."""
     world = people(plain_db)
     row = daily(world)
     make(world)
@@ -74,9 +74,10 @@ def test_while_a_session_is_being_deleted(plain_db):
     with Steps(plain_db) as steps:
         host, other = steps.client(world.influencer), steps.client(world.influencer)
         host.run("delete from public.live_stream_sessions where id = %s", [second])
-        other.run("set lock_timeout = '2s'")
-        other.run("update public.live_stream_schedule set scheduled_start_time = scheduled_start_time + interval '7 minutes' where id = %s", [row["id"]])
-        other.commit(), host.commit()
+        waiting = other.start("update public.live_stream_schedule set scheduled_start_time = scheduled_start_time + interval '7 minutes' where id = %s", [row["id"]])
+        other.waits()
+        host.commit()
+        waiting.result()
     row = world.influencer.api.select("live_stream_schedule", one=True)
     assert ids(world, row) == [first, *others]
     new = moments(row, 4)

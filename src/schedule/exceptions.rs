@@ -240,11 +240,16 @@ pub fn settle(changes: Changes<'_>) -> Result<()> {
             limits::check_exceptions(grown.map(|(schedule, _)| *schedule).collect())?;
         }
         for schedule in schedules.into_keys() {
-            plan::execute(&MARK, &[schedule.into()])?;
+            mark(schedule)?;
             sessions::follow(schedule)?;
         }
         Ok(())
     })
+}
+
+/// Says in a schedule whether it has exceptions, after some were written; it was changed by that. For code that settles.
+pub fn mark(schedule: Uuid) -> Result<()> {
+    plan::execute(&MARK, &[schedule.into()]).map(drop)
 }
 
 /// The exceptions of a schedule, for [`follow`].

@@ -12,7 +12,7 @@ use crate::pg::row::required;
 use crate::pg::row::{self, Row};
 use crate::pg::time_of_day::TimeOfDay;
 use crate::pg::time_zone::{self, Zone};
-use pgrx::datum::{Date, Timestamp, Uuid};
+use pgrx::datum::{Date, Timestamp, TimestampWithTimeZone, Uuid};
 use pgrx::pg_sys;
 use pgrx::{FromDatum, IntoDatum};
 use recurrence::days;
@@ -48,8 +48,11 @@ pub fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
     }
     nulls::fill_in(old, new)?;
     match old {
-        Some(old) => new.keep(old, &["has_exceptions"])?,
-        None => new.set("has_exceptions", Some(false))?,
+        Some(old) => new.keep(old, &["has_exceptions", "ended_starts_at"])?,
+        None => {
+            new.set("has_exceptions", Some(false))?;
+            new.set("ended_starts_at", Some(Vec::<TimestampWithTimeZone>::new()))?;
+        }
     }
     match old {
         Some(old) => keep_identity(old, new)?,

@@ -13,8 +13,8 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 thread_local! {
-    // The last one that is over, and all after it; those that were moved into what comes. Whoever deletes a session wants
-    // this row after the session's, and is not waited for.
+    // The last one that is over, and all after it; those that were moved into what comes. Whoever deletes a session waits
+    // for the schedule, and wants this row after that; that session is not waited for.
     static MADE: Plan = const { Plan::writing(
         c"with mine as materialized (
             select original_local_start, session_id
@@ -26,8 +26,13 @@ thread_local! {
                            where schedule_id = $1 and original_local_start < $2), $2))),
           stays as materialized (
             select id, status::text as status from public.live_stream_sessions
-             where id = any (array (select session_id from mine)) order by id for key share skip locked)
-          select m.original_local_start, s.status, m.session_id is null or s.id is not null
+             where id = any (array (select session_id from mine)) order by id for key share skip locked),
+          free as materialized (
+            select original_local_start from public.live_stream_schedule_sessions
+             where schedule_id = $1 and original_local_start = any (array (select original_local_start from mine))
+             order by 1 for update skip locked)
+          select m.original_local_start, s.status, m.session_id is null or s.id is not null,
+                 m.original_local_start in (select original_local_start from free)
             from mine m left join stays s on s.id = m.session_id",
         &[pg_sys::UUIDOID, pg_sys::TIMESTAMPOID],
     ) };
@@ -43,16 +48,22 @@ thread_local! {
            where schedule_id = $1 and original_local_start = any ($2)",
         &[pg_sys::UUIDOID, pg_sys::TIMESTAMPARRAYOID],
     ) };
+    // Of one that has ended the time is nobody's but its occurrence's.
     static PUT: Plan = const { Plan::writing(
         c"update public.live_stream_schedule_sessions l
-             set original_local_start = u.wall, original_starts_at = u.original
-            from unnest($2, $3, $4) as u (was, wall, original)
+             set original_local_start = u.wall, original_starts_at = u.original,
+                 starts_at = case when u.has_ended then l.starts_at + (u.original - l.original_starts_at)
+                                  else l.starts_at end,
+                 ends_at = case when u.has_ended then l.ends_at + (u.original - l.original_starts_at)
+                                else l.ends_at end
+            from unnest($2, $3, $4, $5) as u (was, wall, original, has_ended)
            where l.schedule_id = $1 and l.original_local_start = u.was + interval '100000 years'",
         &[
             pg_sys::UUIDOID,
             pg_sys::TIMESTAMPARRAYOID,
             pg_sys::TIMESTAMPARRAYOID,
             pg_sys::TIMESTAMPTZARRAYOID,
+            pg_sys::BOOLARRAYOID,
         ],
     ) };
 }
@@ -115,6 +126,7 @@ fn made(schedule: Uuid, now: i64) -> Result<Vec<Made>> {
                     _ => State::Gone,
                 },
                 stays: rows.get(row, 2)?,
+                is_free: rows.get(row, 3)?,
             })
         };
         Ok((0..rows.len()).filter_map(read).collect())
@@ -125,13 +137,15 @@ fn made(schedule: Uuid, now: i64) -> Result<Vec<Made>> {
 fn put(schedule: Uuid, made: &[Made], places: &Places) -> Result<()> {
     let wall = |micros: i64| Timestamp::try_from(micros).ok();
     let (mut gone, mut was, mut is, mut originals) = (vec![], vec![], vec![], vec![]);
-    for one in made.iter().filter(|one| one.stays) {
+    let mut has_ended = vec![];
+    for one in made.iter().filter(|one| one.is_free) {
         match places.of(one.wall) {
-            Some(None) => gone.push(wall(one.wall)),
-            Some(Some(place)) if place.wall != one.wall => {
+            Some(None) if one.stays => gone.push(wall(one.wall)),
+            Some(Some(place)) if place.wall != one.wall || one.state == State::Ended => {
                 was.push(wall(one.wall));
                 is.push(wall(place.wall));
                 originals.push(timestamp(place.moment));
+                has_ended.push(one.state == State::Ended);
             }
             _ => {}
         }
@@ -143,6 +157,12 @@ fn put(schedule: Uuid, made: &[Made], places: &Places) -> Result<()> {
         return Ok(());
     }
     plan::execute(&LIFT, &[schedule.into(), was.clone().into()])?;
-    let args = [schedule.into(), was.into(), is.into(), originals.into()];
+    let args = [
+        schedule.into(),
+        was.into(),
+        is.into(),
+        originals.into(),
+        has_ended.into(),
+    ];
     plan::execute(&PUT, &args).map(drop)
 }

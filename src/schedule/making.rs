@@ -4,11 +4,11 @@ use super::loading::Known;
 use super::series::Exception;
 use super::sessions::{fields, follow_planned, stored, title_of};
 use super::stored::Stored;
-use super::{next_session, upcoming};
+use super::{called_off, next_session, upcoming};
 use crate::limits;
 use crate::pg::error::Result;
 use crate::pg::plan::{self, Plan, sql};
-use pgrx::datum::Uuid;
+use pgrx::datum::{DatumWithOid, Uuid};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::collections::BTreeSet;
@@ -39,6 +39,31 @@ macro_rules! showcase {
         )
     };
 }
+
+/// Puts products that schedules have got into sessions, from $6, their places: those that a condition holds of.
+macro_rules! put_in {
+    ($condition:literal) => {
+        concat!(
+            "insert into public.live_stream_products (session_id, product_id, display_order)
+             select made.session_id, p.product_id, p.place
+               from unnest($1, $2) as made (schedule_id, session_id)
+               join unnest($3, $4, $5, $6) as p (schedule_id, product_id, was, place)
+                 on p.schedule_id = made.schedule_id
+              where p.was is null ",
+            $condition,
+            " order by 1, 2 on conflict (session_id, product_id) do nothing"
+        )
+    };
+}
+
+const PUT_IN_TYPES: &[pg_sys::Oid] = &[
+    pg_sys::UUIDARRAYOID,
+    pg_sys::UUIDARRAYOID,
+    pg_sys::UUIDARRAYOID,
+    pg_sys::UUIDARRAYOID,
+    pg_sys::INT4ARRAYOID,
+    pg_sys::INT4ARRAYOID,
+];
 
 /// What says when a schedule takes place, as one text: what was worked out before somebody changed it makes no sessions.
 macro_rules! times {
@@ -133,6 +158,13 @@ thread_local! {
         )),
         &[pg_sys::UUIDARRAYOID],
     ) };
+    static PUT_IN: Plan = const { Plan::writing(sql!(put_in!("")), PUT_IN_TYPES) };
+    static PUT_IN_KNOWN: Plan = const { Plan::writing(
+        sql!(put_in!(
+            "and exists (select from public.products known where known.id = p.product_id)"
+        )),
+        PUT_IN_TYPES,
+    ) };
 }
 
 /// A schedule whose turn it is.
@@ -204,6 +236,7 @@ pub fn make(due: &[Due], now: i64, until: i64, has_time: impl Fn() -> bool) -> R
         looked_at = nth + 1;
     }
     let ids: Vec<Uuid> = due.iter().take(looked_at).map(|one| one.id).collect();
+    called_off::make_up(ids.clone())?;
     follow_planned(ids.clone(), false)?;
     let mut made = 0;
     if !coming.ids.is_empty() {
@@ -272,8 +305,7 @@ fn make_sessions(coming: Coming) -> Result<i32> {
     })?;
     let count = made.len() as i32;
     if count > 0 {
-        let has_products = plan::run(&HAS_PRODUCTS, &[], |rows| Ok(rows.len() > 0))?;
-        let showcase = if has_products {
+        let showcase = if has_products()? {
             &SHOWCASE_KNOWN
         } else {
             &SHOWCASE
@@ -281,6 +313,22 @@ fn make_sessions(coming: Coming) -> Result<i32> {
         plan::execute(showcase, &[made.into()])?;
     }
     Ok(count)
+}
+
+/// Whether the shop has a table of products.
+fn has_products() -> Result<bool> {
+    plan::run(&HAS_PRODUCTS, &[], |rows| Ok(rows.len() > 0))
+}
+
+/// Puts products that schedules have got into their sessions: `added` has the schedules with their sessions, and the
+/// schedules with their products, the places that these had and those that they have. For code that settles.
+pub fn put_in(added: &[DatumWithOid<'_>]) -> Result<()> {
+    let put_in = if has_products()? {
+        &PUT_IN_KNOWN
+    } else {
+        &PUT_IN
+    };
+    plan::execute(put_in, added).map(drop)
 }
 
 /// Occurrences that come, with the place of their schedule.

@@ -5,12 +5,14 @@
 //! with exceptions, [`loading`] reads those, [`guard`] keeps nonsense out of the table. What SQL calls is here.
 
 mod calendar;
+mod called_off;
 mod exceptions;
 mod fields;
 mod guard;
 mod ics;
 mod later;
 mod loading;
+mod looks;
 mod making;
 mod next;
 mod next_session;
@@ -352,6 +354,12 @@ fn schedule_exceptions_guard<'a>(trigger: &'a PgTrigger<'a>) -> trigger::Outcome
         limits::write_row(old.is_none())?;
         exceptions::guard(old, new)
     })
+}
+
+/// AFTER a statement that has changed schedules: their sessions look as they do.
+#[pg_trigger]
+fn schedule_looks<'a>(trigger: &'a PgTrigger<'a>) -> trigger::Outcome<'a> {
+    transition::after(trigger, looks::follow)
 }
 
 /// AFTER any change of exceptions: what is kept of them in their schedules.

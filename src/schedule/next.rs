@@ -19,7 +19,7 @@ const FEW: usize = 16;
 const MORE: usize = 8;
 
 /// The first occurrence of a schedule that takes place and ends after a moment, one that is on
-/// then included; no row when there is none, or when the server cannot make sense of the fields
+/// then included unless it is one of those whose session has ended; no row when there is none, or when the server cannot make sense of the fields
 /// (any more): a list of schedules must not fail for one of them. Nor when the query that asks has
 /// spent the influencer's share of work on others.
 #[pg_extern(stable, parallel_safe)]
@@ -36,6 +36,7 @@ fn next_occurrence(
     expected_duration_minutes: Option<i32>,
     has_exceptions: Option<bool>,
     after: Option<TimestampWithTimeZone>,
+    ended_starts_at: default!(Option<Vec<Option<TimestampWithTimeZone>>>, "NULL"),
     call: pg_sys::FunctionCallInfo,
 ) -> TableIterator<
     'static,
@@ -59,10 +60,12 @@ fn next_occurrence(
         duration_minutes: expected_duration_minutes,
         has_exceptions,
     };
+    let ended = ended_starts_at.unwrap_or_default();
+    let ended: Vec<i64> = ended.into_iter().flatten().map(i64::from).collect();
     let next = after.and_then(|after| {
         per_query::with(call, |shares: &mut HashMap<Option<Uuid>, Share>| {
             let share = shares.entry(influencer_id).or_default();
-            next(&stored, after.into(), share).or_raise()
+            next(&stored, &ended, after.into(), share).or_raise()
         })
     });
     TableIterator::new(next.and_then(to_row))
@@ -77,7 +80,12 @@ extension_sql!(
 );
 
 /// Exceptions are read until one that takes place comes before what was not read.
-fn next(stored: &Stored<'_>, after: i64, share: &mut Share) -> Result<Option<Occurrence>> {
+fn next(
+    stored: &Stored<'_>,
+    ended: &[i64],
+    after: i64,
+    share: &mut Share,
+) -> Result<Option<Occurrence>> {
     let mut most = FEW;
     while !share.is_spent() {
         pgrx::check_for_interrupts!();
@@ -93,7 +101,7 @@ fn next(stored: &Stored<'_>, after: i64, share: &mut Share) -> Result<Option<Occ
         }
         let before = until.unwrap_or(i64::MAX);
         let mut coming = series.at_most(share.left()).between(after, before);
-        let found = coming.find(|one| !one.is_skipped);
+        let found = coming.find(|one| !one.is_skipped && !ended.contains(&one.original));
         share.spend(coming.spent());
         if found.is_some() || until.is_none() || coming.gave_up() {
             return Ok(found);

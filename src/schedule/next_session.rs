@@ -1,4 +1,5 @@
-//! What a schedule says of its next session: its id, and whether followers were told or reminded of it.
+//! What a schedule says of its next session: its id, and whether followers were told or reminded of it; and of which
+//! occurrences the session is over.
 
 use super::settling;
 use crate::pg::error::Result;
@@ -27,6 +28,26 @@ thread_local! {
            where id in (select id from public.live_stream_schedule
                          where created_session_id = any ($1) and not reminder_sent
                            for no key update skip locked)",
+        &[pg_sys::UUIDARRAYOID],
+    ) };
+    static ENDED: Plan = const { Plan::writing(
+        c"with ended as materialized (
+            select s.id, coalesce(over.starts, '{}') as starts
+              from public.live_stream_schedule s
+             cross join lateral (
+                    select array_agg(l.original_starts_at order by l.original_starts_at) as starts
+                      from public.live_stream_schedule_sessions l
+                     cross join lateral (
+                            select from public.live_stream_sessions
+                             where id = l.session_id and status::text = 'ended' limit 1) made
+                     where l.schedule_id = s.id and l.ends_at > now()) over
+             where s.id = any ($1) and s.ended_starts_at <> coalesce(over.starts, '{}')),
+          free as materialized (
+            select id from public.live_stream_schedule
+             where id = any (array (select id from ended)) order by id for no key update skip locked)
+          update public.live_stream_schedule s set ended_starts_at = ended.starts
+            from ended
+           where s.id = ended.id and s.id in (select id from free)",
         &[pg_sys::UUIDARRAYOID],
     ) };
     // What everybody may read must not be the key to a session that they may not see. Each of its own
@@ -81,9 +102,10 @@ thread_local! {
     ) };
 }
 
-/// Names the next session of schedules as it is now; one that somebody is changing is named the next time. For
-/// [`settling`] alone.
+/// Names the next session of schedules as it is now, and occurrences that are over before their time; of one that
+/// somebody is changing this is done the next time. For [`settling`] alone.
 pub fn name(schedules: Vec<Uuid>) -> Result<()> {
+    plan::execute(&ENDED, &[schedules.clone().into()])?;
     plan::execute(&NAME, &[schedules.into()]).map(drop)
 }
 

@@ -3,7 +3,7 @@
 use super::loading::exception;
 use super::series::{Exception, Occurrence, Series};
 use super::stored::Stored;
-use super::{DAY_MICROS, next_session, settling, turns, upcoming};
+use super::{DAY_MICROS, called_off, next_session, settling, turns, upcoming};
 use crate::pg::clock::transaction_time;
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::lock::{Lock, Mode};
@@ -68,7 +68,7 @@ thread_local! {
              where session_id in (select id from stays))
           update public.live_stream_sessions
              set scheduled_start_time = $2, scheduled_end_time = $3,
-                 title = case when $6 then $4 else title end
+                 title = case when title = $6 then $4 else title end
            where id in (select id from stays) and status = 'scheduled'",
         &[
             pg_sys::UUIDOID,
@@ -76,7 +76,7 @@ thread_local! {
             pg_sys::TIMESTAMPTZOID,
             pg_sys::TEXTOID,
             pg_sys::TIMESTAMPTZOID,
-            pg_sys::BOOLOID,
+            pg_sys::TEXTOID,
         ],
     ) };
     static DROP: Plan = const { Plan::writing(
@@ -181,6 +181,7 @@ struct Planned {
 /// Moves sessions that are still scheduled to where their occurrence is, and calls off those
 /// whose occurrence does not take place; of one schedule. For code that settles.
 pub fn follow(schedule: Uuid) -> Result<()> {
+    called_off::make_up(vec![schedule])?;
     if follow_planned(vec![schedule], true)? {
         next_session::name(vec![schedule])?;
     }
@@ -232,14 +233,13 @@ pub fn follow_planned(schedules: Vec<Uuid>, all: bool) -> Result<bool> {
         if (now.start, now.end, &title) == (one.start, one.end, &one.title) {
             continue;
         }
-        let retitled = title != one.title;
         let args = [
             one.session.into(),
             super::timestamp(now.start).into(),
             super::timestamp(now.end).into(),
             title.into(),
             super::timestamp(now.original).into(),
-            retitled.into(),
+            one.title.into(),
         ];
         plan::execute(&MOVE, &args)?;
         changed = true;

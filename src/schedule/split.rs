@@ -1,7 +1,7 @@
 //! "This and all that follow": one schedule becomes two.
 
 use super::stored::Stored;
-use super::{DAY_MICROS, EPOCH, no_such_schedule, settling};
+use super::{DAY_MICROS, EPOCH, next_session, no_such_schedule, settling};
 use crate::pg::error::{Error, OrRaise, Result, SqlState};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan};
@@ -124,7 +124,10 @@ fn split(schedule: Option<Uuid>, original: Option<TimestampWithTimeZone>) -> Res
         later.to_string().into(),
     ];
     plan::execute(&COPY, &copied)?;
-    settling(|| plan::execute(&HAND_OVER, &[id.into(), new.into(), local.into()]))?;
+    settling(|| {
+        plan::execute(&HAND_OVER, &[id.into(), new.into(), local.into()])?;
+        next_session::name(vec![id, new])
+    })?;
     plan::execute(&SHORTEN, &[id.into(), earlier.to_string().into()])?;
     RESULT.set(Some(new));
     Ok(())
