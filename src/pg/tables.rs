@@ -25,6 +25,10 @@ pub const FILES: &[(&str, &str)] = &[
     ("limits", include_str!("../../sql/limits.sql")),
     ("schedule", include_str!("../../sql/schedule.sql")),
     (
+        "schedule_sessions",
+        include_str!("../../sql/schedule_sessions.sql"),
+    ),
+    (
         "schedule_exceptions",
         include_str!("../../sql/schedule_exceptions.sql"),
     ),

@@ -205,9 +205,9 @@ fn settle_noted() -> Result<()> {
     })
 }
 
-/// Says of the occurrences of schedules what was done with their sessions and could not be said then. For code that
-/// settles.
-pub fn make_up(schedules: Vec<Uuid>) -> Result<()> {
+/// Says of the occurrences of schedules what was done with their sessions and could not be said then; of which it was
+/// said. For code that settles.
+pub fn make_up(schedules: Vec<Uuid>) -> Result<BTreeSet<Uuid>> {
     say(schedules, Vec::new(), 1)
 }
 
@@ -236,14 +236,14 @@ impl Changed {
     }
 }
 
-fn say(schedules: Vec<Uuid>, sessions: Vec<Uuid>, tries: usize) -> Result<()> {
+fn say(schedules: Vec<Uuid>, sessions: Vec<Uuid>, tries: usize) -> Result<BTreeSet<Uuid>> {
     let args = [schedules.into(), sessions.into()];
     let changed = plan::run(&CHANGED, &args, |rows| {
         let read = |row| Changed::read(rows, row);
         Ok((0..rows.len()).filter_map(read).collect::<Vec<_>>())
     })?;
     if changed.is_empty() {
-        return Ok(());
+        return Ok(BTreeSet::new());
     }
     let wanted: BTreeSet<Uuid> = changed.iter().map(|one| one.schedule).collect();
     let known = lock(wanted.into_iter().collect(), tries)?;
@@ -261,7 +261,11 @@ fn say(schedules: Vec<Uuid>, sessions: Vec<Uuid>, tries: usize) -> Result<()> {
             said.add(one, series);
         }
     }
-    said.write()
+    said.write()?;
+    said.schedules
+        .iter()
+        .try_for_each(|id| exceptions::mark(*id))?;
+    Ok(said.schedules)
 }
 
 /// Those of the schedules that nobody else has, and what makes sense of them in time.
@@ -361,7 +365,7 @@ impl Said {
         }
     }
 
-    fn write(self) -> Result<()> {
+    fn write(&self) -> Result<()> {
         let wall = |micros: i64| Timestamp::try_from(micros).ok();
         let (parted, walls): (Vec<_>, Vec<_>) = self
             .parted
@@ -421,6 +425,6 @@ impl Said {
             ];
             plan::execute(&TELL, &args)?;
         }
-        self.schedules.into_iter().try_for_each(exceptions::mark)
+        Ok(())
     }
 }

@@ -179,7 +179,7 @@ pub struct Due {
 }
 
 /// The next schedules, up to so many of each, of influencers with the schedule that was looked at last; those that
-/// may take place between now and a moment.
+/// may take place between now and a moment. What was done with their sessions is said before. For code that settles.
 pub fn due(turns: &[(Uuid, Option<Uuid>)], until: i64, most: usize) -> Result<Vec<Due>> {
     let (influencers, after): (Vec<Uuid>, Vec<Option<Uuid>>) = turns.iter().copied().unzip();
     let args = [
@@ -188,7 +188,7 @@ pub fn due(turns: &[(Uuid, Option<Uuid>)], until: i64, most: usize) -> Result<Ve
         after.into(),
         i64::try_from(most).unwrap_or(i64::MAX).into(),
     ];
-    plan::run(&COMING, &args, |rows| {
+    let mut due = plan::run(&COMING, &args, |rows| {
         let read = |row| {
             let id = rows.get(row, 0)?;
             let products = rows.get::<i32>(row, 3).unwrap_or(0);
@@ -204,8 +204,13 @@ pub fn due(turns: &[(Uuid, Option<Uuid>)], until: i64, most: usize) -> Result<Ve
                 times: rows.get(row, 12)?,
             })
         };
-        Ok((0..rows.len()).filter_map(read).collect())
-    })
+        Ok((0..rows.len()).filter_map(read).collect::<Vec<_>>())
+    })?;
+    let changed = called_off::make_up(due.iter().map(|one| one.id).collect())?;
+    for one in due.iter_mut().filter(|one| changed.contains(&one.id)) {
+        one.stored.has_exceptions = Some(true);
+    }
+    Ok(due)
 }
 
 /// What was done of schedules whose turn it was.
@@ -236,7 +241,6 @@ pub fn make(due: &[Due], now: i64, until: i64, has_time: impl Fn() -> bool) -> R
         looked_at = nth + 1;
     }
     let ids: Vec<Uuid> = due.iter().take(looked_at).map(|one| one.id).collect();
-    called_off::make_up(ids.clone())?;
     follow_planned(ids.clone(), false)?;
     let mut made = 0;
     if !coming.ids.is_empty() {
