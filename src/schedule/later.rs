@@ -26,13 +26,8 @@ thread_local! {
                            where schedule_id = $1 and original_local_start < $2), $2))),
           stays as materialized (
             select id, status::text as status from public.live_stream_sessions
-             where id = any (array (select session_id from mine)) order by id for key share skip locked),
-          free as materialized (
-            select original_local_start from public.live_stream_schedule_sessions
-             where schedule_id = $1 and original_local_start = any (array (select original_local_start from mine))
-             order by 1 for update skip locked)
-          select m.original_local_start, s.status, m.session_id is null or s.id is not null,
-                 m.original_local_start in (select original_local_start from free)
+             where id = any (array (select session_id from mine)) order by id for key share skip locked)
+          select m.original_local_start, s.status, m.session_id is null or s.id is not null
             from mine m left join stays s on s.id = m.session_id",
         &[pg_sys::UUIDOID, pg_sys::TIMESTAMPOID],
     ) };
@@ -126,7 +121,6 @@ fn made(schedule: Uuid, now: i64) -> Result<Vec<Made>> {
                     _ => State::Gone,
                 },
                 stays: rows.get(row, 2)?,
-                is_free: rows.get(row, 3)?,
             })
         };
         Ok((0..rows.len()).filter_map(read).collect())
@@ -138,9 +132,9 @@ fn put(schedule: Uuid, made: &[Made], places: &Places) -> Result<()> {
     let wall = |micros: i64| Timestamp::try_from(micros).ok();
     let (mut gone, mut was, mut is, mut originals) = (vec![], vec![], vec![], vec![]);
     let mut has_ended = vec![];
-    for one in made.iter().filter(|one| one.is_free) {
+    for one in made.iter().filter(|one| one.stays) {
         match places.of(one.wall) {
-            Some(None) if one.stays => gone.push(wall(one.wall)),
+            Some(None) => gone.push(wall(one.wall)),
             Some(Some(place)) if place.wall != one.wall || one.state == State::Ended => {
                 was.push(wall(one.wall));
                 is.push(wall(place.wall));

@@ -21,8 +21,6 @@ pub struct Made {
     pub state: State,
     /// False while somebody is deleting it: nobody waits for that.
     pub stays: bool,
-    /// Whether it can be put elsewhere.
-    pub is_free: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -193,7 +191,7 @@ pub fn places(
     passed.extend(&is_apart);
     passed.extend(
         made.values()
-            .filter(|one| !one.is_free || !counted_walls.contains(&one.wall))
+            .filter(|one| !one.stays || !counted_walls.contains(&one.wall))
             .map(|one| one.wall),
     );
     let mut free = next.into_iter();
