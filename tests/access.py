@@ -408,7 +408,7 @@ class Scene:
             "live_stream_orders": (session, "user_id", users),
             "live_stream_schedule": ({"id": self.schedule}, "id", host(self.schedule)),
             "upcoming_streams": ({"id": self.schedule}, "id", host(self.schedule)),
-            "live_stream_schedule_exceptions": (plan, "schedule_id", host(self.schedule)),
+            "live_stream_schedule_exceptions": (plan | {"original_starts_at": "2030-01-08T15:00:00+00:00"}, "schedule_id", host(self.schedule)),
             "live_stream_schedule_sessions": (plan, "schedule_id", host(self.schedule)),
             "live_stream_analytics": (session, "session_id", host(self.session)),
             "live_stream_notifications": ({"session_id": self.session, "type": "special_offer"}, "user_id", users),
