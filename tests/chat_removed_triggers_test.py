@@ -22,6 +22,10 @@ SAVED_AGAIN = (
 FAILS = f"begin {NESTED}; perform 1 / 0; exception when division_by_zero then null; end"
 IN_PART = f"begin {NESTED}; exception when others then null; end"
 OF_ALL = "update public.live_stream_chat set avatar_url = 'n' where is_deleted"
+ONCE = (
+    "if position(new.id::text in coalesce(current_setting('app.done', true), '')) = 0 then"
+    f" perform set_config('app.done', concat(current_setting('app.done', true), new.id), true); {NESTED}; end if"
+)
 # Triggers of the app's: when, for what, and what they do.
 TRIGGERS = {
     "after each row, before ours": ("aaa after update", "row", NESTED),
@@ -34,7 +38,7 @@ TRIGGERS = {
     "after the statement, after ours": ("zzz after update", "statement", OF_ALL),
     "before each row, with a text": ("zzz before update", "row", "if new.is_deleted then new.message := '[deleted]'; end if"),
     "before each row, with a reason": ("zzz before update", "row", "if new.is_deleted then new.deletion_reason := 'because'; end if"),
-    "deferred": ("aaa after update", "constraint", f"if new.avatar_url is distinct from 'n' then {NESTED}; end if"),
+    "deferred": ("aaa after update", "constraint", ONCE),
 }
 
 

@@ -178,7 +178,8 @@ def test_each_occurrence_has_the_code_of_its_own_session(world):
         text = feed_text(world, who)
         events = icalendar.Calendar.from_ical(text).walk("VEVENT")
         told = {(event["DTSTART"].dt.astimezone(timezone.utc), event["URL"]) for event in events if "URL" in event}
-        assert told == expected and len(told) == 6
+        # In the afternoon the eighth day is within eight days.
+        assert told == expected and len(told) in (6, 7)
         assert not any(code in text.replace("\r\n ", "") for code in codes | {changed["session_code"], gone["session_code"]})
     names = {event["SUMMARY"] for event in feed(world).walk("VEVENT") if "URL" not in event}
     assert names == {"Daily", "Far"}

@@ -340,7 +340,9 @@ def taken(world, text):
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_what_programs_write_is_read_as_others_read_it(world, program):
     text = PROGRAMS[program]
-    wanted = [(begin, end, title.rstrip()) for begin, end, title in oracle(text.replace("\n", "\r\n"), *WINDOW) if (program, begin) not in CALLED_OFF]
+    # They know no Windows name there, and no time of these calendars is without a zone.
+    others = text.replace("X-WR-TIMEZONE:W. Europe Standard Time\n", "").replace("\n", "\r\n")
+    wanted = [(begin, end, title.rstrip()) for begin, end, title in oracle(others, *WINDOW) if (program, begin) not in CALLED_OFF]
     assert wanted
     for end in ("\r\n", "\n", "\r", " \r\n"):
         assert taken(world, text.replace("\n", end)) == wanted, repr(end)
