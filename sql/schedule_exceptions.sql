@@ -96,6 +96,9 @@ create policy live_stream_schedule_exceptions_delete on public.live_stream_sched
 create or replace trigger live_stream_schedule_exceptions_guard
   before insert or update on public.live_stream_schedule_exceptions
   for each row execute function live_stream.schedule_exceptions_guard();
+create or replace trigger live_stream_schedule_exceptions_begin_update
+  before update on public.live_stream_schedule_exceptions
+  for each statement execute function live_stream.begin_update();
 create or replace trigger live_stream_schedule_exceptions_settle_insert
   after insert on public.live_stream_schedule_exceptions
   referencing new table as new_rows

@@ -77,6 +77,15 @@ thread_local! {
     ) };
 }
 
+/// An exception that is there and is saved again, as an upsert does it (see `pg/upsert`): the guard of an update comes
+/// after it.
+pub fn guard_again(old: &Row<'_>, new: &mut Row<'_>, set: &[pg_sys::AttrNumber]) -> Result<()> {
+    super::own_schedule(Some(required(old, "schedule_id")?))?;
+    // What takes place and when is said together: a default would say another thing.
+    new.keep_unset(old, set);
+    guard(Some(old), new)
+}
+
 /// Checks an exception that is about to be stored and works out its clock times.
 pub fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
     if is_settling() {
@@ -128,7 +137,10 @@ pub fn guard(old: Option<&Row<'_>>, new: &mut Row<'_>) -> Result<()> {
             (_, Some(wall)) => wall,
             _ if was_added => wall_at(series.zone, original.into()),
             // An exception that does not fit (any more) can still be changed.
-            _ if old.is_some() => return Ok(()),
+            _ if old.is_some() => {
+                new.set("fits", Some(false))?;
+                return check_times(new, kind, original, &series);
+            }
             _ => return Err(no_such_occurrence(original)),
         };
         new.set("original_local_start", Timestamp::try_from(wall).ok())?;

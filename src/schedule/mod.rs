@@ -350,7 +350,7 @@ fn schedule_settle<'a>(trigger: &'a PgTrigger<'a>) -> trigger::Outcome<'a> {
 /// Keeps nonsense out of public.live_stream_schedule_exceptions.
 #[pg_trigger]
 fn schedule_exceptions_guard<'a>(trigger: &'a PgTrigger<'a>) -> trigger::Outcome<'a> {
-    trigger::before(trigger, |old, new| {
+    trigger::before_or_again(trigger, exceptions::guard_again, |old, new| {
         limits::write_row(old.is_none())?;
         exceptions::guard(old, new)
     })
