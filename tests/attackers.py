@@ -45,7 +45,7 @@ class Scene:
         rows = self.db.sql("select format_type(enumtypid, null) as type, min(enumlabel) as label from pg_enum group by 1")
         self.labels = {row["type"].removeprefix("public."): row["label"] for row in rows}
 
-    def fill(self, visibility, host, secret="5e3b1"):
+    def fill(self, visibility, host, secret="5e3kr"):
         """The ids of what hangs on a session, by the names that functions and columns give them."""
         world, fan = self.world, self.world.new_user()
         session = world.session(

@@ -40,7 +40,7 @@ def test_no_plan_shows_what_is_hidden(scene, who):
     """Of tables, views and functions; of prepared statements too, with plans for values and for any value. What the
     planner evaluates beforehand, such as who is calling, is the caller's own."""
     hidden = scene.of["private"]
-    secrets = ["5e3b1", "private hidden-title", *(str(hidden[name]) for name in ("viewer_id", "message_id", "order_id", "token", "code"))]
+    secrets = ["5e3kr", "private hidden-title", *(str(hidden[name]) for name in ("viewer_id", "message_id", "order_id", "token", "code"))]
     queries = [(f"select * from {name} t", []) for name in relations(scene.db)]
     queries += [(f"select * from {name} t where t::text like '%%x%%' order by t::text", []) for name in relations(scene.db)]
     queries += calls(scene, scene.of["public"]) + calls(scene, {"session_id": hidden["session_id"]})

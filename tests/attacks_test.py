@@ -313,7 +313,7 @@ def test_nobody_becomes_somebody_elses_influencer(plain_db):
 
 @pytest.mark.parametrize("who", ATTACKERS)
 def test_copy_truncate_and_locks(scene, who):
-    hidden = ("hidden-message", "hidden-agent", "hidden-order", "hidden-reason", "hidden-news", "private hidden-title", "5e3b1")
+    hidden = ("hidden-message", "hidden-agent", "hidden-order", "hidden-reason", "hidden-news", "private hidden-title", "5e3kr")
     with scene.sql() as connection:
         copied = 0
         for table in [row["name"] for row in scene.db.sql(

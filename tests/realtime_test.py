@@ -66,13 +66,13 @@ def test_a_deleted_row_shows_its_key_alone(db):
 def test_rows_arrive_and_secrets_do_not(supabase_db, stream):
     world = people(supabase_db)
     stream()
-    secrets = {"stream_key": "key-5e3b1", "rtmp_url": "rtmp://ingest-5e3b1.example.org"}
+    secrets = {"stream_key": "key-5e3kr", "rtmp_url": "rtmp://ingest-5e3kr.example.org"}
     session = world.session("Lamps tonight", live=False, **secrets)
     world.set_session(session, status="live", actual_start_time=now(), **secrets)
     world.influencer.api.rpc("live_stream_pause", session_id=session["id"])
     world.influencer.api.rpc("live_stream_start", session_id=session["id"], **secrets)
     world.service.update("live_stream_sessions", secrets, where={"id": session["id"]})
-    supabase_db.owner("update public.live_stream_sessions set stream_key = 'key-5e3b1', title = 'Lamps now'")
+    supabase_db.owner("update public.live_stream_sessions set stream_key = 'key-5e3kr', title = 'Lamps now'")
     viewer = world.join(session, world.viewer)
     message = world.say(session, world.viewer, "what a lamp", viewer)
     world.stranger.api.rpc("live_stream_react", message_id=message["id"], reaction="heart")
@@ -88,10 +88,10 @@ def test_rows_arrive_and_secrets_do_not(supabase_db, stream):
     told = stream()
     for word in ("Lamps tonight", "Lamps now", "what a lamp", viewer["id"], product["id"], '{"heart": 1}'):
         assert word.encode() in told, word
-    for word in ("key-5e3b1", "ingest-5e3b1", "order-77", "private", "payout", world.stranger.user_id):
+    for word in ("key-5e3kr", "ingest-5e3kr", "order-77", "private", "payout", world.stranger.user_id):
         assert word.encode() not in told, word
     (stored,) = world.influencer.api.rpc("live_stream_stream_credentials", session_id=session["id"])
-    assert stored["stream_key"] == "key-5e3b1"
+    assert stored["stream_key"] == "key-5e3kr"
 
 
 def test_an_end_arrives_with_its_numbers_settled(supabase_db, stream):
