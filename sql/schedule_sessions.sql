@@ -62,12 +62,7 @@ create or replace trigger live_stream_schedule_sessions_settle
 -- Those of a statement are noted one by one, and settled together.
 create or replace trigger live_stream_sessions_note
   after update of status, scheduled_start_time, scheduled_end_time on public.live_stream_sessions
-  for each row
-  when (old.status <> new.status and new.status in ('cancelled', 'ended')
-        or new.status = 'scheduled'
-           and (old.scheduled_start_time is distinct from new.scheduled_start_time
-                or old.scheduled_end_time is distinct from new.scheduled_end_time))
-  execute function live_stream.sessions_note();
+  for each row execute function live_stream.sessions_note();
 create or replace trigger live_stream_sessions_note_deleted
   before delete on public.live_stream_sessions
   for each row execute function live_stream.sessions_note_deleted();
@@ -81,6 +76,6 @@ create or replace trigger live_stream_sessions_settle_delete
 comment on function live_stream.sessions_note is
   'Trigger: notes a session that was cancelled, has ended or has another time.';
 comment on function live_stream.sessions_note_deleted is
-  'Trigger: keeps the schedule of a session that is being deleted.';
+  'Trigger: notes the schedule of a session that is being deleted.';
 comment on function live_stream.sessions_settle is
   'Trigger: says of occurrences what was done with their sessions.';

@@ -180,7 +180,7 @@ def test_an_error_inside_the_engine_leaves_the_caller_as_it_was(db, world, mallo
     mallory.execute("begin")
     for statement, params in (
         ("select live_stream.track_product(%s, 'jump', null)", [product["id"]]),
-        ("select live_stream.join_session(%s, null, null, repeat('x', 99), null, null, null, null, null)", [session["id"]]),
+        ("select live_stream.join_session(null, %s, null, null, null, null, null, null, null)", ["no such code"]),
         ("select live_stream.join_session(%s, null, null, null, null, null, null, null, null)", [private["id"]]),
         ("insert into public.live_stream_chat (session_id, message) values (%s, 'x')", [private["id"]]),
     ):

@@ -54,9 +54,8 @@
 //! checks once more then what the row refers to (`keep::again`). Orders and products are locked before the
 //! viewers go.
 //!
-//! Who changes a schedule has its row, and then wants those of its sessions. So who changes a session, and then says so in the
-//! schedule, does not wait for that: what could not be said is made up for (`schedule/called_off.rs`). Who deletes a session waits
-//! for its schedule, as nobody who has that waits for a session that is being deleted.
+//! Who changes a schedule has its row, and then wants those of its sessions. So who changes or deletes a session, and then says
+//! so in the schedule, does not wait for that: what could not be said is made up for (`schedule/called_off.rs`).
 
 use pgrx::Uuid;
 use pgrx::pg_sys;

@@ -90,6 +90,10 @@ fn before_row<'a>(
             let Err(refused) = outcome else {
                 return done(row);
             };
+            // What the caller may not know of is not told from what is not there.
+            if refused.is_not_found() {
+                return Err(refused);
+            }
             // ON CONFLICT DO NOTHING, if it is that, has nothing to do.
             let mut row = Row::of_tuple(desc, new);
             let existing = upsert::with_primary_key(fired.tg_relation, &row).ok_or(refused)?;

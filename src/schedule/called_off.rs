@@ -3,8 +3,7 @@
 //! moved, and one that ended before it was to begin took place then. So all that reads exceptions knows of it.
 //!
 //! Who writes a session has its row, and who changes a schedule has that and then wants its sessions'. So nobody waits here
-//! for a schedule that somebody has: what could not be said is said by whoever looks at the schedule next. Who deletes a
-//! session waits, before anything else: nobody who has a schedule waits for a session that is being deleted.
+//! for a schedule that somebody has: what could not be said is said by whoever looks at the schedule next.
 
 use super::loading::exception;
 use super::series::{Exception, ExceptionKind, Series, wall_at};
@@ -13,7 +12,7 @@ use super::{exceptions, is_settling, next_session, settling, timestamp};
 use crate::pg::error::{OrRaise, Result};
 use crate::pg::owner::as_owner;
 use crate::pg::plan::{self, Plan, Rows, sql};
-use crate::pg::row::required;
+use crate::pg::row::{Row, required};
 use crate::pg::trigger::{self, Outcome};
 use pgrx::datum::Uuid;
 use pgrx::pg_sys;
@@ -40,12 +39,9 @@ thread_local! {
         c"select distinct schedule_id from public.live_stream_schedule_sessions where session_id = any ($1)",
         &[pg_sys::UUIDARRAYOID],
     ) };
-    static KEEP_SCHEDULE: Plan = const { Plan::writing(
-        c"select s.id
-            from public.live_stream_schedule_sessions l
-            join public.live_stream_schedule s on s.id = l.schedule_id
-           where l.session_id = $1 and l.ends_at > now()
-             for no key update of s",
+    static SCHEDULE_OF: Plan = const { Plan::writing(
+        c"select schedule_id from public.live_stream_schedule_sessions
+           where session_id = $1 and ends_at > now()",
         &[pg_sys::UUIDOID],
     ) };
     // Of an influencer that is being deleted nothing is said any more.
@@ -152,8 +148,11 @@ thread_local! {
 /// AFTER UPDATE of a session: one that was cancelled, has ended or has another planned time is noted.
 #[pg_trigger]
 fn sessions_note<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
-    trigger::after_change(trigger, |_, new| {
-        if !is_settling() {
+    trigger::after_change(trigger, |old, new| {
+        if let Some(old) = old
+            && !is_settling()
+            && is_of_the_occurrence(old, new)?
+        {
             let id: Uuid = required(new, "id")?;
             NOTED.with_borrow_mut(|noted| noted.sessions.insert(id));
         }
@@ -161,12 +160,24 @@ fn sessions_note<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     })
 }
 
-/// BEFORE DELETE of a session: its schedule is kept as it is until the session is gone.
+fn is_of_the_occurrence(old: &Row<'_>, new: &Row<'_>) -> Result<bool> {
+    let status = new.label("status")?;
+    match status.as_deref() {
+        Some("cancelled" | "ended") => Ok(old.label("status")? != status),
+        Some("scheduled") => {
+            let is_same = |column| new.same::<TimestampWithTimeZone>(old, column);
+            Ok(!(is_same("scheduled_start_time")? && is_same("scheduled_end_time")?))
+        }
+        _ => Ok(false),
+    }
+}
+
+/// BEFORE DELETE of a session: its schedule is noted.
 #[pg_trigger]
 fn sessions_note_deleted<'a>(trigger: &'a PgTrigger<'a>) -> Outcome<'a> {
     trigger::before_delete(trigger, |old| {
         let id: Uuid = required(old, "id")?;
-        let schedules: Vec<Uuid> = as_owner(|| plan::run(&KEEP_SCHEDULE, &[id.into()], ids))?;
+        let schedules: Vec<Uuid> = as_owner(|| plan::run(&SCHEDULE_OF, &[id.into()], ids))?;
         NOTED.with_borrow_mut(|noted| noted.schedules.extend(schedules));
         Ok(())
     })

@@ -13,8 +13,8 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 thread_local! {
-    // The last one that is over, and all after it; those that were moved into what comes. Whoever deletes a session waits
-    // for the schedule, and wants this row after that; that session is not waited for.
+    // The last one that is over, and all after it; those that were moved into what comes. Whoever deletes a session wants
+    // this row after the session's, and is not waited for.
     static MADE: Plan = const { Plan::writing(
         c"with mine as materialized (
             select original_local_start, session_id
